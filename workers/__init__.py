@@ -1,0 +1,1 @@
+"""Long-lived model processes: the bottom layer, which knows nothing of HTTP."""

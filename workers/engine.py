@@ -1,0 +1,50 @@
+"""What a model must look like for a worker to run it.
+
+A job is a generator. It yields a wave: a list of units of model work that may run in any order and in any
+batch. It is resumed with the units' outputs in the order it gave them, and returns the job's result. The
+worker decides which units run next, so a short urgent job overtakes a long one between two steps, and one
+step may hold units of several jobs. Code in the generator itself is light glue; heavy work belongs in `run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workers.messages import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    key: Hashable  # units with equal keys may share a step
+    payload: Any
+
+
+Job = Generator[list[Unit], list[Any], Any]
+
+
+class Engine(Protocol):
+    """One resident model. The constructor takes the spec's options, loads the model and warms it up."""
+
+    parallel: int  # steps that may run at the same time, each in a thread of its own
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the model is: at least {"model": name, "device": device}."""
+
+    def job(self, request: Request) -> Job: ...
+
+    def batch(self, key: Hashable) -> int:
+        """The most units with this key that one step may hold."""
+
+    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+        """One step: the outputs of units that share a key, in order. Must be safe in `parallel` threads."""
+
+
+class JobError(Exception):
+    """The job cannot be done, and trying again will not help: the request or its audio is at fault."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

@@ -1,0 +1,150 @@
+"""What crosses the channel between the server and a worker. Times are seconds, audio is 16 kHz mono float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """How to start one worker process: which engine, with which options, within which limits."""
+
+    lane: str
+    engine: str  # "package.module:Class"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  # set before anything heavy is imported
+    memory_limit: int | None = None  # bytes of address space (RLIMIT_AS)
+    file_limit: int | None = None  # bytes in one written file (RLIMIT_FSIZE)
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRef:
+    """A file of raw float32 samples that every worker maps read-only."""
+
+    path: str
+    samples: int
+
+    @property
+    def duration(self) -> float:
+        return self.samples / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    word: str  # as Whisper spells it, with its leading space where it has one
+    start: float
+    end: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    start: float
+    end: float
+    speaker: str  # SPEAKER_00, SPEAKER_01, … in order of first appearance
+
+
+# Requests: what a job asks of a worker.
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    source: str
+    target: str
+    max_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    audio: AudioRef
+    language: str | None = None  # None: detect, where the model can
+    model: str | None = None  # None: the worker's default
+
+
+@dataclass(frozen=True, slots=True)
+class Diarize:
+    audio: AudioRef
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+
+
+Request = Decode | Transcribe | Diarize
+
+
+# Results: what a finished job hands back.
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    words: tuple[Word, ...]
+    language: str
+    model: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diarization:
+    turns: tuple[Turn, ...]  # sorted by start; turns of different speakers may overlap
+    model: str
+    warnings: tuple[str, ...] = ()
+
+
+# Server to worker.
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    job: str
+    request: Request
+    due: float  # the smaller, the more urgent; see diarserve.lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    job: str
+
+
+# Worker to server.
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    model: Mapping[str, Any]  # what the engine says of itself
+    seconds: float  # import, load and warm-up
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a job is done. Also the sign of life that the step deadline watches."""
+
+    job: str
+    done: int
+    known: int  # units known so far: later waves may add more
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    job: str
+    result: Any
+    started: float  # time.monotonic() of the first step, comparable across processes of one machine
+    finished: float
+    busy: float  # seconds spent in this job's steps
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    job: str
+    code: str  # stable, for machines
+    message: str  # for people; no paths, no traces
+    retry: bool  # whether another try may end better
