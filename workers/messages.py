@@ -19,6 +19,8 @@ class WorkerSpec:
     environment: Mapping[str, str] = field(default_factory=dict)  # set before anything heavy is imported
     memory_limit: int | None = None  # bytes of address space (RLIMIT_AS)
     file_limit: int | None = None  # bytes in one written file (RLIMIT_FSIZE)
+    fill: bool = False  # whether one step may hold units of several jobs
+    step_timeout: float = 120.0  # seconds; a step that takes longer hangs
     log_level: str = "info"
 
 

@@ -1,0 +1,3 @@
+from diarserve.cli import main
+
+raise SystemExit(main())

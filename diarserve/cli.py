@@ -1,0 +1,70 @@
+"""The command line: serve, transcribe, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from diarserve import settings as config
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="diarserve", description="Who said what, over HTTP.")
+    parser.add_argument("--config", type=Path, help="a TOML file (default: config/default.toml)")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    serve = commands.add_parser("serve", help="run the HTTP server")
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+    serve.add_argument("--data-dir", type=Path, help="where uploads, the spool and the task store live")
+
+    transcribe = commands.add_parser("transcribe", help="transcribe one file, without a server")
+    transcribe.add_argument("file", type=Path)
+    transcribe.add_argument("--format", choices=("text", "json"), default="text")
+    transcribe.add_argument("--language")
+    transcribe.add_argument("--num-speakers", type=int)
+
+    commands.add_parser("doctor", help="what is installed, which weights are found, which devices")
+    for command in (serve, transcribe):
+        command.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+    arguments = parser.parse_args()
+    try:
+        match arguments.command:
+            case "serve":
+                settings = config.load(
+                    arguments.config, host=arguments.host, port=arguments.port, data_dir=arguments.data_dir
+                )
+                return _serve(settings)
+            case "transcribe":
+                from diarserve import oneshot
+
+                return oneshot.transcribe(arguments)
+            case _:
+                from diarserve import doctor
+
+                return doctor.report()
+    except config.ConfigError as error:
+        print(f"diarserve: {error}", file=sys.stderr)
+        return 2
+
+
+def _serve(settings: config.Settings) -> int:
+    from aiohttp import web
+
+    from diarserve import app
+
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s server[%(process)d] %(message)s"
+    )
+    web.run_app(
+        app.make(settings),
+        host=settings.host,
+        port=settings.port,
+        handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
+        print=None,
+        access_log=None,  # /metrics counts requests
+    )
+    return 0

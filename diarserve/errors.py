@@ -1,0 +1,88 @@
+"""Every error a client can see: an HTTP status, a stable code, and a message that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ServiceError(Exception):
+    status = 500
+    code = "internal"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.param = param
+        self.retry_after = retry_after  # seconds
+
+    def body(self) -> dict[str, Any]:
+        return {"error": {"code": self.code, "message": self.message, "param": self.param}}
+
+
+class InvalidRequest(ServiceError):
+    status = 400
+    code = "invalid_request"
+
+
+class NotFound(ServiceError):
+    status = 404
+    code = "not_found"
+
+
+class TooLarge(ServiceError):
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedMedia(ServiceError):
+    status = 415
+    code = "unsupported_media"
+
+
+class Unprocessable(ServiceError):
+    status = 422
+    code = "unprocessable"
+
+
+class Busy(ServiceError):
+    status = 429
+    code = "queue_full"
+
+
+class ModelFailed(ServiceError):
+    status = 500
+    code = "model_failed"
+
+
+class NotReady(ServiceError):
+    status = 503
+    code = "not_ready"
+
+
+class StorageFull(ServiceError):
+    status = 507
+    code = "storage_full"
+
+
+# What a worker says of a job that cannot be done (workers.engine.JobError.code), as HTTP has it.
+_JOB_ERRORS: dict[str, type[ServiceError]] = {
+    "unsupported_media": UnsupportedMedia,
+    "too_long": TooLarge,
+    "language_unavailable": InvalidRequest,
+    "invalid_language": InvalidRequest,
+    "internal": ModelFailed,
+    "crashed": ModelFailed,
+}
+_PARAMS = {"language_unavailable": "language", "invalid_language": "language"}
+
+
+def from_job(code: str, message: str) -> ServiceError:
+    """The client's view of a failed job; a code not listed blames the recording."""
+    param = _PARAMS.get(code, "file")
+    kind = _JOB_ERRORS.get(code, Unprocessable)
+    if kind is ModelFailed:
+        return ModelFailed(message)
+    return kind(message, code=code, param=param)

@@ -1,0 +1,291 @@
+"""A lane: one queue, and the workers of one kind that serve it.
+
+Urgency is one number, `due`: the moment a job would be done by if it were served at once, plus the patience of
+its priority. The smallest runs first. So a short clip overtakes a long recording, high priority overtakes low,
+and nothing starves: a job's number stands still while newcomers' numbers grow with the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diarserve import errors
+from diarserve.metrics import Metrics
+from diarserve.supervisor import WorkerProcess
+from workers.messages import BootFailed, Cancel, Done, Failed, Progress, Ready, Request, Submit, WorkerSpec
+
+log = logging.getLogger(__name__)
+
+Priority = Literal["high", "normal", "low"]
+PATIENCE: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
+
+OnProgress = Callable[[int, int], None]  # units done, units known
+
+_BOOT_ATTEMPTS = 5
+_KILL_GRACE = 15.0  # seconds past a step's own deadline before the server kills: a stopped process has no timer
+
+
+def due(priority: Priority, duration: float) -> float:
+    """When a job that comes in now is due, on the monotonic clock; duration is the audio's, in seconds."""
+    return time.monotonic() + PATIENCE[priority] + duration
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    id: str
+    request: Request
+    due: float
+    on_progress: OnProgress | None
+    answer: asyncio.Future[Done]
+    queued: float
+    attempts: int = 0
+    alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
+
+    def __lt__(self, other: _Job) -> bool:
+        return self.due < other.due
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A place for one worker, whichever incarnation fills it."""
+
+    process: WorkerProcess | None = None  # set while Ready
+    held: dict[str, _Job] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    restarts: int = 0
+    failures: int = 0
+    deadline: asyncio.TimerHandle | None = None
+
+    def room(self, job: _Job, width: int) -> bool:
+        if self.process is None:
+            return False
+        if not self.held:
+            return True
+        if job.alone or any(other.alone for other in self.held.values()):
+            return False
+        if len(self.held) < width:
+            return True
+        return len(self.held) < 2 * width and all(job.due < other.due for other in self.held.values())
+
+
+class Lane:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        metrics: Metrics,
+        *,
+        workers: int = 1,
+        width: int = 4,
+        attempts: int = 3,
+        boot_timeout: float = 300.0,
+    ) -> None:
+        self.name = spec.lane
+        self.halted: str | None = None  # why the lane gave up starting workers
+        self._spec = spec
+        self._metrics = metrics
+        self._slots = [_Slot() for _ in range(workers)]
+        self._width = width  # jobs one worker holds at a time
+        self._attempts = attempts
+        self._boot_timeout = boot_timeout
+        self._queue: list[_Job] = []
+        self._ids = itertools.count()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
+
+    async def close(self) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._refuse("the server is shutting down")
+
+    @property
+    def ready(self) -> bool:
+        return any(slot.process for slot in self._slots)
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        return next((slot.info for slot in self._slots if slot.info), {})
+
+    def state(self) -> dict[str, Any]:
+        now = time.monotonic()
+        return {
+            "ready": self.ready,
+            "halted": self.halted,
+            "queued": len(self._queue),
+            "oldest_queued": max((now - job.queued for job in self._queue), default=0.0),
+            "model": dict(self.info),
+            "workers": [
+                {
+                    "pid": slot.process.pid if slot.process else None,
+                    "jobs": len(slot.held),
+                    "restarts": slot.restarts,
+                }
+                for slot in self._slots
+            ],
+        }
+
+    async def settled(self) -> None:
+        """Wait until the lane is ready or halted."""
+        while not self.ready and not self.halted:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def run(self, request: Request, *, due: float, on_progress: OnProgress | None = None) -> Done:
+        """Do one job. Cancelling the caller cancels it. Raises ServiceError."""
+        if self.halted:
+            raise errors.NotReady(f"The {self.name} worker cannot start; see /readyz.")
+        answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        job = _Job(f"{self.name}-{next(self._ids)}", request, due, on_progress, answer, time.monotonic())
+        heapq.heappush(self._queue, job)
+        self._dispatch()
+        try:
+            done = await answer
+        finally:
+            if not answer.done() or answer.cancelled():
+                self._withdraw(job)
+        self._metrics.queue_wait.labels(self.name).observe(done.started - job.queued)
+        return done
+
+    def _withdraw(self, job: _Job) -> None:
+        if job in self._queue:
+            self._queue.remove(job)
+            heapq.heapify(self._queue)
+        for slot in self._slots:
+            if slot.held.pop(job.id, None) and slot.process:
+                slot.process.send(Cancel(job.id))
+                self._watch(slot)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._queue:
+            job = self._queue[0]
+            slots = [slot for slot in self._slots if slot.room(job, self._width)]
+            if not slots:
+                return
+            slot = min(slots, key=lambda slot: len(slot.held))
+            heapq.heappop(self._queue)
+            job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
+            slot.held[job.id] = job
+            assert slot.process is not None
+            slot.process.send(Submit(job.id, job.request, job.due))
+            self._watch(slot)
+
+    def _watch(self, slot: _Slot) -> None:
+        """(Re)start the clock for the worker's next sign of life; stop it when nothing is asked of it."""
+        if slot.deadline:
+            slot.deadline.cancel()
+            slot.deadline = None
+        if slot.held and slot.process:
+            limit = self._spec.step_timeout + _KILL_GRACE
+            slot.deadline = asyncio.get_running_loop().call_later(limit, self._hung, slot, slot.process)
+
+    def _hung(self, slot: _Slot, process: WorkerProcess) -> None:
+        log.error("%s worker %d gave no sign of life for too long: killed", self.name, process.pid)
+        process.kill()
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Keep a worker in the slot: start it, serve it, and when it dies, start the next."""
+        while not self.halted:
+            process = await WorkerProcess.start(self._spec)
+            try:
+                await self._serve(slot, process)
+            finally:
+                slot.process = None
+                self._watch(slot)
+                code = await process.close()
+            self._requeue(slot)
+            if self.halted:
+                return
+            slot.restarts += 1
+            self._metrics.restarts.labels(self.name, "killed" if code < 0 else "exited").inc()
+            log.error("%s worker %d is gone (exit code %d); starting another", self.name, process.pid, code)
+            await asyncio.sleep(min(0.25 * (2**slot.failures - 1), 30.0))
+
+    async def _serve(self, slot: _Slot, process: WorkerProcess) -> None:
+        """From boot to death. `failures` counts the deaths in a row that no finished job came between."""
+        slot.failures += 1
+        try:
+            async with asyncio.timeout(self._boot_timeout):
+                hello = await process.receive()
+        except (TimeoutError, EOFError) as error:
+            silent = isinstance(error, TimeoutError)
+            hello = BootFailed("it took too long to start" if silent else "it died while starting")
+            if slot.failures < _BOOT_ATTEMPTS:  # perhaps somebody killed it: that may not happen again
+                return
+        if isinstance(hello, BootFailed):
+            # What could never start will not start the next time: say why instead of a restart storm.
+            if not slot.info or slot.failures >= _BOOT_ATTEMPTS:
+                self._halt(hello.reason)
+            return
+        assert isinstance(hello, Ready)
+        log.info("%s worker %d is ready after %.1f s", self.name, process.pid, hello.seconds)
+        slot.info, slot.process = hello.model, process
+        self._changed.set()
+        self._dispatch()
+        with contextlib.suppress(EOFError):
+            while True:
+                message = await process.receive()
+                if isinstance(message, Done):
+                    slot.failures = 0
+                self._hear(slot, message)
+
+    def _hear(self, slot: _Slot, message: Progress | Done | Failed) -> None:
+        job = slot.held.get(message.job)
+        if job is None:
+            return  # cancelled meanwhile
+        if isinstance(message, Progress):
+            if job.on_progress:
+                job.on_progress(message.done, message.known)
+        else:
+            del slot.held[job.id]
+            if isinstance(message, Done):
+                _answer(job, message)
+            elif message.retry and job.attempts < self._attempts:
+                heapq.heappush(self._queue, job)
+            else:
+                _answer(job, errors.from_job(message.code, message.message))
+            self._dispatch()
+        self._watch(slot)
+
+    def _requeue(self, slot: _Slot) -> None:
+        jobs, slot.held = list(slot.held.values()), {}
+        for job in jobs:
+            if job.attempts < self._attempts:
+                job.alone = True
+                heapq.heappush(self._queue, job)
+            else:
+                _answer(job, errors.from_job("crashed", f"The {self.name} worker crashed on this recording."))
+        self._dispatch()
+
+    def _halt(self, reason: str) -> None:
+        """Give up starting workers, unless one is up."""
+        if not self.ready:
+            log.error("the %s lane is halted: %s", self.name, reason)
+            self._refuse(reason)
+
+    def _refuse(self, reason: str) -> None:
+        self.halted = reason
+        self._changed.set()
+        for job in self._queue:
+            _answer(job, errors.NotReady(f"The {self.name} worker cannot start; see /readyz."))
+        self._queue.clear()
+
+
+def _answer(job: _Job, answer: Done | errors.ServiceError) -> None:
+    if job.answer.done():
+        return
+    if isinstance(answer, Done):
+        job.answer.set_result(answer)
+    else:
+        job.answer.set_exception(answer)

@@ -1,0 +1,115 @@
+"""Who said each word: words from the recogniser and turns from the diarizer, joined. Pure functions.
+
+A word goes to the speaker whose turns cover most of it; one that no turn covers goes to the nearest turn's edge,
+not to the nearest midpoint. Every word ends with a speaker or with UNKNOWN, how sure that is, and whether
+several people spoke during it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from workers.messages import Turn, Word
+
+UNKNOWN = "UNKNOWN"
+
+_REACH = 2.0  # seconds from a turn's edge beyond which a word is nobody's
+_PAUSE = 1.0  # seconds of silence that end a segment
+_SENTENCE = 8.0  # seconds after which a segment ends with its sentence
+_LONGEST = 30.0  # seconds after which it ends anyway
+_TIE = 0.02  # seconds; coverages closer than this are equal
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledWord:
+    word: str
+    start: float
+    end: float
+    probability: float
+    speaker: str
+    speaker_confidence: float  # share of the word that the speaker's turns cover; 0 where none does
+    overlap: bool  # more than one speaker's turn touches the word
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    start: float
+    end: float
+    speaker: str
+    words: tuple[LabelledWord, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(word.word for word in self.words).strip()
+
+
+def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
+    """Give every word its speaker. `turns` sorted by start."""
+    starts = [turn.start for turn in turns]
+    latest_end = list(accumulate((turn.end for turn in turns), max))  # up to each turn: sorted, so bisectable
+    labelled: list[LabelledWord] = []
+    for word in words:
+        near = turns[bisect_left(latest_end, word.start - _REACH) : bisect_right(starts, word.end + _REACH)]
+        labelled.append(_label(word, near, labelled[-1].speaker if labelled else UNKNOWN))
+    return _without_flicker(labelled)
+
+
+def segments(words: Iterable[LabelledWord]) -> list[Segment]:
+    """Consecutive words of one speaker, ended by a change of speaker, a pause, or a long sentence's end."""
+    groups: list[list[LabelledWord]] = []
+    for word in words:
+        if groups and _continues(groups[-1], word):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return [
+        Segment(group[0].start, max(word.end for word in group), group[0].speaker, tuple(group)) for group in groups
+    ]
+
+
+def _label(word: Word, turns: Sequence[Turn], previous: str) -> LabelledWord:
+    covered: dict[str, float] = {}
+    for turn in turns:
+        shared = min(word.end, turn.end) - max(word.start, turn.start)
+        if shared > 0:
+            covered[turn.speaker] = covered.get(turn.speaker, 0.0) + shared
+    if covered:
+        most = max(covered.values())
+        equal = [speaker for speaker, seconds in covered.items() if seconds >= most - _TIE]
+        # Two people at once and nothing to tell them apart: whoever was speaking goes on.
+        speaker = previous if previous in equal else equal[0]
+        confidence = min(1.0, covered[speaker] / max(word.end - word.start, 1e-3)) / len(equal)
+    else:
+        nearest = min(turns, key=lambda turn: _gap(word, turn), default=None)
+        reached = nearest is not None and _gap(word, nearest) <= _REACH
+        speaker = nearest.speaker if nearest is not None and reached else UNKNOWN
+        confidence = 0.0
+    return LabelledWord(
+        word.word, word.start, word.end, word.probability, speaker, round(confidence, 3), len(covered) > 1
+    )
+
+
+def _gap(word: Word, turn: Turn) -> float:
+    return max(turn.start - word.end, word.start - turn.end, 0.0)
+
+
+def _without_flicker(words: list[LabelledWord]) -> list[LabelledWord]:
+    """Repair single words of another speaker inside one speaker's flow, where the turns did not plainly say so."""
+    repaired = words[:]
+    for index in range(1, len(words) - 1):
+        before, word, after = repaired[index - 1], words[index], words[index + 1]
+        sandwiched = before.speaker == after.speaker != word.speaker
+        flowing = word.start - before.end < 0.3 and after.start - word.end < 0.3
+        if sandwiched and flowing and word.speaker_confidence < 0.5:
+            repaired[index] = replace(word, speaker=before.speaker, speaker_confidence=0.0)
+    return repaired
+
+
+def _continues(group: list[LabelledWord], word: LabelledWord) -> bool:
+    last, length = group[-1], group[-1].end - group[0].start
+    if word.speaker != last.speaker or word.start - last.end > _PAUSE or length > _LONGEST:
+        return False
+    return not (length > _SENTENCE and last.word.rstrip().endswith((".", "?", "!")))

@@ -1,0 +1,59 @@
+"""What happens around every request: errors become answers, answers are counted."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from diarserve.errors import ServiceError
+from diarserve.keys import METRICS
+
+log = logging.getLogger(__name__)
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(data), status=status, headers=headers, content_type="application/json", charset="utf-8"
+    )
+
+
+@web.middleware
+async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unmatched"  # never the raw path: labels must stay few
+    response = await handler(request)
+    request.app[METRICS].requests.labels(route, request.method, response.status).inc()
+    return response
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ServiceError as error:
+        return refusal(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        shown = ServiceError(f"{error.reason}: {request.method} {request.path}"[:300])
+        shown.status, shown.code = error.status, _HTTP_CODES.get(error.status, "http_error")
+        return refusal(request, shown, dict(error.headers) if error.status == 405 else None)
+    except ConnectionError:  # the client went away in the middle of its upload
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return refusal(request, ServiceError("The server failed on this request; its log says why."))
+
+
+def refusal(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:
+    request.app[METRICS].rejects.labels(error.code).inc()
+    headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return json(error.body(), error.status, headers)

@@ -1,0 +1,104 @@
+"""Configuration: a TOML file under config/, then DIARSERVE_* variables over it, validated at start.
+
+`[whisper] beam = 5` in the file is DIARSERVE_WHISPER_BEAM=5 in the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MIB = 1024 * 1024
+_PREFIX = "DIARSERVE_"
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message names the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lane(_Section):
+    """One kind of worker. Whatever else the section holds goes to the engine as its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    engine: str
+    workers: int = Field(1, ge=1)
+    width: int = Field(4, ge=1)  # jobs that one worker holds at a time
+    fill: bool = False  # fill a step with units of several jobs: pays on a GPU
+    step_timeout: float = Field(120.0, gt=0)  # seconds
+    boot_timeout: float = Field(300.0, gt=0)  # seconds
+    memory_limit_mib: int | None = Field(None, gt=0)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Limits(_Section):
+    max_upload_mib: int = Field(2048, gt=0)
+    max_audio_seconds: float = Field(6 * 3600.0, gt=0)
+    max_pending: int = Field(64, gt=0)  # tasks accepted and not ended; one more is answered 429
+    min_free_mib: int = Field(256, ge=0)  # disk space left alone; below it uploads are answered 507
+    upload_timeout: float = Field(600.0, gt=0)  # seconds for a whole body
+    attempts: int = Field(3, ge=1)  # tries of a job whose worker died
+
+
+class Settings(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    data_dir: Path = Path("data")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    parallel_processing: bool = True  # false: one model after the other, the baseline to measure against
+    limits: Limits = Limits()
+    decode: Lane
+    whisper: Lane
+    diarize: Lane
+
+
+def default_file() -> Path:
+    """config/default.toml: beside the packages in a checkout, inside diarserve/ in a wheel."""
+    package = Path(__file__).resolve().parent
+    folder = package / "config"
+    return (folder if folder.is_dir() else package.parent / "config") / "default.toml"
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """Settings from the file (the embedded default without one), the environment over it, and over both the
+    overrides that are not None. Raises ConfigError."""
+    file = file or default_file()
+    try:
+        values = tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    for name, text in environment.items():
+        if name.startswith(_PREFIX):
+            _set(values, name.removeprefix(_PREFIX).lower(), text)
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise ConfigError(f"{file} and {_PREFIX}* variables: {'; '.join(problems)}") from error
+
+
+def _set(values: dict[str, Any], name: str, text: str) -> None:
+    section, _, key = name.partition("_")
+    if name in Settings.model_fields or section not in Settings.model_fields:
+        values[name] = text
+        return
+    try:
+        value = json.loads(text)  # so that an engine's own options come as numbers where they are numbers
+    except ValueError:
+        value = text
+    values.setdefault(section, {})[key] = value

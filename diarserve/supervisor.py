@@ -1,0 +1,105 @@
+"""One worker process: start it, talk to it, see it die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from workers import channel
+from workers.messages import WorkerSpec
+from workers.process import main
+
+# Spawn, always: fork breaks CUDA and threads, and forked children outlive the server.
+_spawn = multiprocessing.get_context("spawn")
+
+
+class WorkerProcess:
+    """One incarnation of a worker, from spawn to reaped. Messages still in its channel outlive it."""
+
+    def __init__(self, process: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid: int = process.pid
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        # A pidfd becomes readable at the process's own death. Its sentinel and its end of the channel wait
+        # for grandchildren that inherited them.
+        self._pidfd = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    @classmethod
+    async def start(cls, spec: WorkerSpec) -> WorkerProcess:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                reader, writer = await asyncio.open_connection(sock=ours)
+            except BaseException:
+                ours.close()
+                raise
+            try:
+                process = _spawn.Process(target=main, args=(theirs, spec), name=spec.lane)
+                with _main_module_hidden():
+                    process.start()
+            except BaseException:
+                writer.transport.abort()
+                raise
+            return cls(process, reader, writer)
+
+    def send(self, message: object) -> None:
+        """Queue a message. To a process that has died it is lost, as the death itself will tell."""
+        if not self._writer.is_closing():
+            self._writer.write(channel.pack(message))
+
+    async def receive(self) -> Any:
+        """The worker's next message. Raises EOFError once it has died and everything it said is read."""
+        return await channel.read(self._reader)
+
+    def kill(self) -> None:
+        if not self._exit.done():
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """The exit code, negative for a signal."""
+        return await asyncio.shield(self._exit)
+
+    async def close(self) -> int:
+        """Kill, reap, and give back every descriptor."""
+        self.kill()
+        code = await self.wait()
+        self._writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+        return code
+
+    def _reap(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # before join: the zombie keeps the number ours
+        self._process.join()
+        self._exit.set_result(self._process.exitcode)
+        self._process.close()
+        # What the worker wrote is in the socket already and end of file follows it, unless a child of its own
+        # still held the other end.
+        loop.call_later(0.1, self._writer.transport.abort)
+
+
+@contextlib.contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Spawn re-imports the parent's main module in the child. Whatever that is here (a console script, pytest,
+    a user's unguarded script), workers have no use for it and should not pay for or be broken by it."""
+    real = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = real

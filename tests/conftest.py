@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diarserve.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def packaged(package: str, *parts: str) -> Path:
+    """A file inside an installed package, found without importing it."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(next(iter(spec.submodule_search_locations)), *parts)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The 30 s telephone call of two speakers that pyannote.audio ships."""
+    return packaged("pyannote", "audio", "sample", "sample.wav")
+
+
+@pytest.fixture
+def recording() -> Callable[..., bytes]:
+    """A WAV file that the stand-ins take: `seconds` of samples, and perhaps an order to obey."""
+
+    def make(seconds: int = 2, order: str = "") -> bytes:
+        data = f"order {order}\n".encode() if order else b""
+        data = data.ljust(32_000 * seconds, b"\0")
+        head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", len(data) + 36, b"WAVE", b"fmt ", 16, 1, 1, 16_000,
+                           32_000, 2, 16, b"data", len(data))  # fmt: skip
+        return head + data
+
+    return make
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings with stand-in engines. Keyword sections are laid over them."""
+
+    def make(**sections: Any) -> Settings:
+        values: dict[str, Any] = {
+            "data_dir": tmp_path / "data",
+            "decode": {"engine": "tests.standins:Copier"},
+            "whisper": {"engine": "tests.standins:Whisper"},
+            "diarize": {"engine": "tests.standins:Diarizer"},
+        }
+        for name, section in sections.items():
+            values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
+        return Settings.model_validate(values)
+
+    return make

@@ -1,0 +1,106 @@
+"""Engines without models, for tests of the machinery. They run in real worker processes.
+
+They obey the first line of the uploaded samples: `order kill whisper` makes the whisper worker kill itself, and
+so on. See StandIn.step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workers.engine import Job, JobError, Unit
+from workers.messages import AudioRef, Decode, Diarization, Diarize, Request, Transcribe, Transcript, Turn, Word
+
+
+class StandIn:
+    """One unit of work for every second of audio."""
+
+    parallel = 1
+
+    def __init__(self, step_seconds: float = 0.0, boot: str = "") -> None:
+        if boot == "fail":
+            raise RuntimeError("no such model")
+        if boot == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.step_seconds = step_seconds
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"model": "stand-in", "device": "cpu"}
+
+    def batch(self, key: Hashable) -> int:
+        return 1
+
+    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+        return [self.step(unit.payload) for unit in units]
+
+    def step(self, payload: Any) -> Any:
+        folder, number = payload
+        order = folder / "order"
+        match order.read_text().split() if order.exists() else []:
+            case ["kill", self.kind]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["kill-once", self.kind]:
+                order.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["stop-once", self.kind]:
+                order.unlink()
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case ["hang-once", self.kind]:
+                order.unlink()
+                time.sleep(3600)
+            case ["raise", self.kind]:
+                raise RuntimeError("/secret/path: the model broke")
+            case ["refuse", self.kind]:
+                raise JobError("undecodable", "This recording cannot be decoded.")
+        time.sleep(self.step_seconds)
+        with (folder / f"{self.kind}-steps").open("a") as log:
+            log.write(f"{number} {time.monotonic()}\n")
+        return number
+
+    kind = ""
+
+
+class Whisper(StandIn):
+    kind = "whisper"
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Transcribe)
+        numbers = yield _units(request.audio)
+        words = tuple(Word(f" w{number}", number + 0.1, number + 0.9, 1.0) for number in numbers)
+        return Transcript(words, request.language or "en", "stand-in")
+
+
+class Diarizer(StandIn):
+    kind = "diarize"
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Diarize)
+        numbers = yield _units(request.audio)
+        turns = tuple(Turn(float(number), number + 1.0, f"SPEAKER_0{number % 2}") for number in numbers)
+        return Diarization(turns, "stand-in")
+
+
+class Copier(StandIn):
+    """Decodes nothing: 16-bit samples after a 44-byte WAV header, one second for every 32,000 bytes."""
+
+    kind = "decode"
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Decode)
+        yield [Unit("copy", (Path(request.source).parent, 0))]
+        data = Path(request.source).read_bytes()[44:]
+        if data.startswith(b"order "):
+            order = data.partition(b"\n")[0].removeprefix(b"order ")
+            (Path(request.source).parent / "order").write_bytes(order)
+        Path(request.target).write_bytes(data * 2)
+        return AudioRef(request.target, len(data) // 2)
+
+
+def _units(audio: AudioRef) -> list[Unit]:
+    folder = Path(audio.path).parent
+    return [Unit("step", (folder, number)) for number in range(max(1, round(audio.duration)))]

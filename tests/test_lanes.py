@@ -1,0 +1,180 @@
+"""The machinery under the models: real worker processes, stand-in engines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from diarserve import lanes
+from diarserve.errors import ModelFailed, NotReady, Unprocessable
+from diarserve.lanes import Lane, due
+from diarserve.metrics import Metrics
+from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, WorkerSpec
+
+MakeLane = Callable[..., Lane]
+
+
+@pytest.fixture
+async def make_lane() -> AsyncIterator[MakeLane]:
+    opened: list[Lane] = []
+
+    def make(*, step_timeout: float = 60.0, options: dict[str, Any] | None = None, **settings: Any) -> Lane:
+        spec = WorkerSpec("whisper", "tests.standins:Whisper", options or {}, step_timeout=step_timeout)
+        lane = Lane(spec, Metrics(), **settings)
+        lane.start()
+        opened.append(lane)
+        return lane
+
+    yield make
+    for lane in opened:
+        await lane.close()
+
+
+def job(folder: Path, seconds: int = 2, order: str = "") -> Transcribe:
+    folder.mkdir(exist_ok=True)
+    if order:
+        (folder / "order").write_text(order)
+    return Transcribe(AudioRef(str(folder / "audio.f32"), seconds * SAMPLE_RATE))
+
+
+async def do(lane: Lane, request: Transcribe, patience: float = 0.0) -> Done:
+    return await lane.run(request, due=due("high", request.audio.duration) + patience)
+
+
+def restarts(lane: Lane) -> int:
+    return sum(worker["restarts"] for worker in lane.state()["workers"])
+
+
+def pid(lane: Lane) -> int:
+    found: int = lane.state()["workers"][0]["pid"]
+    return found
+
+
+async def steps_of(folder: Path) -> int:
+    """Wait for a job's first step; how many it has made."""
+    log = folder / "whisper-steps"
+    while not log.exists():
+        await asyncio.sleep(0.01)
+    return len(log.read_text().splitlines())
+
+
+async def test_a_job_is_done_and_reports_progress(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane, seen = make_lane(), []
+    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda done, known: seen.append((done, known)))
+    assert [word.word for word in done.result.words] == [" w0", " w1", " w2"]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert done.started <= done.finished
+
+
+@pytest.mark.parametrize("when", ["kill-once", "stop-once", "hang-once"])
+async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
+    make_lane: MakeLane, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_KILL_GRACE", 1.0)
+    lane = make_lane(step_timeout=1.0)
+    done = await do(lane, job(tmp_path, 3, f"{when} whisper"))
+    assert len(done.result.words) == 3
+    assert restarts(lane) == 1
+
+
+async def test_a_poison_recording_fails_and_its_neighbours_do_not(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(attempts=2)
+    requests = [job(tmp_path / str(n), 2, "kill whisper" if n == 1 else "") for n in range(4)]
+    outcomes = await asyncio.gather(*(do(lane, request) for request in requests), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Done, ModelFailed, Done, Done]
+
+
+async def test_an_engine_error_is_tried_again_and_leaks_nothing(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane()
+    with pytest.raises(ModelFailed) as failure:
+        await do(lane, job(tmp_path, 2, "raise whisper"))
+    assert "secret" not in str(failure.value.body())
+    assert restarts(lane) == 0
+
+
+async def test_a_job_that_cannot_be_done_says_why_at_once(make_lane: MakeLane, tmp_path: Path) -> None:
+    with pytest.raises(Unprocessable) as failure:
+        await do(make_lane(), job(tmp_path, 2, "refuse whisper"))
+    assert failure.value.body()["error"] == {
+        "code": "undecodable",
+        "message": "This recording cannot be decoded.",
+        "param": "file",
+    }
+
+
+async def test_a_worker_that_cannot_boot_halts_its_lane_with_the_reason(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(options={"boot": "fail"})
+    waiting = asyncio.create_task(do(lane, job(tmp_path)))
+    await lane.settled()
+    assert lane.halted == "RuntimeError: no such model"
+    with pytest.raises(NotReady):
+        await waiting
+    with pytest.raises(NotReady):
+        await do(lane, job(tmp_path))
+
+
+async def test_a_worker_that_dies_at_every_boot_halts_its_lane(make_lane: MakeLane) -> None:
+    lane = make_lane(options={"boot": "die"})
+    await lane.settled()
+    assert lane.halted == "it died while starting"
+    assert restarts(lane) == 4
+
+
+async def test_a_short_job_overtakes_a_long_one(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(options={"step_seconds": 0.02})
+    long = asyncio.create_task(do(lane, job(tmp_path / "long", 100)))
+    await steps_of(tmp_path / "long")
+    await do(lane, job(tmp_path / "short", 2))
+    assert not long.done()
+    await long
+
+
+async def test_a_worker_full_of_patient_jobs_still_takes_an_urgent_one(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(width=2, options={"step_seconds": 0.02})
+    patient = [asyncio.create_task(do(lane, job(tmp_path / str(n), 50), patience=100)) for n in range(4)]
+    await steps_of(tmp_path / "0")
+    await do(lane, job(tmp_path / "urgent", 1))
+    assert not any(task.done() for task in patient)
+    await asyncio.gather(*patient)
+
+
+async def test_cancelling_the_caller_stops_the_job(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(options={"step_seconds": 0.01})
+    task = asyncio.create_task(do(lane, job(tmp_path / "a", 10_000)))
+    await steps_of(tmp_path / "a")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await do(lane, job(tmp_path / "b"))  # by its end the worker has heard of the cancellation
+    steps = await steps_of(tmp_path / "a")
+    await do(lane, job(tmp_path / "c"))
+    assert await steps_of(tmp_path / "a") == steps
+    assert lane.state()["workers"][0]["jobs"] == 0
+
+
+async def test_many_kills_leave_nothing_behind(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(attempts=100)
+    await do(lane, job(tmp_path / "first"))
+    me = psutil.Process()
+    before = me.num_fds(), len(me.children(recursive=True))
+    for round in range(5):
+        task = asyncio.create_task(do(lane, job(tmp_path / str(round), 20)))
+        await steps_of(tmp_path / str(round))
+        os.kill(pid(lane), signal.SIGKILL)
+        assert len((await task).result.words) == 20
+    assert (me.num_fds(), len(me.children(recursive=True))) == before
+
+
+async def test_closing_ends_the_worker(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane()
+    await do(lane, job(tmp_path))
+    worker = psutil.Process(pid(lane))
+    await lane.close()
+    assert not worker.is_running()

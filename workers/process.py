@@ -1,0 +1,72 @@
+"""A worker process, from spawn to exit: environment, limits, the engine, Ready, then jobs until the server goes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from queue import SimpleQueue
+
+from workers.channel import Channel
+from workers.engine import Engine
+from workers.messages import BootFailed, Ready, WorkerSpec
+from workers.scheduler import Scheduler
+
+
+def main(sock: socket.socket, spec: WorkerSpec) -> None:
+    started = time.monotonic()
+    os.setpgid(0, 0)  # so that the server can kill whatever the engine starts along with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.update(spec.environment)
+    logging.basicConfig(
+        level=spec.log_level.upper(), format=f"%(asctime)s %(levelname)s {spec.lane}[%(process)d] %(message)s"
+    )
+    _limit(resource.RLIMIT_FSIZE, spec.file_limit)
+    _limit(resource.RLIMIT_CORE, 0)
+    channel = Channel(sock)
+    inbox: SimpleQueue[object] = SimpleQueue()
+    threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
+    try:
+        engine = _engine(spec)
+    except BaseException as error:
+        logging.exception("the engine did not start")
+        channel.send(BootFailed(_reason(error)))
+        sys.exit(1)
+    _limit(resource.RLIMIT_AS, spec.memory_limit)
+    channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
+    try:
+        Scheduler(engine, inbox, channel.send, fill=spec.fill, step_timeout=spec.step_timeout).run()
+    except BrokenPipeError:  # the server went while we answered
+        os._exit(0)
+
+
+def _read(channel: Channel, inbox: SimpleQueue[object]) -> None:
+    """Feed the scheduler. Nobody is left to work for when the server is gone, however busy the steps are."""
+    try:
+        while True:
+            inbox.put(channel.receive())
+    except EOFError:
+        os._exit(0)
+
+
+def _engine(spec: WorkerSpec) -> Engine:
+    module, _, name = spec.engine.partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    engine: Engine = factory(**spec.options)
+    return engine
+
+
+def _limit(which: int, value: int | None) -> None:
+    if value is not None:
+        resource.setrlimit(which, (value, value))
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
