@@ -57,7 +57,8 @@ class _Job:
 class _Slot:
     """A place for one worker, whichever incarnation fills it."""
 
-    process: WorkerProcess | None = None  # set while Ready
+    process: WorkerProcess | None = None
+    ready: bool = False
     held: dict[str, _Job] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
     restarts: int = 0
@@ -65,7 +66,7 @@ class _Slot:
     deadline: asyncio.TimerHandle | None = None
 
     def room(self, job: _Job, width: int) -> bool:
-        if self.process is None:
+        if not self.ready:
             return False
         if not self.held:
             return True
@@ -99,19 +100,23 @@ class Lane:
         self._ids = itertools.count()
         self._keepers: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
+        self._closing = asyncio.Event()
 
     def start(self) -> None:
         self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
 
     async def close(self) -> None:
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        """Kill the workers and wait until they are reaped. Jobs that were not done are refused."""
+        self._closing.set()
         self._refuse("the server is shutting down")
+        for slot in self._slots:
+            if slot.process:
+                slot.process.kill()
+        await asyncio.gather(*self._keepers)
 
     @property
     def ready(self) -> bool:
-        return any(slot.process for slot in self._slots)
+        return any(slot.ready for slot in self._slots)
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -127,7 +132,7 @@ class Lane:
             "model": dict(self.info),
             "workers": [
                 {
-                    "pid": slot.process.pid if slot.process else None,
+                    "pid": slot.process.pid if slot.process and slot.ready else None,
                     "jobs": len(slot.held),
                     "restarts": slot.restarts,
                 }
@@ -197,20 +202,21 @@ class Lane:
     async def _keep(self, slot: _Slot) -> None:
         """Keep a worker in the slot: start it, serve it, and when it dies, start the next."""
         while not self.halted:
-            process = await WorkerProcess.start(self._spec)
-            try:
-                await self._serve(slot, process)
-            finally:
-                slot.process = None
-                self._watch(slot)
-                code = await process.close()
+            slot.process = process = await WorkerProcess.start(self._spec)
+            if self._closing.is_set():
+                process.kill()
+            await self._serve(slot, process)
+            slot.ready = False
+            code = await process.close()
             self._requeue(slot)
+            self._watch(slot)
             if self.halted:
                 return
             slot.restarts += 1
             self._metrics.restarts.labels(self.name, "killed" if code < 0 else "exited").inc()
             log.error("%s worker %d is gone (exit code %d); starting another", self.name, process.pid, code)
-            await asyncio.sleep(min(0.25 * (2**slot.failures - 1), 30.0))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), min(0.25 * (2**slot.failures - 1), 30.0))
 
     async def _serve(self, slot: _Slot, process: WorkerProcess) -> None:
         """From boot to death. `failures` counts the deaths in a row that no finished job came between."""
@@ -230,7 +236,7 @@ class Lane:
             return
         assert isinstance(hello, Ready)
         log.info("%s worker %d is ready after %.1f s", self.name, process.pid, hello.seconds)
-        slot.info, slot.process = hello.model, process
+        slot.info, slot.ready = hello.model, True
         self._changed.set()
         self._dispatch()
         with contextlib.suppress(EOFError):
@@ -261,7 +267,9 @@ class Lane:
     def _requeue(self, slot: _Slot) -> None:
         jobs, slot.held = list(slot.held.values()), {}
         for job in jobs:
-            if job.attempts < self._attempts:
+            if self._closing.is_set():
+                _answer(job, errors.NotReady("The server is shutting down."))
+            elif job.attempts < self._attempts:
                 job.alone = True
                 heapq.heappush(self._queue, job)
             else:
