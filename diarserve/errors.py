@@ -32,6 +32,11 @@ class NotFound(ServiceError):
     code = "not_found"
 
 
+class UploadTimeout(ServiceError):
+    status = 408
+    code = "upload_timeout"
+
+
 class TooLarge(ServiceError):
     status = 413
     code = "too_large"

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 import aiofiles
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from diarserve.errors import InvalidRequest, StorageFull, TooLarge, UnsupportedMedia
+from diarserve.errors import InvalidRequest, StorageFull, TooLarge, UnsupportedMedia, UploadTimeout
 from diarserve.settings import MIB, Limits
 from workers.containers import HEAD, sniff
 
@@ -67,9 +68,12 @@ async def read(request: web.Request, folder: Path, limits: Limits) -> tuple[Uplo
         async with asyncio.timeout(limits.upload_timeout):
             return await _parts(request, folder, limits)
     except TimeoutError as error:
-        message = f"The upload took longer than {limits.upload_timeout:.0f} s."
-        raise InvalidRequest(message, code="upload_timeout") from error
-    except (ValueError, AssertionError) as error:  # aiohttp's words for a body that is no multipart form
+        raise UploadTimeout(f"The upload took longer than {limits.upload_timeout:.0f} s.") from error
+    except (
+        ValueError,
+        AssertionError,
+        HttpProcessingError,
+    ) as error:  # aiohttp's words for a body that is no multipart form
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -69,4 +70,6 @@ def _limit(which: int, value: int | None) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    """One line for the operator, who may read it over HTTP: files without their folders."""
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return re.sub(r"/(?:[^\s/'\"]+/)+", "", text)

@@ -1,0 +1,43 @@
+# Needs only Python 3.11 or 3.12 with venv. Everything else is installed into .venv from the hash-pinned lock.
+PYTHON ?= python3
+UV := .venv/bin/uv
+BIN := .venv/bin
+# No model hub is asked for anything: the embedded default has its weights in packages.
+export HF_HUB_OFFLINE = 1
+
+.PHONY: demo serve test check accuracy bench lock clean
+
+demo: .venv/installed  ## start the server, send it a real recording, print who said what
+	$(BIN)/python -m bench.demo
+
+serve: .venv/installed  ## run the server in the foreground
+	$(BIN)/diarserve serve
+
+test: .venv/installed  ## the whole test suite, real models included
+	$(BIN)/python -m pytest
+
+check: .venv/installed  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+accuracy: .venv/installed  ## WER and DER on the real recordings
+	$(BIN)/python -m bench.accuracy
+
+bench: .venv/installed  ## five minutes of speech over HTTP, beside the sequential baseline
+	$(BIN)/python -m bench.five_minutes
+
+lock: .venv/installed  ## resolve pyproject.toml anew
+	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \
+		--extra embedded --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv data
+
+# Bytecode is compiled here, once: machines that set PYTHONDONTWRITEBYTECODE would pay for it at every start.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@

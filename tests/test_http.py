@@ -1,0 +1,311 @@
+"""The HTTP service, with stand-in engines in real worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import FormData
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from diarserve import app, keys
+from diarserve.settings import Settings
+
+TRANSCRIBE = "/api/v1/parallel/transcribe"
+
+Client = TestClient[Any, Any]
+Start = Callable[..., Awaitable[Client]]
+Recording = Callable[..., bytes]
+
+
+@pytest.fixture
+def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
+    async def begin(wait: bool = True, **sections: Any) -> Client:
+        server = TestServer(app.make(settings(**sections)))
+        client: Client = await aiohttp_client(server)  # it cancels handlers as `diarserve serve` does
+        if wait:
+            for lane in client.app[keys.LANES]:
+                await lane.settled()
+        return client
+
+    return begin
+
+
+def form(data: bytes, **fields: str) -> FormData:
+    made = FormData(fields, quote_fields=False)
+    made.add_field("file", io.BytesIO(data), filename="../../call one.wav", content_type="audio/wav")
+    return made
+
+
+def spool(client: Client) -> list[Path]:
+    return list(client.app[keys.SPOOL].iterdir())
+
+
+async def metric(client: Client, name: str, **labels: str) -> float:
+    text = await (await client.get("/metrics")).text()
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_recording_becomes_a_document(start: Start, recording: Recording) -> None:
+    client = await start()
+    response = await client.post(TRANSCRIBE, data=form(recording(3), language="en"))
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
+    document = await response.json()
+    assert len(document.pop("task_id")) == 32
+    performance = document.pop("performance")
+    assert document == {
+        "status": "completed",
+        "filename": "call one.wav",
+        "language": "en",
+        "duration": 3.0,
+        "text": "w0 w1 w2",
+        "speakers": ["SPEAKER_00", "SPEAKER_01"],
+        "segments": [
+            {
+                "id": n,
+                "start": n + 0.1,
+                "end": n + 0.9,
+                "speaker": f"SPEAKER_0{n % 2}",
+                "text": f"w{n}",
+                "words": [
+                    {
+                        "word": f"w{n}",
+                        "start": n + 0.1,
+                        "end": n + 0.9,
+                        "probability": 1.0,
+                        "speaker": f"SPEAKER_0{n % 2}",
+                        "speaker_confidence": 1.0,
+                        "overlap": False,
+                    }
+                ],
+            }
+            for n in range(3)
+        ],
+        "turns": [{"start": float(n), "end": n + 1.0, "speaker": f"SPEAKER_0{n % 2}"} for n in range(3)],
+        "models": {
+            "whisper": "stand-in",
+            "diarization": "stand-in",
+            "alignment": "whisper cross-attention",
+            "source_separation": None,
+        },
+        "warnings": [],
+    }
+    assert performance["parallel_processing"] is True
+    assert set(performance) == {
+        "parallel_processing", "processing_time", "queue_time", "decode_time", "transcription_time",
+        "diarization_time", "alignment_time", "real_time_factor", "speedup_estimate",
+    }  # fmt: skip
+    assert spool(client) == []
+
+
+async def test_the_two_models_run_at_the_same_time(start: Start, recording: Recording) -> None:
+    slow = {"step_seconds": 0.05}
+    client = await start(whisper=slow, diarize=slow)
+    performance = (await (await client.post(TRANSCRIBE, data=form(recording(10)))).json())["performance"]
+    assert performance["speedup_estimate"] > 1.5
+    assert await metric(client, "diarserve_overlap_ratio_sum") > 0.5
+
+
+async def test_one_after_the_other_when_told_to(start: Start, recording: Recording) -> None:
+    client = await start(parallel_processing=False)
+    performance = (await (await client.post(TRANSCRIBE, data=form(recording(3)))).json())["performance"]
+    assert performance["parallel_processing"] is False
+    assert performance["speedup_estimate"] <= 1
+    assert await metric(client, "diarserve_overlap_ratio_sum") == 0
+
+
+async def test_flags_that_cannot_be_honoured_are_said(start: Start, recording: Recording) -> None:
+    client = await start()
+    fields = {"source_separation": "True", "enhanced_alignment": "on"}
+    document = await (await client.post(TRANSCRIBE, data=form(recording(), **fields))).json()
+    assert [warning.split()[0] for warning in document["warnings"]] == ["source_separation", "enhanced_alignment"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"num_speakers": "0"}, "num_speakers"),
+        ({"num_speakers": "two"}, "num_speakers"),
+        ({"min_speakers": "3", "max_speakers": "2"}, None),
+        ({"source_separation": "perhaps"}, "source_separation"),
+        ({"response_format": "docx"}, "response_format"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+async def test_bad_parameters_are_named(
+    start: Start, recording: Recording, fields: dict[str, str], param: str | None
+) -> None:
+    client = await start()
+    response = await client.post(TRANSCRIBE, data=form(recording(), **fields))
+    error = (await response.json())["error"]
+    assert (response.status, error["code"], error["param"]) == (400, "invalid_request", param)
+    assert spool(client) == []
+
+
+async def test_bodies_that_are_no_form(start: Start, recording: Recording) -> None:
+    client = await start()
+    for body in (
+        {"data": b"abc"},
+        {"json": {"file": "x"}},
+        {"data": FormData({"language": "en"})},
+        {"data": b"--x\r\nnonsense", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+        {"data": b"", "headers": {"Content-Type": "multipart/form-data"}},
+    ):
+        response = await client.post(TRANSCRIBE, **body)
+        assert response.status == 400, body
+        assert (await response.json())["error"]["message"]
+    assert spool(client) == []
+
+
+async def test_what_is_no_recording_is_refused_by_its_first_bytes(start: Start) -> None:
+    client = await start()
+    for data, status, code in (
+        (b"", 400, "empty_file"),
+        (b"hello " * 1000, 415, "unsupported_media"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(5_000_000), 415, "unsupported_media"),
+    ):
+        response = await client.post(TRANSCRIBE, data=form(data))
+        assert (response.status, (await response.json())["error"]["code"]) == (status, code)
+    assert spool(client) == []
+    assert await metric(client, "diarserve_rejects_total", code="unsupported_media") == 2
+
+
+async def test_an_upload_over_the_limit_is_refused(start: Start, recording: Recording) -> None:
+    client = await start(limits={"max_upload_mib": 1})
+
+    async def drip() -> Any:
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        yield head + recording(1)
+        for _ in range(64):
+            yield bytes(32_000)
+
+    for body in (
+        {"data": form(recording(60))},
+        {"data": drip(), "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+    ):
+        response = await client.post(TRANSCRIBE, **body)
+        assert (response.status, (await response.json())["error"]["code"]) == (413, "too_large")
+    assert spool(client) == []
+
+
+async def test_a_full_queue_answers_429(start: Start, recording: Recording) -> None:
+    client = await start(limits={"max_pending": 1}, whisper={"step_seconds": 0.2})
+    first = asyncio.create_task(client.post(TRANSCRIBE, data=form(recording(20))))
+    await until(lambda: bool(spool(client)))
+    response = await client.post(TRANSCRIBE, data=form(recording()))
+    assert (response.status, (await response.json())["error"]["code"]) == (429, "queue_full")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert (await first).status == 200
+
+
+async def test_a_full_disk_answers_507(start: Start, recording: Recording) -> None:
+    client = await start(limits={"min_free_mib": 10**9})
+    response = await client.post(TRANSCRIBE, data=form(recording()))
+    assert (response.status, (await response.json())["error"]["code"]) == (507, "storage_full")
+    assert spool(client) == []
+
+
+async def test_a_lane_that_cannot_start_is_told(start: Start, recording: Recording) -> None:
+    client = await start(whisper={"boot": "fail"})
+    ready = await client.get("/readyz")
+    assert ready.status == 503
+    assert (await ready.json())["lanes"]["whisper"] == "RuntimeError: no such model"
+    response = await client.post(TRANSCRIBE, data=form(recording()))
+    assert (response.status, (await response.json())["error"]["code"]) == (503, "not_ready")
+    assert (await client.get("/livez")).status == 200
+
+
+@pytest.mark.parametrize("lane", ["decode", "whisper", "diarize"])
+async def test_a_killed_worker_costs_no_answer(start: Start, recording: Recording, lane: str) -> None:
+    client = await start(whisper={"step_seconds": 0.05}, diarize={"step_seconds": 0.05})
+    if lane == "decode":
+        [worker] = client.app[keys.LANES].decode.state()["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+        response = await client.post(TRANSCRIBE, data=form(recording(3)))
+    else:
+        response = await client.post(TRANSCRIBE, data=form(recording(3, f"kill-once {lane}")))
+    assert (await response.json())["text"] == "w0 w1 w2"
+    assert await metric(client, "diarserve_worker_restarts_total", lane=lane, reason="killed") == 1
+    assert spool(client) == []
+
+
+async def test_a_model_that_fails_answers_500_and_cancels_the_other(start: Start, recording: Recording) -> None:
+    client = await start(diarize={"step_seconds": 0.1})
+    response = await client.post(TRANSCRIBE, data=form(recording(1000, "raise whisper")))
+    text = await response.text()
+    assert response.status == 500
+    assert "model_failed" in text
+    assert "secret" not in text
+    assert client.app[keys.LANES].diarize.state()["workers"][0]["jobs"] == 0
+    assert await metric(client, "diarserve_tasks_total", outcome="failed") == 1
+
+
+async def test_a_client_that_goes_away_takes_its_work_along(start: Start, recording: Recording) -> None:
+    client = await start(whisper={"step_seconds": 0.05})
+    lanes = client.app[keys.LANES]
+    request = asyncio.create_task(client.post(TRANSCRIBE, data=form(recording(1000))))
+    await until(lambda: lanes.whisper.state()["workers"][0]["jobs"] == 1)
+    request.cancel()
+    await until(lambda: lanes.whisper.state()["workers"][0]["jobs"] == 0 and not spool(client))
+    assert await metric(client, "diarserve_tasks_total", outcome="cancelled") == 1
+
+
+async def test_an_upload_cut_short_leaves_nothing(start: Start) -> None:
+    client = await start()
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+    writer.write(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")
+    writer.write(b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nRIFF1234WAVE' + bytes(9000))
+    await writer.drain()
+    await until(lambda: bool(spool(client)))
+    writer.close()
+    await until(lambda: not spool(client))
+
+
+async def test_a_slow_upload_is_ended(start: Start) -> None:
+    client = await start(limits={"upload_timeout": 0.2})
+
+    async def silent() -> Any:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nRIFF1234WAVE'
+        await asyncio.sleep(60)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = await client.post(TRANSCRIBE, data=silent(), headers=headers)
+    assert (response.status, (await response.json())["error"]["code"]) == (408, "upload_timeout")
+
+
+async def test_unknown_paths_and_methods_answer_in_our_shape(start: Start) -> None:
+    client = await start(wait=False)
+    missing = await client.get("/nowhere")
+    assert (missing.status, (await missing.json())["error"]["code"]) == (404, "not_found")
+    wrong = await client.get(TRANSCRIBE)
+    assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
+    assert (await wrong.json())["error"]["code"] == "method_not_allowed"
+
+
+async def test_stats_and_metrics_show_the_work(start: Start, recording: Recording) -> None:
+    client = await start()
+    for _ in range(2):
+        await client.post(TRANSCRIBE, data=form(recording(2)))
+    stats = await (await client.get("/stats")).json()
+    assert (stats["total_tasks"], stats["completed_tasks"], stats["failed_tasks"]) == (2, 2, 0)
+    assert stats["average_processing_time"] > 0
+    assert stats["lanes"]["whisper"]["model"] == {"model": "stand-in", "device": "cpu"}
+    assert await metric(client, "diarserve_audio_seconds_total") == 4
+    assert await metric(client, "diarserve_stage_seconds_count", stage="transcribe") == 2
+    assert await metric(client, "diarserve_workers_up", lane="whisper") == 1
+    assert await metric(client, "diarserve_http_requests_total", route=TRANSCRIBE, status="200") == 2
