@@ -1,0 +1,36 @@
+"""Imports go one way, and heavy ones stay where they belong. Each check runs in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whisperx")
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("workers.process", ("aiohttp", "diarserve", *MODELS)),
+        ("diarserve.app", MODELS),
+        ("diarserve.cli", ("aiohttp", *MODELS)),
+        ("workers.whisper", ("whisperx", "torch", "diarserve")),
+        ("workers.decode", ("torch", "ctranslate2", "diarserve")),
+        ("workers.diarize.embedded", ("nemo", "pyannote", "whisperx", "resemblyzer", "librosa", "diarserve")),
+    ],
+)
+def test_an_import_pulls_in_no_more_than_it_needs(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*(name for name in {absent!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.split() == []
+
+
+def test_workers_never_name_the_server() -> None:
+    for file in Path(REPOSITORY, "workers").rglob("*.py"):
+        for line in file.read_text().splitlines():
+            assert not line.lstrip().startswith(("import diarserve", "from diarserve", "import aiohttp")), file

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+
+from diarserve.merge import UNKNOWN, label, segments
+from workers.messages import Turn, Word
+
+
+def words(*spans: tuple[float, float]) -> list[Word]:
+    return [Word(f" w{n}", start, end, 0.9) for n, (start, end) in enumerate(spans)]
+
+
+def speakers(said: list[Word], turns: list[Turn]) -> str:
+    return " ".join(word.speaker for word in label(said, turns))
+
+
+def test_a_word_goes_to_whoever_covers_most_of_it() -> None:
+    turns = [Turn(0, 2.1, "A"), Turn(2.1, 4, "B")]
+    assert speakers(words((0.5, 1), (1.9, 2.2), (2.0, 2.6)), turns) == "A A B"
+
+
+def test_no_turns_leaves_every_word_unknown_and_fails_nothing() -> None:
+    [word] = label(words((0, 1)), [])
+    assert (word.speaker, word.speaker_confidence, word.overlap) == (UNKNOWN, 0, False)
+    assert label([], [Turn(0, 1, "A")]) == []
+
+
+def test_a_word_between_turns_goes_to_the_nearest_edge() -> None:
+    # A's long turn ends 0.05 s before the word; B's midpoint is nearer, B's edge is not.
+    assert speakers(words((60.05, 60.3)), [Turn(0, 60, "A"), Turn(61, 62, "B")]) == "A"
+    assert speakers(words((6.7, 6.9)), [Turn(0, 5.0, "A"), Turn(7, 8, "B")]) == "B"
+
+
+def test_a_word_far_from_every_turn_is_nobodys() -> None:
+    assert speakers(words((10, 11)), [Turn(0, 5, "A"), Turn(16, 20, "B")]) == UNKNOWN
+
+
+def test_two_at_once_is_flagged_and_the_flow_goes_on() -> None:
+    turns = [Turn(0, 3, "A"), Turn(1, 2, "B"), Turn(3, 5, "B")]
+    said = label(words((0.2, 0.8), (1.2, 1.6), (2.2, 2.8), (3.2, 4)), turns)
+    assert [word.speaker for word in said] == ["A", "A", "A", "B"]
+    assert [word.overlap for word in said] == [False, True, False, False]
+    assert said[0].speaker_confidence == 1
+    assert said[1].speaker_confidence == 0.5
+
+
+def test_a_back_channel_of_its_own_time_is_attributed() -> None:
+    turns = [Turn(0, 2, "A"), Turn(2, 2.5, "B"), Turn(2.5, 5, "A")]
+    assert speakers(words((1, 1.9), (2.05, 2.4), (2.6, 3)), turns) == "A B A"
+
+
+def test_one_word_of_flicker_is_repaired_only_where_the_turns_are_unsure() -> None:
+    said = words((0, 0.9), (0.95, 1.25), (1.3, 2))
+    unsure = [Turn(0, 1.0, "A"), Turn(1.0, 1.1, "B"), Turn(1.25, 2, "A")]
+    assert speakers(said, unsure) == "A A A"
+
+
+def test_a_turn_that_began_long_ago_still_counts() -> None:
+    turns = [Turn(0, 100, "A"), *(Turn(n, n + 0.2, "B") for n in range(1, 50))]
+    assert speakers(words((80, 81)), sorted(turns, key=lambda turn: turn.start)) == "A"
+
+
+def test_segments_end_with_the_turn_the_pause_and_the_long_sentence() -> None:
+    turns = [Turn(0, 5, "A"), Turn(5, 30, "B")]
+    said = [
+        Word(" do", 4.0, 4.4, 1), Word(" you?", 4.5, 4.9, 1), Word(" yes", 5.1, 5.4, 1), Word(" I", 5.5, 5.6, 1),
+        Word(" after", 7.0, 7.5, 1), Word(" a", 8.0, 8.4, 1), Word(" long", 9.0, 12.0, 1),
+        Word(" while.", 12.5, 16.0, 1), Word(" Next", 16.1, 16.5, 1),
+    ]  # fmt: skip
+    found = segments(label(said, turns))
+    assert [(segment.speaker, segment.text) for segment in found] == [
+        ("A", "do you?"), ("B", "yes I"), ("B", "after a long while."), ("B", "Next"),
+    ]  # fmt: skip
+    assert (found[0].start, found[0].end) == (4.0, 4.9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_no_word_is_lost(count: int) -> None:
+    said = words(*((n * 0.4, n * 0.4 + 0.3) for n in range(count)))
+    turns = [Turn(n * 3.0, n * 3.0 + 2.5, f"S{n % 3}") for n in range(count // 5)]
+    found = segments(label(said, turns))
+    assert [word.word for segment in found for word in segment.words] == [word.word for word in said]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diarserve.settings import ConfigError, load
+
+MINIMAL = """
+[decode]
+engine = "a:A"
+[whisper]
+engine = "b:B"
+beam = 5
+[diarize]
+engine = "c:C"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_the_default_file_is_valid() -> None:
+    assert load(environment={}).whisper.engine == "workers.whisper:Whisper"
+
+
+def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Path) -> None:
+    environment = {
+        "DIARSERVE_PORT": "9000",
+        "DIARSERVE_DATA_DIR": "/srv/data",
+        "DIARSERVE_LIMITS_MAX_PENDING": "7",
+        "DIARSERVE_WHISPER_BEAM": "1",
+        "DIARSERVE_WHISPER_MODEL": "large-v3",
+        "DIARSERVE_DIARIZE_STEP_TIMEOUT": "9.5",
+        "OTHER": "x",
+    }
+    settings = load(file, environment, port=None, host="::1")
+    assert (settings.host, settings.port, settings.data_dir) == ("::1", 9000, Path("/srv/data"))
+    assert settings.limits.max_pending == 7
+    assert settings.whisper.options == {"beam": 1, "model": "large-v3"}
+    assert settings.diarize.step_timeout == 9.5
+
+
+@pytest.mark.parametrize(
+    ("environment", "key"),
+    [
+        ({"DIARSERVE_PORT": "many"}, "port"),
+        ({"DIARSERVE_LIMITS_MAX_PENDING": "0"}, "limits.max_pending"),
+        ({"DIARSERVE_LIMITS_MAX_PENDIGN": "5"}, "limits.max_pendign"),
+        ({"DIARSERVE_COLOUR": "blue"}, "colour"),
+        ({"DIARSERVE_WHISPER_WORKERS": "none"}, "whisper.workers"),
+    ],
+)
+def test_a_wrong_value_is_named(file: Path, environment: dict[str, str], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\b{key}:"):
+        load(file, environment)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load(tmp_path / "nowhere.toml", {})
