@@ -1,0 +1,169 @@
+"""The diarizer that needs no download: its weights ship inside whisperX and Resemblyzer, its clustering in NeMo.
+
+Segmentation windows -> tracks of local speakers -> an embedding per piece of a track -> NME-SC -> turns.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from workers import audio
+from workers.audio import Samples
+from workers.diarize.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MelFrames, load_encoder
+from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, WINDOW, load_segmentation
+from workers.diarize.speakers import Bounds, Labels, assign, load_nme_sc
+from workers.diarize.tracks import FRAME_SECONDS, Piece, Track, cut, runs, stitch
+from workers.engine import Job, Unit
+from workers.messages import SAMPLE_RATE, Diarization, Diarize, Request, Turn
+
+LOUDNESS = 0.05  # root mean square that the segmentation network gets
+SILENCE = 1e-4  # root mean square below which a window is not made louder still
+MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
+PAUSE = 0.1  # seconds: shorter pauses do not end a turn
+BLIP = 0.1  # seconds: shorter turns are dropped
+
+
+def installed(package: str, file: str) -> Path:
+    """A file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"{package} is not installed")
+    return Path(spec.submodule_search_locations[0]) / file
+
+
+class EmbeddedDiarizer:
+    parallel = 1
+
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        step: float = 2.0,
+        segmentation_batch: int = 16,
+        embedding_batch: int = 32,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.device = torch.device(device)
+        self.step = round(step * SAMPLE_RATE / FRAME_STEP)  # in frames, so that all windows share one grid
+        self.batches = {"segment": segmentation_batch, "embed": embedding_batch, "cluster": 1}
+        self.segmentation = load_segmentation(installed("whisperx", "assets/pytorch_model.bin")).to(self.device)
+        self.encoder = load_encoder(installed("resemblyzer", "pretrained.pt")).to(self.device)
+        self.mel_frames = MelFrames().to(self.device)
+        self.nme_sc = load_nme_sc()
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, WINDOW).astype(np.float32)
+        self.run([Unit("segment", (noise, 0))] * self.batches["segment"])
+        self.run([Unit("embed", (noise, np.arange(EMBEDDING_FRAMES)))] * self.batches["embed"])
+        self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"model": "embedded", "device": str(self.device), "max_speakers": None}
+
+    def batch(self, key: Hashable) -> int:
+        return self.batches[str(key)]
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Diarize)
+        samples = audio.load(request.audio)
+        bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
+        if len(samples) < MEL_WINDOW:
+            return finish([], request)
+        last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
+        starts = [*range(0, last, self.step), last]
+        windows = yield [Unit("segment", (samples, start * FRAME_STEP)) for start in starts]
+        tracks = stitch(windows, starts)
+        pieces = cut(tracks)
+        if not pieces:
+            return finish([], request)
+        embeddings = yield [Unit("embed", (samples, piece.mel_frames)) for piece in pieces]
+        [labels] = yield [Unit("cluster", (np.stack(embeddings), pieces, tracks, bounds))]
+        return finish(turns_of(labels, pieces, tracks, len(samples) / SAMPLE_RATE), request)
+
+    @torch.inference_mode()
+    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+        match units[0].key:
+            case "segment":
+                windows = self.stacked([window(*unit.payload) for unit in units])
+                loudness = windows.square().mean(dim=1, keepdim=True).sqrt()
+                activity = self.segmentation(windows * (LOUDNESS / loudness.clamp(min=SILENCE)))
+                return list(activity.cpu().numpy().astype(np.float16))
+            case "embed":
+                mels = self.mel_frames(self.stacked([mel_windows(*unit.payload) for unit in units]))
+                mels *= MEL_POWER / mels.sum(dim=2).mean(dim=1).clamp(min=1e-12)[:, None, None]
+                return list(self.encoder(mels).cpu().numpy())
+            case _:
+                return [assign(self.nme_sc, *unit.payload) for unit in units]
+
+    def stacked(self, arrays: Sequence[Samples]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.device)
+
+
+def window(samples: Samples, start: int) -> Samples:
+    """5 s of samples, padded with silence."""
+    part = samples[start : start + WINDOW]
+    return np.pad(part, (0, WINDOW - len(part)))
+
+
+def mel_windows(samples: Samples, mel_frames: npt.NDArray[np.int64]) -> Samples:
+    """The samples behind each of 160 mel frames, (160, 400); fewer frames are repeated in turn."""
+    first = int(mel_frames[0]) * MEL_HOP - MEL_WINDOW // 2
+    last = int(mel_frames[-1]) * MEL_HOP + MEL_WINDOW // 2
+    part = samples[max(0, first) : last]
+    part = np.pad(part, (max(0, -first), max(0, last - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(part, MEL_WINDOW)[::MEL_HOP]
+    return frames[np.resize(mel_frames - mel_frames[0], EMBEDDING_FRAMES)]
+
+
+def turns_of(labels: Labels, pieces: Sequence[Piece], tracks: Sequence[Track], duration: float) -> list[Turn]:
+    """Speech of every track, given to the speaker of the nearest piece of its run."""
+    frames = max(track.first + len(track.active) for track in tracks)
+    speech = np.zeros((int(labels.max()) + 1, frames), dtype=np.bool_)
+    by_run: dict[tuple[int, tuple[int, int]], list[int]] = {}
+    for index, piece in enumerate(pieces):
+        by_run.setdefault((piece.track, piece.run), []).append(index)
+    for (track, (start, end)), members in by_run.items():
+        middles = np.array([pieces[index].middle for index in members])
+        inside = np.arange(start, end)
+        nearest = np.searchsorted((middles[1:] + middles[:-1]) / 2, inside)
+        speaker = labels[members][nearest]
+        active = tracks[track].active[start - tracks[track].first : end - tracks[track].first]
+        speech[speaker[active], inside[active]] = True
+
+    edge = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE
+    spans: list[tuple[float, float, int]] = []
+    for speaker_index, mask in enumerate(speech):
+        own: list[tuple[float, float, int]] = []
+        for first, past in runs(mask):
+            start_s = edge + first * FRAME_SECONDS if first else 0.0
+            end_s = min(edge + past * FRAME_SECONDS, duration)
+            if own and start_s - own[-1][1] < PAUSE:
+                start_s = own.pop()[0]
+            own.append((start_s, end_s, speaker_index))
+        longest = max(own, key=lambda span: span[1] - span[0])
+        spans += [span for span in own if span is longest or span[1] - span[0] >= BLIP]
+    names: dict[int, str] = {}
+    turns = []
+    for start_s, end_s, speaker_index in sorted(spans):
+        name = names.setdefault(speaker_index, f"SPEAKER_{len(names):02d}")
+        turns.append(Turn(round(start_s, 3), round(end_s, 3), name))
+    return turns
+
+
+def finish(turns: Sequence[Turn], request: Diarize) -> Diarization:
+    found = len({turn.speaker for turn in turns})
+    least = request.num_speakers or request.min_speakers or 0
+    warnings: tuple[str, ...] = ()
+    if found < least:
+        warnings = (f"{least} speakers were asked for, but there is only enough speech to tell {found} apart",)
+    return Diarization(tuple(turns), model="embedded", warnings=warnings)
