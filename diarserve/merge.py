@@ -20,6 +20,7 @@ _REACH = 2.0  # seconds from a turn's edge beyond which a word is nobody's
 _PAUSE = 1.0  # seconds of silence that end a segment
 _SENTENCE = 8.0  # seconds after which a segment ends with its sentence
 _LONGEST = 30.0  # seconds after which it ends anyway
+_SLACK = 0.6  # seconds by which a change of speaker may be moved to the end of a sentence
 _TIE = 0.02  # seconds; coverages closer than this are equal
 
 
@@ -54,7 +55,7 @@ def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
     for word in words:
         near = turns[bisect_left(latest_end, word.start - _REACH) : bisect_right(starts, word.end + _REACH)]
         labelled.append(_label(word, near, labelled[-1].speaker if labelled else UNKNOWN))
-    return _without_flicker(labelled)
+    return _at_sentence_ends(_without_flicker(labelled))
 
 
 def segments(words: Iterable[LabelledWord]) -> list[Segment]:
@@ -108,8 +109,36 @@ def _without_flicker(words: list[LabelledWord]) -> list[LabelledWord]:
     return repaired
 
 
+def _at_sentence_ends(words: list[LabelledWord]) -> list[LabelledWord]:
+    """Move a change of speaker to the end of the sentence beside it, if that is a word away: Whisper's word times
+    and the turns' edges are both a few tenths of a second off, and people change places between sentences."""
+    moved = words[:]
+    for index in range(1, len(words)):
+        before, word = moved[index - 1], moved[index]
+        if before.speaker == word.speaker or _ends_sentence(before):
+            continue
+        if (
+            _ends_sentence(word)
+            and not _opens_sentence(word)
+            and word.end - word.start < _SLACK
+            and word.start - before.end < _SLACK
+        ):
+            moved[index] = replace(word, speaker=before.speaker, speaker_confidence=0.0)
+        elif index > 1 and _ends_sentence(moved[index - 2]) and word.start - before.start < _SLACK:
+            moved[index - 1] = replace(before, speaker=word.speaker, speaker_confidence=0.0)
+    return moved
+
+
+def _opens_sentence(word: LabelledWord) -> bool:
+    return word.word.strip()[:1].isupper()
+
+
+def _ends_sentence(word: LabelledWord) -> bool:
+    return word.word.rstrip().endswith((".", "?", "!", "…", "。"))
+
+
 def _continues(group: list[LabelledWord], word: LabelledWord) -> bool:
     last, length = group[-1], group[-1].end - group[0].start
     if word.speaker != last.speaker or word.start - last.end > _PAUSE or length > _LONGEST:
         return False
-    return not (length > _SENTENCE and last.word.rstrip().endswith((".", "?", "!")))
+    return not (length > _SENTENCE and _ends_sentence(last))

@@ -55,6 +55,20 @@ def test_one_word_of_flicker_is_repaired_only_where_the_turns_are_unsure() -> No
     assert speakers(said, unsure) == "A A A"
 
 
+def test_a_change_of_speaker_moves_to_the_end_of_the_sentence_beside_it() -> None:
+    turns = [Turn(0, 2.0, "A"), Turn(2.0, 4, "B")]
+    said = [Word(" now,", 1.5, 1.9, 1), Word(" though.", 2.05, 2.4, 1), Word(" Well,", 2.5, 3, 1)]
+    assert speakers(said, turns) == "A A B"
+    said = [Word(" Jersey.", 1.0, 1.6, 1), Word(" And", 1.7, 1.95, 1), Word(" I'm", 2.05, 2.4, 1)]
+    assert speakers(said, turns) == "A B B"
+
+
+def test_a_short_answer_stays_with_who_gave_it() -> None:
+    turns = [Turn(0, 2.0, "A"), Turn(2.0, 4, "B")]
+    said = [Word(" that", 1.5, 1.9, 1), Word(" Yes.", 2.05, 2.4, 1), Word(" I", 2.5, 2.6, 1), Word(" do", 2.6, 3, 1)]
+    assert speakers(said, turns) == "A B B B"
+
+
 def test_a_turn_that_began_long_ago_still_counts() -> None:
     turns = [Turn(0, 100, "A"), *(Turn(n, n + 0.2, "B") for n in range(1, 50))]
     assert speakers(words((80, 81)), sorted(turns, key=lambda turn: turn.start)) == "A"

@@ -67,11 +67,11 @@ def test_a_telephone_call_comes_back_as_two_speakers(server: Server, sample: Pat
     said = {segment["speaker"]: "" for segment in document["segments"]}
     for segment in document["segments"]:
         said[segment["speaker"]] += plain(segment["text"]) + " "
-    diane = next(text for text in said.values() if "this is diane in new jersey" in text)
-    sheila = next(text for text in said.values() if "sheila in texas" in text)
-    assert diane != sheila
-    assert "im in new jersey now" in diane
-    assert "what can i say" in sheila
+    diane, sheila = sorted(said.values(), key=lambda text: "diane" not in text)
+    assert "this is diane in new jersey" in diane
+    assert "originally from chicago also" in diane
+    assert "im sheila" in sheila
+    assert "yankee down here" in sheila
     assert document["performance"]["speedup_estimate"] > 1
 
 
@@ -130,7 +130,7 @@ def test_silence_and_very_short_audio_answer_properly(server: Server, tmp_path: 
         ("dev00.wav", 2, "the"),
         ("hotwords.mp3", 1, ""),
         ("multilingual.mp3", None, ""),
-        ("stereo_diarization.wav", 2, ""),
+        ("stereo_diarization.wav", None, ""),
     ],
 )
 def test_real_recordings(server: Server, name: str, speakers: int | None, words: str) -> None:
