@@ -18,7 +18,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.drive import drive
+from bench.drive import drive
 from workers import containers
 from workers.audio import Samples, load
 from workers.decode import Decoder

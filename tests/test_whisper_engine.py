@@ -14,7 +14,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from tests.drive import drive
+from bench.drive import drive
 from workers.audio import Samples
 from workers.engine import JobError
 from workers.messages import AudioRef, Transcribe, Transcript, Word

@@ -29,8 +29,8 @@ FRAMES_PER_SECOND = 100
 TOKENS_PER_SECOND = 12  # nobody speaks faster; a model that loops does
 
 NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds for silence and for loops
-END, REPETITIVE_END = 200, 4.0  # the last characters of a text
-THIN = 1.0  # words a second: so few in a chunk of speech mean that the model stopped early
+END, REPETITIVE_END = 100, 3.0  # the last characters of a text
+THIN = 1.5  # words a second: so few in a chunk of speech mean that the model stopped early
 THIN_SECONDS = 8.0
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
