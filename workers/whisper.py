@@ -206,7 +206,7 @@ def _stack(encoded: Sequence[Any]) -> Any:
 
 def _repetitive(text: str) -> bool:
     """Whether all of it, or its end, is a loop: that packs small. A sentence said twice is none."""
-    return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > END and _ratio(text) > REPETITIVE)
+    return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > 2 * END and _ratio(text) > REPETITIVE)
 
 
 def _ratio(text: str) -> float:
