@@ -15,27 +15,27 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from diarserve import errors
 from diarserve.metrics import Metrics
+from diarserve.store import Priority
 from diarserve.supervisor import WorkerProcess
 from workers.messages import BootFailed, Cancel, Done, Failed, Progress, Ready, Request, Submit, WorkerSpec
 
 log = logging.getLogger(__name__)
 
-Priority = Literal["high", "normal", "low"]
 PATIENCE: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
 
-OnProgress = Callable[[int, int], None]  # units done, units known
+OnProgress = Callable[[Progress], None]
 
 _BOOT_ATTEMPTS = 5
 _KILL_GRACE = 15.0  # seconds past a step's own deadline before the server kills: a stopped process has no timer
 
 
-def due(priority: Priority, duration: float) -> float:
-    """When a job that comes in now is due, on the monotonic clock; duration is the audio's, in seconds."""
-    return time.monotonic() + PATIENCE[priority] + duration
+def due(priority: Priority, duration: float, waited: float = 0.0) -> float:
+    """When a job is due, on the monotonic clock: its audio lasts `duration`, and it came in `waited` seconds ago."""
+    return time.monotonic() - waited + PATIENCE[priority] + duration
 
 
 @dataclass(slots=True, eq=False)
@@ -252,7 +252,7 @@ class Lane:
             return  # cancelled meanwhile
         if isinstance(message, Progress):
             if job.on_progress:
-                job.on_progress(message.done, message.known)
+                job.on_progress(message)
         else:
             del slot.held[job.id]
             if isinstance(message, Done):

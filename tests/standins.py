@@ -103,4 +103,4 @@ class Copier(StandIn):
 
 def _units(audio: AudioRef) -> list[Unit]:
     folder = Path(audio.path).parent
-    return [Unit("step", (folder, number)) for number in range(max(1, round(audio.duration)))]
+    return [Unit("step", (folder, number), partial=True) for number in range(max(1, round(audio.duration)))]

@@ -19,6 +19,7 @@ from workers.messages import Request
 class Unit:
     key: Hashable  # units with equal keys may share a step
     payload: Any
+    partial: bool = False  # its output is worth showing at once
 
 
 Job = Generator[list[Unit], list[Any], Any]

@@ -133,6 +133,7 @@ class Progress:
     job: str
     done: int
     known: int  # units known so far: later waves may add more
+    partial: tuple[Any, ...] = ()  # outputs that are worth showing before the job is done, in the wave's order
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -18,6 +18,8 @@ from workers.messages import Cancel, Done, Failed, Progress, Submit
 
 log = logging.getLogger(__name__)
 
+_PENDING = object()
+
 
 @dataclass(slots=True, eq=False)
 class _Active:
@@ -27,13 +29,21 @@ class _Active:
     due: float
     steps: Job
     waiting: deque[tuple[int, Unit]] = field(default_factory=deque)
-    outputs: list[Any] = field(default_factory=list)
-    unfinished: int = 0
+    wave: list[Unit] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)  # _PENDING until a unit is done
+    shown: int = 0  # units from the wave's start whose outputs were shown, if they are partial
     done: int = 0
     known: int = 0
     started: float | None = None
     busy: float = 0.0
     alone: bool = False  # after a shared step failed: share no step, so that the culprit fails by itself
+
+    def show(self) -> Iterator[Any]:
+        """Outputs that became final: those with nothing unfinished before them."""
+        while self.shown < len(self.wave) and self.outputs[self.shown] is not _PENDING:
+            if self.wave[self.shown].partial:
+                yield self.outputs[self.shown]
+            self.shown += 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,8 +114,7 @@ class Scheduler:
             self._fail(active, error)
         else:
             active.waiting = deque(enumerate(wave))
-            active.outputs = [None] * len(wave)
-            active.unfinished = len(wave)
+            active.wave, active.outputs, active.shown = wave, [_PENDING] * len(wave), 0
             active.known += len(wave)
 
     def _dispatch(self) -> None:
@@ -153,12 +162,11 @@ class Scheduler:
             assert end.outputs is not None
             for (job, index, _), output in zip(picks, end.outputs, strict=True):
                 job.outputs[index] = output
-                job.unfinished -= 1
                 job.done += 1
                 job.busy += end.seconds / len(picks)
             for job in jobs:
-                self._send(Progress(job.id, job.done, job.known))
-                if not job.unfinished:
+                self._send(Progress(job.id, job.done, job.known, tuple(job.show())))
+                if job.shown == len(job.wave):
                     self._advance(job, job.outputs)
         elif not isinstance(end.error, Exception):
             raise end.error  # MemoryError is an Exception; this is SystemExit and its like

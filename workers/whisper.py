@@ -97,8 +97,10 @@ class Whisper:
         if language is None and chunks:
             [language] = yield [Unit(("language",), chunks[0])]
         words: list[Word] = []
+        first = True  # what a second try rescues lies in the middle of what was shown already
         while chunks:
-            written = yield [Unit(("asr", language), chunk) for chunk in chunks]
+            written = yield [Unit(("asr", language), chunk, partial=first) for chunk in chunks]
+            first = False
             thin = []
             for chunk, part in zip(chunks, written, strict=True):
                 if chunk.seconds > THIN_SECONDS and 0 < len(part) < THIN * chunk.seconds:
