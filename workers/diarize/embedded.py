@@ -6,6 +6,7 @@ Segmentation windows -> tracks of local speakers -> an embedding per piece of a 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from workers.diarize.tracks import FRAME_SECONDS, Piece, Track, cut, runs, stitc
 from workers.engine import Job, Unit
 from workers.messages import SAMPLE_RATE, Diarization, Diarize, Request, Turn
 
-LOUDNESS = 0.05  # root mean square that the segmentation network gets
-SILENCE = 1e-4  # root mean square below which a window is not made louder still
+LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
+SILENCE = 1e-5  # root mean square below which a recording is not made louder still
 MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
 PAUSE = 0.1  # seconds: shorter pauses do not end a turn
 BLIP = 0.1  # seconds: shorter turns are dropped
@@ -63,7 +64,7 @@ class EmbeddedDiarizer:
 
     def warm_up(self) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, WINDOW).astype(np.float32)
-        self.run([Unit("segment", (noise, 0))] * self.batches["segment"])
+        self.run([Unit("segment", (noise, 0, 0.1))] * self.batches["segment"])
         self.run([Unit("embed", (noise, np.arange(EMBEDDING_FRAMES)))] * self.batches["embed"])
         self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
 
@@ -79,9 +80,10 @@ class EmbeddedDiarizer:
         bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
         if len(samples) < MEL_WINDOW:
             return finish([], request)
+        gain = LOUDNESS / max(SILENCE, math.sqrt(np.dot(samples, samples) / len(samples)))
         last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
         starts = [*range(0, last, self.step), last]
-        windows = yield [Unit("segment", (samples, start * FRAME_STEP)) for start in starts]
+        windows = yield [Unit("segment", (samples, start * FRAME_STEP, gain)) for start in starts]
         tracks = stitch(windows, starts)
         pieces = cut(tracks)
         if not pieces:
@@ -95,9 +97,7 @@ class EmbeddedDiarizer:
         match units[0].key:
             case "segment":
                 windows = self.stacked([window(*unit.payload) for unit in units])
-                loudness = windows.square().mean(dim=1, keepdim=True).sqrt()
-                activity = self.segmentation(windows * (LOUDNESS / loudness.clamp(min=SILENCE)))
-                return list(activity.cpu().numpy().astype(np.float16))
+                return list(self.segmentation(windows).cpu().numpy().astype(np.float16))
             case "embed":
                 mels = self.mel_frames(self.stacked([mel_windows(*unit.payload) for unit in units]))
                 mels *= MEL_POWER / mels.sum(dim=2).mean(dim=1).clamp(min=1e-12)[:, None, None]
@@ -109,9 +109,9 @@ class EmbeddedDiarizer:
         return torch.from_numpy(np.stack(arrays)).to(self.device)
 
 
-def window(samples: Samples, start: int) -> Samples:
+def window(samples: Samples, start: int, gain: float) -> Samples:
     """5 s of samples, padded with silence."""
-    part = samples[start : start + WINDOW]
+    part = samples[start : start + WINDOW] * np.float32(gain)
     return np.pad(part, (0, WINDOW - len(part)))
 
 

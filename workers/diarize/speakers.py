@@ -23,15 +23,18 @@ from workers.diarize.tracks import FRAME_SECONDS, Piece, Track
 Vectors = npt.NDArray[np.float32]  # (n, dimension) or (n, n)
 Labels = npt.NDArray[np.int64]
 
-SAME_SPEAKER = 0.84  # cosine similarity from which two mean embeddings are one speaker's
+SAME_SPEAKER = 0.85  # cosine similarity from which two mean embeddings are one speaker's
 CONSISTENCY = 0.75  # expected cosine similarity of two pieces of one speaker
-APART = 0.2  # what it takes off the similarity that the segmentation network has always told two clusters apart
-LEAST_SPEECH = 1.0  # weight that makes a speaker, unless the network tells it apart from somebody
+APART = 0.3  # what it takes off the similarity that the segmentation network has always told two clusters apart
+LEAST_SPEECH = 1.0  # weight that makes a speaker
+DOUBT = 0.3  # of pieces told apart, the weight that counts for half
+SET_APART = 0.4  # how much of that makes a speaker of somebody who says little
 SWITCH = 0.2  # cost of a change of speaker within a track, fading as the pause grows
 PAUSE = 3.0  # seconds
 NEAR = 5.0  # seconds: what the network can compare
-MOST = 1000  # pieces that are clustered; of a longer recording an even selection, and all are decoded
+MOST = 500  # pieces that are clustered; of a longer recording an even selection, and all are decoded
 MOST_SPEAKERS = 32  # that NME-SC may count
+SPARE = 2  # clusters beyond that count that merging starts with
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,43 +129,47 @@ class Speakers:
         return labels
 
     def cluster(self, bounds: Bounds) -> Labels:
-        if len(self.embeddings) < 2:
-            return np.zeros(len(self.embeddings), dtype=np.int64)
-        affinity = torch.from_numpy(self.embeddings @ self.embeddings.T)
-        if len(self.embeddings) == 2:
-            labels = np.arange(2)
-        else:
-            affinity = self.nme_sc.ScalerMinMax(affinity)
-            limit = min(MOST_SPEAKERS, len(affinity))
-            count = int(self.nme_sc.NMESC(affinity, max_num_speakers=limit, parallelism=False).forward()[0])
-            count = min(max(count, bounds.least), len(affinity))
-            labels = self.nme_sc.SpeakerClustering().forward_unit_infer(
-                affinity,
-                oracle_num_speakers=count,
-                max_num_speakers=count,
-                max_rp_threshold=0.25,
-                kmeans_random_trials=5,
-            )
-            labels = self.settle(compact(labels.numpy()), bounds.least)
+        labels = self.settle(self.divide(bounds.least), bounds.least)
         different, same = self.told_apart()
         while (count := int(labels.max()) + 1) > bounds.least:
             members = np.eye(count, dtype=np.float32)[labels]
             speech = self.weights @ members
-            means = pooled(self.embeddings, self.weights, labels)
             # The mean of little speech strays further from its speaker: allow for it.
             straying = np.sqrt(1 + (1 - CONSISTENCY) / (CONSISTENCY * speech))
-            apart, one = (members.T @ pairs @ members for pairs in (different, same))
-            apart = apart / (apart + one + 1)
+            one, two = (members.T @ pairs @ members for pairs in (same, different))
+            apart = two / (one + two + DOUBT)
+            means = pooled(self.embeddings, self.weights, labels)
             alike = means @ means.T * np.outer(straying, straying) - APART * apart
             np.fill_diagonal(alike, -np.inf)
-            faint = np.where(apart.max(axis=1) > 0.4, np.inf, speech)
-            one_, other = (int(i) for i in np.unravel_index(alike.argmax(), alike.shape))
+            faint = np.where(apart.max(axis=1) > SET_APART, np.inf, speech)
             if faint.min() < LEAST_SPEECH:
-                one_ = int(faint.argmin())
-                other = int(alike[one_].argmax())
-            elif alike[one_, other] < SAME_SPEAKER and count <= (bounds.most or count):
+                gone = int(faint.argmin())
+            elif alike.max() >= SAME_SPEAKER or count > (bounds.most or count):
+                gone = int(alike.max(axis=1).argmax())
+            else:
                 break
-            labels = self.settle(compact(np.where(labels == one_, other, labels)), bounds.least)
+            merged = np.where(labels == gone, alike[gone].argmax(), labels)
+            labels = self.settle(compact(merged), bounds.least)
+        return labels
+
+    def divide(self, least: int) -> Labels:
+        """More clusters than there are speakers, if anything."""
+        labels = np.zeros(len(self.embeddings), dtype=np.int64)
+        affinity = torch.from_numpy(self.embeddings @ self.embeddings.T)
+        if len(labels) == 2:
+            labels[1] = 1
+        elif len(labels) > 2 and affinity.min() < 0.999:
+            affinity = self.nme_sc.ScalerMinMax(affinity)
+            limit = min(MOST_SPEAKERS, len(labels))
+            analysis = self.nme_sc.NMESC(affinity, limit, sparse_search_volume=20, parallelism=False)
+            counted, neighbours = analysis.forward()
+            count = min(max(int(counted) + SPARE, least), len(labels))
+            spectral = self.nme_sc.SpectralClustering(n_clusters=count, n_random_trials=5)
+            labels = compact(spectral.forward(self.nme_sc.getAffinityGraphMat(affinity, neighbours)).numpy())
+        while (count := int(labels.max()) + 1) < min(least, len(labels)):
+            fit = (self.embeddings * pooled(self.embeddings, self.weights, labels)[labels]).sum(axis=1)
+            shared = np.bincount(labels)[labels] > 1
+            labels[np.where(shared, fit, np.inf).argmin()] = count
         return labels
 
 

@@ -1,0 +1,67 @@
+"""The networks rebuilt in plain torch give what the libraries give that they were trained in."""
+
+from __future__ import annotations
+
+import warnings
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from bench.recordings import decoded, packaged
+from bench.recordings import sample as sample_path
+from workers.audio import Samples
+from workers.diarize.embedded import mel_windows
+from workers.diarize.embedding import EMBEDDING_FRAMES, MelFrames, load_encoder
+from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, WINDOW, load_segmentation
+
+
+@pytest.fixture(scope="module")
+def call() -> Samples:
+    return decoded(sample_path())
+
+
+def test_segmentation_equals_pyannotes(call: Samples) -> None:
+    checkpoint = packaged("whisperx", "assets", "pytorch_model.bin")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pyannote.audio import Model
+
+        reference = Model.from_pretrained(checkpoint)
+    assert reference is not None
+    reference.eval()
+    windows = torch.from_numpy(call[: 4 * WINDOW].reshape(4, WINDOW))
+    with torch.inference_mode():
+        ours, theirs = load_segmentation(checkpoint)(windows), reference(windows[:, None])
+    assert ours.shape == (4, FRAMES, 3)
+    assert (ours - theirs).abs().max() < 1e-4
+    assert reference.receptive_field.step == pytest.approx(FRAME_STEP / 16_000)
+    middle = reference.receptive_field.start + reference.receptive_field.duration / 2
+    assert middle == pytest.approx(FRAME_CENTER / 16_000, abs=0.001)
+
+
+def test_mels_equal_librosas(call: Samples) -> None:
+    theirs = librosa.feature.melspectrogram(y=call, sr=16_000, n_fft=400, hop_length=160, n_mels=40).T
+    last = len(theirs) - EMBEDDING_FRAMES
+    for first in (0, 700, last):
+        ours = MelFrames()(torch.from_numpy(mel_windows(call, np.arange(first, first + EMBEDDING_FRAMES)))).numpy()
+        np.testing.assert_allclose(ours, theirs[first : first + EMBEDDING_FRAMES], rtol=1e-3, atol=1e-4 * theirs.max())
+
+
+def test_few_mel_frames_repeat(call: Samples) -> None:
+    windows = mel_windows(call, np.array([100, 101, 105]))
+    assert windows.shape == (EMBEDDING_FRAMES, 400)
+    np.testing.assert_array_equal(windows[3:6], windows[:3])
+    np.testing.assert_array_equal(windows[2], call[105 * 160 - 200 : 105 * 160 + 200])
+
+
+def test_embeddings_tell_speakers_apart(call: Samples) -> None:
+    """The two of the call: 18.6-21.4 s and 12-14 s are one voice, 22-24 s is the other."""
+    encoder, mels = load_encoder(packaged("resemblyzer", "pretrained.pt")), MelFrames()
+    parts = [np.arange(100 * start, 100 * start + EMBEDDING_FRAMES) for start in (12, 19, 22)]
+    with torch.inference_mode():
+        frames = mels(torch.from_numpy(np.stack([mel_windows(call, part) for part in parts])))
+        one, again, other = encoder(frames * (1.5 / frames.sum(dim=2).mean(dim=1))[:, None, None])
+    assert one.norm() == pytest.approx(1, abs=1e-5)
+    assert one @ again > one @ other

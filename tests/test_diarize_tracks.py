@@ -1,0 +1,104 @@
+"""Tracks, pieces and speakers, on activity and embeddings made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workers.diarize.segmentation import FRAMES
+from workers.diarize.speakers import Bounds, Labels, Vectors, assign, load_nme_sc
+from workers.diarize.tracks import Piece, Track, cut, hysteresis, runs, stitch
+
+
+def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> list[np.ndarray]:
+    """Windows of (speakers, frames) activity; every other window may name its speakers in another order."""
+    made = []
+    for index, start in enumerate(starts):
+        window = np.zeros((FRAMES, 3), dtype=np.float16)
+        part = speech[:, start : start + FRAMES].T
+        window[: len(part), : part.shape[1]] = part
+        made.append(window[:, ::-1] if swap and index % 2 else window)
+    return made
+
+
+def test_runs_and_hysteresis() -> None:
+    assert runs(np.array([True, True, False, True])) == [(0, 2), (3, 4)]
+    assert runs(np.zeros(3, dtype=np.bool_)) == []
+    wave = np.array([0.1, 0.45, 0.6, 0.45, 0.1, 0.45, 0.1], dtype=np.float32)
+    assert runs(hysteresis(wave)) == [(1, 4)]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_stitching_follows_speakers_through_windows(swap: bool) -> None:
+    starts = [0, 119, 238, 300]
+    speech = np.zeros((2, 593), dtype=np.float32)
+    speech[0, 20:320] = 0.9
+    speech[1, 280:560] = 0.9
+    tracks = stitch(windows_of(speech, starts, swap), starts)
+    spans = [[(first + track.first, last + track.first) for first, last in runs(track.active)] for track in tracks]
+    assert spans == [[(20, 320)], [(280, 560)]]
+
+
+def test_silence_between_makes_two_tracks() -> None:
+    starts = [0, 119, 238, 357, 476]
+    speech = np.zeros((1, 769), dtype=np.float32)
+    speech[0, 10:60] = speech[0, 700:760] = 0.9
+    assert len(stitch(windows_of(speech, starts), starts)) == 2
+
+
+def test_pieces_avoid_overlap_and_cover_speech() -> None:
+    one, other = np.zeros(600, dtype=np.bool_), np.zeros(600, dtype=np.bool_)
+    one[0:400] = True
+    other[300:360] = True
+    pieces = cut([Track(range(3), 0, one), Track(range(3), 0, other)])
+    assert {piece.run for piece in pieces} == {(0, 400), (300, 360)}
+    long = [piece for piece in pieces if piece.track == 0]
+    assert all(len(piece.mel_frames) == 160 and piece.weight == 1 for piece in long)
+    # Frames 300-360 are mel frames 509-611: only the other speaker's piece, who has nothing else, takes them.
+    assert not any(((piece.mel_frames > 511) & (piece.mel_frames < 608)).any() for piece in long)
+    assert [piece.weight < 0.3 for piece in pieces if piece.track == 1] == [True]
+
+
+def voices(who: list[int], apart: bool = False, seed: int = 0) -> tuple[Vectors, list[Piece], list[Track]]:
+    """A piece every 2 s, spoken by who[i], with embeddings as alike as GE2E's; `apart` gives each voice a track."""
+    random = np.random.default_rng(seed)
+    centres = np.abs(random.normal(size=(max(who) + 1, 256)))
+    embeddings = centres[who] + 0.35 * np.abs(random.normal(size=(len(who), 256)))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    frames = 119 * len(who)
+    tracks = [Track(range(len(who)), 0, np.ones(frames, dtype=np.bool_)) for _ in range(max(who) + 1 if apart else 1)]
+    pieces = [
+        Piece(speaker if apart else 0, (119 * i, 119 * i + 95), np.arange(200 * i, 200 * i + 160), 1.0)
+        for i, speaker in enumerate(who)
+    ]
+    if apart:
+        order = sorted(range(len(who)), key=lambda i: who[i])
+        return embeddings[order].astype(np.float32), [pieces[i] for i in order], tracks
+    return embeddings.astype(np.float32), pieces, tracks
+
+
+def agree(labels: Labels, who: list[int]) -> bool:
+    pairs = set(zip(labels.tolist(), who, strict=True))
+    return len(pairs) == len(set(who)) == len(set(labels.tolist()))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 20])
+def test_speakers_are_counted_and_told_apart(count: int) -> None:
+    who = [i // 3 % count for i in range(max(12, 9 * count))]
+    embeddings, pieces, tracks = voices(who)
+    labels = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
+    assert agree(labels, who)
+
+
+@pytest.mark.parametrize(("bounds", "found"), [(Bounds(3, 3), 3), (Bounds(1, 2), 2), (Bounds(6), 6), (Bounds(2, 9), 4)])
+def test_bounds_hold(bounds: Bounds, found: int) -> None:
+    embeddings, pieces, tracks = voices([i // 3 % 4 for i in range(48)])
+    assert len(set(assign(load_nme_sc(), embeddings, pieces, tracks, bounds).tolist())) == found
+
+
+def test_hours_are_clustered_by_a_selection() -> None:
+    who = [i // 40 % 5 for i in range(6000)]
+    embeddings, pieces, tracks = voices(who)
+    labels = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
+    assert np.mean(labels[1:] == labels[:-1]) > 0.95
+    assert agree(labels[::40], who[::40])
