@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
+from typing import get_args
 
 from diarserve import settings as config
+from diarserve.formats import Format
+from workers import logs
 
 
 def main() -> int:
@@ -22,7 +24,7 @@ def main() -> int:
 
     transcribe = commands.add_parser("transcribe", help="transcribe one file, without a server")
     transcribe.add_argument("file", type=Path)
-    transcribe.add_argument("--format", choices=("text", "json"), default="text")
+    transcribe.add_argument("--format", choices=get_args(Format), default="text")
     transcribe.add_argument("--language")
     transcribe.add_argument("--num-speakers", type=int)
 
@@ -56,9 +58,7 @@ def _serve(settings: config.Settings) -> int:
 
     from diarserve import app
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s server[%(process)d] %(message)s"
-    )
+    logs.configure("server", settings.log_level, settings.log_modules)
     web.run_app(
         app.make(settings),
         host=settings.host,

@@ -78,10 +78,11 @@ _JOB_ERRORS: dict[str, type[ServiceError]] = {
     "too_long": TooLarge,
     "language_unavailable": InvalidRequest,
     "invalid_language": InvalidRequest,
+    "translation_unavailable": InvalidRequest,
     "internal": ModelFailed,
     "crashed": ModelFailed,
 }
-_PARAMS = {"language_unavailable": "language", "invalid_language": "language"}
+_PARAMS = {"language_unavailable": "language", "invalid_language": "language", "translation_unavailable": "model"}
 
 
 def from_job(code: str, message: str) -> ServiceError:

@@ -1,113 +1,89 @@
-"""A request's multipart body: options validated, the file streamed to disk, never wholly in memory."""
+"""A request's multipart body: fields in memory, files streamed to disk, never wholly in memory."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import aiofiles
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from diarserve.errors import InvalidRequest, StorageFull, TooLarge, UnsupportedMedia, UploadTimeout
+from diarserve.errors import (
+    InvalidRequest,
+    ServiceError,
+    StorageFull,
+    TooLarge,
+    UnsupportedMedia,
+    UploadTimeout,
+)
 from diarserve.settings import MIB, Limits
 from workers.containers import HEAD, sniff
 
 _FIELD_LIMIT = 64 * 1024  # bytes of one text field
+_FIELDS = 100
 _CHUNK = 256 * 1024
 
 
-def _blank_is_absent(value: Any) -> Any:
-    return None if value == "" else value
-
-
-Count = Annotated[int | None, BeforeValidator(_blank_is_absent), Field(ge=1, le=100)]
-
-
-class Options(BaseModel):
-    """What a client may ask of a transcription."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    language: Annotated[str | None, BeforeValidator(_blank_is_absent), Field(max_length=32)] = None
-    whisper_model: Annotated[str | None, BeforeValidator(_blank_is_absent), Field(max_length=200)] = None
-    source_separation: bool = False
-    enhanced_alignment: bool = False
-    num_speakers: Count = None
-    min_speakers: Count = None
-    max_speakers: Count = None
-    response_format: Literal["json"] = "json"
-    priority: Literal["high", "normal", "low"] = "high"
-
-    @model_validator(mode="after")
-    def _speakers_agree(self) -> Options:
-        if (self.min_speakers or 1) > (self.max_speakers or 100):
-            raise ValueError("min_speakers must not be above max_speakers")
-        return self
-
-
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """One received file: where it lies, and what the client called it (for showing only)."""
-
-    def __init__(self, path: Path, filename: str) -> None:
-        self.path = path
-        self.filename = filename
+    folder: Path  # where it lies, as "upload"
+    filename: str  # what the client called it: for showing only
+    error: ServiceError | None  # why it cannot be a recording
 
 
-async def read(request: web.Request, folder: Path, limits: Limits) -> tuple[Upload, Options]:
-    """Receive the form. The file goes to `folder`, which the caller removes. Raises ServiceError."""
+@dataclass(slots=True)
+class Form:
+    uploads: list[Upload] = field(default_factory=list)
+    fields: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def upload(self) -> Upload:
+        """The one file. Raises ServiceError."""
+        if not self.uploads:
+            raise InvalidRequest("The field 'file' with the recording is missing.", param="file")
+        if len(self.uploads) > 1:
+            raise InvalidRequest("Send one 'file'; for several use /api/v1/parallel/batch.", param="file")
+        if self.uploads[0].error:
+            raise self.uploads[0].error
+        return self.uploads[0]
+
+
+async def receive(request: web.Request, new_folder: Callable[[], Path], limits: Limits) -> Form:
+    """Take in the whole body. Every file goes into a new folder, which the caller removes. Raises ServiceError."""
     if (request.content_length or 0) > limits.max_upload_mib * MIB:
         raise _too_large(limits)
     if not request.content_type.startswith("multipart/"):
         raise InvalidRequest("Send multipart/form-data with the recording in the field 'file'.", param="file")
+    form = Form()
     try:
         async with asyncio.timeout(limits.upload_timeout):
-            return await _parts(request, folder, limits)
+            async for part in await request.multipart():
+                await _take(part, form, new_folder, limits)
     except TimeoutError as error:
         raise UploadTimeout(f"The upload took longer than {limits.upload_timeout:.0f} s.") from error
-    except (
-        ValueError,
-        AssertionError,
-        HttpProcessingError,
-    ) as error:  # aiohttp's words for a body that is no multipart form
+    except (ValueError, AssertionError, HttpProcessingError) as error:  # aiohttp's words for no proper form
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
+    return form
 
 
-async def _parts(request: web.Request, folder: Path, limits: Limits) -> tuple[Upload, Options]:
-    fields: dict[str, str] = {}
-    upload: Upload | None = None
-    async for part in await request.multipart():
-        if not isinstance(part, BodyPartReader) or part.name is None:
-            raise InvalidRequest("Nested multipart bodies are not understood.")
-        if part.name != "file":
-            fields[part.name] = await _text(part)
-        elif upload is not None:
-            raise InvalidRequest("Send one 'file'; for several use /api/v1/parallel/batch.", param="file")
-        else:
-            upload = Upload(folder / "upload", Path(part.filename or "audio").name[:255])
-            await _save(part, upload.path, limits)
-    options = parse(fields)
-    if upload is None:
-        raise InvalidRequest("The field 'file' with the recording is missing.", param="file")
-    return upload, options
-
-
-def parse(fields: dict[str, str]) -> Options:
-    """Raises InvalidRequest naming the first field that is wrong."""
-    try:
-        return Options.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        param = ".".join(map(str, first["loc"])) or None
-        known = ", ".join(Options.model_fields)
-        if first["type"] == "extra_forbidden":
-            raise InvalidRequest(f"Unknown field '{param}'. Known fields: file, {known}.", param=param) from error
-        message = first["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(f"{param}: {message}." if param else f"{message}.", param=param) from error
+async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits) -> None:
+    if not isinstance(part, BodyPartReader) or part.name is None:
+        raise InvalidRequest("Nested multipart bodies are not understood.")
+    if part.name not in ("file", "files"):
+        if len(form.fields) >= _FIELDS:
+            raise InvalidRequest(f"More than {_FIELDS} fields were sent.")
+        form.fields.setdefault(part.name, []).append(await _text(part))
+    elif len(form.uploads) >= limits.max_batch_files:
+        raise TooLarge(f"More than {limits.max_batch_files} files were sent.", param="files")
+    else:
+        folder = new_folder()
+        folder.mkdir()
+        name = (part.filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
+        form.uploads.append(Upload(folder, name, await _save(part, folder / "upload", limits)))
 
 
 async def _text(part: BodyPartReader) -> str:
@@ -122,9 +98,9 @@ async def _text(part: BodyPartReader) -> str:
         raise InvalidRequest(f"The field '{part.name}' is not UTF-8 text.", param=part.name) from error
 
 
-async def _save(part: BodyPartReader, path: Path, limits: Limits) -> None:
-    """Stream the part to `path`. What is no recording is read to its end and thrown away, so that the client
-    gets to see the answer instead of a closed connection."""
+async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceError | None:
+    """Stream the part to `path`. What is no recording is read to its end and thrown away, so that the client gets
+    to see the answer instead of a closed connection; the error is returned for the caller to raise or list."""
     head = bytearray()
     while len(head) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
         head += chunk
@@ -142,19 +118,14 @@ async def _save(part: BodyPartReader, path: Path, limits: Limits) -> None:
             chunk = await part.read_chunk(_CHUNK)
             size += len(chunk)
     if size == 0:
-        raise InvalidRequest("The file is empty.", code="empty_file", param="file")
+        return InvalidRequest("The file is empty.", code="empty_file", param="file")
     if kind is None:
-        raise UnsupportedMedia(
+        return UnsupportedMedia(
             "This is not a recording that can be read. Send WAV, FLAC, MP3, M4A/AAC, OGG, Opus, WebM, MP4 or MKV.",
             param="file",
         )
+    return None
 
 
 def _too_large(limits: Limits) -> TooLarge:
     return TooLarge(f"The upload is larger than {limits.max_upload_mib} MiB.", param="file")
-
-
-def sweep(folder: Path) -> None:
-    """Remove what an earlier server left in the spool."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)

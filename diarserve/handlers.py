@@ -1,71 +1,124 @@
-"""The HTTP endpoints."""
+"""Endpoints whose clients wait for the transcript."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
-from diarserve import forms, pipeline
-from diarserve.errors import NotReady
-from diarserve.keys import LANES, METRICS, SETTINGS, TASKS
+from diarserve import forms, spool, views
+from diarserve.errors import InvalidRequest, NotFound, ServiceError
+from diarserve.formats import Format, render
+from diarserve.keys import SERVICE
 from diarserve.middleware import json
-from diarserve.state import lanes_state
+from diarserve.options import Options, parse
+from diarserve.service import Service
+from diarserve.tasks import Task, new_id
 
 routes = web.RouteTableDef()
+
+_LARGE = 2000  # words above which rendering leaves the event loop
 
 
 @routes.post("/api/v1/parallel/transcribe")
 async def transcribe(request: web.Request) -> web.Response:
-    settings, lanes, tasks = request.app[SETTINGS], request.app[LANES], request.app[TASKS]
-    for lane in lanes:
-        if lane.halted or not (lane.ready or lane.info):
-            raise NotReady(f"The {lane.name} worker is not ready; see /readyz.", retry_after=5)
-    with tasks.admit() as task:
-        try:
-            await asyncio.to_thread(task.folder.mkdir)
-            upload, task.options = await forms.read(request, task.folder, settings.limits)
-            task.filename = upload.filename
-            document = await pipeline.run(
-                task,
-                lanes,
-                request.app[METRICS],
-                max_seconds=settings.limits.max_audio_seconds,
-                parallel=settings.parallel_processing,
-            )
-        finally:
-            shutil.rmtree(task.folder, ignore_errors=True)  # two files: quicker than a thread
-        tasks.record(document)
-    return json(document)
+    service = request.app[SERVICE]
+    service.require_ready()
+    with service.tasks.place(), folders(service) as new_folder:
+        form = await forms.receive(request, new_folder, service.settings.limits)
+        options, upload = parse(Options, form.fields), form.upload
+        refuse_callback(options)
+        priority = options.priority or "high"
+        if key := request.headers.get("Idempotency-Key"):
+            # Asked again, the same answer: so it must survive, as a task does.
+            recording = [(upload.folder, upload.filename)]
+            [row] = await service.backlog.submit(recording, options, priority, key=key)
+            await service.backlog.ended(row)
+            return await finished(service, row.id, options.response_format)
+        document = await service.process(Task(upload.folder, upload.filename, options, priority))
+    return await rendered(document, options.response_format)
 
 
-@routes.get("/livez")
-async def livez(request: web.Request) -> web.Response:
-    return json({"status": "alive"})
+@routes.post("/api/v1/parallel/batch")
+async def batch(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    service.require_ready()
+    with service.tasks.place(), folders(service) as new_folder:
+        form = await forms.receive(request, new_folder, service.settings.limits)
+        options = parse(Options, form.fields)
+        refuse_callback(options)
+        if not form.uploads:
+            raise InvalidRequest("The field 'files' with the recordings is missing.", param="files")
+        began = time.monotonic()
+        places = asyncio.Semaphore(service.settings.limits.running)
+
+        async def one(upload: forms.Upload) -> dict[str, Any] | ServiceError:
+            if upload.error:
+                return upload.error
+            async with places:
+                try:
+                    return await service.process(
+                        Task(upload.folder, upload.filename, options, options.priority or "low")
+                    )
+                except ServiceError as error:
+                    return error
+
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(one(upload)) for upload in form.uploads]
+        names = [upload.filename for upload in form.uploads]
+        body = views.batch_results(new_id(), [task.result() for task in running], names, time.monotonic() - began)
+        body["performance"]["parallel_processing"] = service.settings.parallel_processing
+    return json(body)
 
 
-@routes.get("/readyz")
-async def readyz(request: web.Request) -> web.Response:
-    lanes = lanes_state(request.app)
-    ready = all(lane["ready"] for lane in lanes.values())
-    return json(
-        {
-            "status": "ready" if ready else "not ready",
-            "lanes": {
-                name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()
-            },
-        },
-        status=200 if ready else 503,
-    )
+@contextmanager
+def folders(service: Service) -> Iterator[Any]:
+    """A maker of incoming folders, all of which are gone at the end, unless they were moved."""
+    made: list[Path] = []
+
+    def new_folder() -> Path:
+        made.append(service.spool.incoming / new_id())
+        return made[-1]
+
+    try:
+        yield new_folder
+    finally:
+        for folder in made:
+            spool.remove(folder)
 
 
-@routes.get("/stats")
-async def stats(request: web.Request) -> web.Response:
-    return json(request.app[TASKS].stats() | {"lanes": lanes_state(request.app)})
+def refuse_callback(options: Options) -> None:
+    if options.callback_url:
+        raise InvalidRequest("callback_url is for transcribe/async and batch/async.", param="callback_url")
 
 
-@routes.get("/metrics")
-async def metrics(request: web.Request) -> web.Response:
-    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def finished(service: Service, id: str, format: Format) -> web.Response:
+    """The result of a task that has ended. Raises ServiceError for how it ended otherwise."""
+    row = await service.store.get(id)
+    if row is None:
+        raise NotFound(f"There is no task {id}.")
+    if row.status == "completed":
+        document = await service.store.result(id)
+        if document is not None:
+            if format == "json":
+                return web.Response(body=document, content_type="application/json")
+            return await rendered(orjson.loads(document), format)
+    if row.status == "failed" and row.error:
+        raise views.problem(row.error)
+    if row.status in ("expired", "completed"):
+        gone = ServiceError(f"The result of task {id} was kept for its time and is gone.", code="expired")
+        gone.status = 410
+        raise gone
+    raise views.Unfinished(row)
+
+
+async def rendered(document: dict[str, Any], format: Format) -> web.Response:
+    large = sum(len(segment["words"]) for segment in document["segments"]) > _LARGE
+    body, kind = await asyncio.to_thread(render, document, format) if large else render(document, format)
+    return web.Response(body=body, headers={"Content-Type": kind})

@@ -41,6 +41,7 @@ def due(priority: Priority, duration: float, waited: float = 0.0) -> float:
 @dataclass(slots=True, eq=False)
 class _Job:
     id: str
+    task: str
     request: Request
     due: float
     on_progress: OnProgress | None
@@ -146,12 +147,12 @@ class Lane:
             self._changed.clear()
             await self._changed.wait()
 
-    async def run(self, request: Request, *, due: float, on_progress: OnProgress | None = None) -> Done:
-        """Do one job. Cancelling the caller cancels it. Raises ServiceError."""
+    async def run(self, request: Request, *, due: float, task: str = "", on_progress: OnProgress | None = None) -> Done:
+        """Do one job of a task. Cancelling the caller cancels it. Raises ServiceError."""
         if self.halted:
             raise errors.NotReady(f"The {self.name} worker cannot start; see /readyz.")
         answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        job = _Job(f"{self.name}-{next(self._ids)}", request, due, on_progress, answer, time.monotonic())
+        job = _Job(f"{self.name}-{next(self._ids)}", task, request, due, on_progress, answer, time.monotonic())
         heapq.heappush(self._queue, job)
         self._dispatch()
         try:
@@ -183,7 +184,7 @@ class Lane:
             job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
             slot.held[job.id] = job
             assert slot.process is not None
-            slot.process.send(Submit(job.id, job.request, job.due))
+            slot.process.send(Submit(job.id, job.task, job.request, job.due))
             self._watch(slot)
 
     def _watch(self, slot: _Slot) -> None:

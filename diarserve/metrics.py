@@ -53,6 +53,9 @@ class Metrics:
             buckets=_RATIO,
             registry=registry,
         )
+        self.webhooks = Counter(
+            "diarserve_webhooks_total", "Calls of callback addresses, by outcome", ["outcome"], registry=registry
+        )
         self.overlap = Histogram(
             "diarserve_overlap_ratio",
             "Share of the shorter model's run in which the other ran too",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Any
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from diarserve.errors import ServiceError
-from diarserve.keys import METRICS
+from diarserve.keys import SERVICE
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +19,7 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 def json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(data), status=status, headers=headers, content_type="application/json", charset="utf-8"
-    )
+    return web.Response(body=orjson.dumps(data), status=status, headers=headers, content_type="application/json")
 
 
 @web.middleware
@@ -28,7 +27,7 @@ async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"  # never the raw path: labels must stay few
     response = await handler(request)
-    request.app[METRICS].requests.labels(route, request.method, response.status).inc()
+    request.app[SERVICE].metrics.requests.labels(route, request.method, response.status).inc()
     return response
 
 
@@ -52,8 +51,15 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def refusal(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:
-    request.app[METRICS].rejects.labels(error.code).inc()
+    request.app[SERVICE].metrics.rejects.labels(error.code).inc()
     headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
-    return json(error.body(), error.status, headers)
+    body = openai_error(error) if request.path.startswith("/v1/") else error.body()
+    return json(body, error.status, headers)
+
+
+def openai_error(error: ServiceError) -> dict[str, Any]:
+    """OpenAI's shape, for clients that speak to its endpoints."""
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}

@@ -14,11 +14,12 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
-from diarserve import app, formats, forms, pipeline
+from diarserve import formats
 from diarserve import settings as config
-from diarserve.errors import NotReady, ServiceError
-from diarserve.metrics import Metrics
-from diarserve.tasks import Task
+from diarserve.errors import ServiceError
+from diarserve.options import Options, parse
+from diarserve.service import Service
+from diarserve.tasks import Task, new_id
 
 
 def transcribe(arguments: Namespace) -> int:
@@ -30,45 +31,34 @@ def transcribe(arguments: Namespace) -> int:
     if arguments.format == "json":
         print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     else:
-        print(formats.text(document), end="")
+        print(formats.render(document, arguments.format)[0].decode(), end="")
     return 0
 
 
 async def _run(arguments: Namespace) -> dict[str, Any]:
-    settings = config.load(arguments.config, log_level="error")
     fields = {"language": arguments.language, "num_speakers": arguments.num_speakers}
-    options = forms.parse({name: str(value) for name, value in fields.items() if value is not None})
-    metrics = Metrics()
-    lanes = app.make_lanes(settings, metrics)
+    options = parse(Options, {name: [str(value)] for name, value in fields.items() if value is not None})
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
-        task = Task(Path(folder), filename=arguments.file.name, options=options)
-        shutil.copyfile(arguments.file, task.source)
-        for lane in lanes:
-            lane.start()
+        service = Service(config.load(arguments.config, log_level="error", data_dir=Path(folder)))
+        await service.start()
+        task = Task(service.spool.incoming / new_id(), arguments.file.name, options)
         showing = asyncio.create_task(_show(task))
         try:
-            for lane in lanes:
-                await lane.settled()
-                if lane.halted:
-                    raise NotReady(f"The {lane.name} worker cannot start: {lane.halted}")
-            return await pipeline.run(
-                task,
-                lanes,
-                metrics,
-                max_seconds=settings.limits.max_audio_seconds,
-                parallel=settings.parallel_processing,
-            )
+            task.folder.mkdir()
+            shutil.copyfile(arguments.file, task.source)
+            await service.settled()
+            return await service.process(task)
         finally:
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
-            await asyncio.gather(*(lane.close() for lane in lanes))
+            await service.close()
 
 
 async def _show(task: Task) -> None:
     with tqdm(total=100, desc="loading models", bar_format="{desc} {bar} {n:.0f}%", leave=False) as bar:
         while True:
-            bar.set_description("loading models" if task.status == "receiving" else task.status, refresh=False)
+            bar.set_description("loading models" if task.status == "queued" else task.status, refresh=False)
             bar.update(task.progress - bar.n)
             bar.refresh()
             await asyncio.sleep(0.2)

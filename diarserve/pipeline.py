@@ -31,26 +31,30 @@ class Lanes:
 async def run(task: Task, lanes: Lanes, metrics: Metrics, *, max_seconds: float, parallel: bool) -> dict[str, Any]:
     """The finished document of a task whose upload lies in its folder. Raises ServiceError."""
     began, options = time.monotonic(), task.options
-    task.status = "processing"
+    waited = max(time.time() - task.created_at, 0.0)
     # The length is not known yet; decoding is quick, so every recording's turn comes at once.
     decoding = await lanes.decode.run(
         Decode(str(task.source), str(task.folder / "audio.f32"), max_seconds),
-        due=due(options.priority, 0),
+        due=due(task.priority, 0, waited),
+        task=task.id,
         on_progress=partial(task.advance, "decode"),
     )
+    task.finish("decode")
     audio: AudioRef = decoding.result
-    urgency = due(options.priority, audio.duration)
+    urgency = due(task.priority, audio.duration, waited + time.monotonic() - began)
     transcribing, diarizing = await _both(
         partial(
             lanes.whisper.run,
-            Transcribe(audio, options.language, options.whisper_model),
+            Transcribe(audio, options.language, options.whisper_model, task.translate),
             due=urgency,
+            task=task.id,
             on_progress=partial(task.advance, "transcribe"),
         ),
         partial(
             lanes.diarize.run,
             Diarize(audio, options.num_speakers, options.min_speakers, options.max_speakers),
             due=urgency,
+            task=task.id,
             on_progress=partial(task.advance, "diarize"),
         ),
         parallel=parallel,

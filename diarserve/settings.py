@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MIB = 1024 * 1024
+Level = Literal["debug", "info", "warning", "error"]
 _PREFIX = "DIARSERVE_"
 
 
@@ -51,16 +52,29 @@ class Limits(_Section):
     max_pending: int = Field(64, gt=0)  # tasks accepted and not ended; one more is answered 429
     min_free_mib: int = Field(256, ge=0)  # disk space left alone; below it uploads are answered 507
     upload_timeout: float = Field(600.0, gt=0)  # seconds for a whole body
-    attempts: int = Field(3, ge=1)  # tries of a job whose worker died
+    attempts: int = Field(3, ge=1)  # tries of a job whose worker died, and of a task whose server died
+    max_batch_files: int = Field(100, gt=0)
+    max_queued: int = Field(10_000, gt=0)  # tasks that wait; one more is answered 429
+    running: int = Field(4, gt=0)  # tasks of each priority in the pipeline at a time
+    keep_results_hours: float = Field(24.0, gt=0)
+
+
+class Webhooks(_Section):
+    secret: str = ""  # signs every call: HMAC-SHA256; empty: unsigned
+    allow_private: bool = False  # whether callbacks may go to private and loopback addresses
+    attempts: int = Field(6, ge=1)
+    timeout: float = Field(10.0, gt=0)  # seconds
 
 
 class Settings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     data_dir: Path = Path("data")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Level = "info"
     parallel_processing: bool = True  # false: one model after the other, the baseline to measure against
+    log_modules: dict[str, Level] = Field(default_factory=dict)  # levels of single modules
     limits: Limits = Limits()
+    webhooks: Webhooks = Webhooks()
     decode: Lane
     whisper: Lane
     diarize: Lane
@@ -94,7 +108,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ, 
 
 def _set(values: dict[str, Any], name: str, text: str) -> None:
     section, _, key = name.partition("_")
-    if name in Settings.model_fields or section not in Settings.model_fields:
+    if name in Settings.model_fields or section not in Settings.model_fields or not key:
         values[name] = text
         return
     try:

@@ -31,7 +31,7 @@ def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
         server = TestServer(app.make(settings(**sections)))
         client: Client = await aiohttp_client(server)  # it cancels handlers as `diarserve serve` does
         if wait:
-            for lane in client.app[keys.LANES]:
+            for lane in client.app[keys.SERVICE].lanes:
                 await lane.settled()
         return client
 
@@ -45,7 +45,8 @@ def form(data: bytes, **fields: str) -> FormData:
 
 
 def spool(client: Client) -> list[Path]:
-    return list(client.app[keys.SPOOL].iterdir())
+    spool = client.app[keys.SERVICE].spool
+    return [*spool.incoming.iterdir(), *spool.kept.iterdir()]
 
 
 async def metric(client: Client, name: str, **labels: str) -> float:
@@ -63,7 +64,7 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
     client = await start()
     response = await client.post(TRANSCRIBE, data=form(recording(3), language="en"))
     assert response.status == 200
-    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert response.headers["Content-Type"] == "application/json"
     document = await response.json()
     assert len(document.pop("task_id")) == 32
     performance = document.pop("performance")
@@ -233,7 +234,7 @@ async def test_a_lane_that_cannot_start_is_told(start: Start, recording: Recordi
 async def test_a_killed_worker_costs_no_answer(start: Start, recording: Recording, lane: str) -> None:
     client = await start(whisper={"step_seconds": 0.05}, diarize={"step_seconds": 0.05})
     if lane == "decode":
-        [worker] = client.app[keys.LANES].decode.state()["workers"]
+        [worker] = client.app[keys.SERVICE].lanes.decode.state()["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         response = await client.post(TRANSCRIBE, data=form(recording(3)))
     else:
@@ -250,13 +251,13 @@ async def test_a_model_that_fails_answers_500_and_cancels_the_other(start: Start
     assert response.status == 500
     assert "model_failed" in text
     assert "secret" not in text
-    assert client.app[keys.LANES].diarize.state()["workers"][0]["jobs"] == 0
+    assert client.app[keys.SERVICE].lanes.diarize.state()["workers"][0]["jobs"] == 0
     assert await metric(client, "diarserve_tasks_total", outcome="failed") == 1
 
 
 async def test_a_client_that_goes_away_takes_its_work_along(start: Start, recording: Recording) -> None:
     client = await start(whisper={"step_seconds": 0.05})
-    lanes = client.app[keys.LANES]
+    lanes = client.app[keys.SERVICE].lanes
     request = asyncio.create_task(client.post(TRANSCRIBE, data=form(recording(1000))))
     await until(lambda: lanes.whisper.state()["workers"][0]["jobs"] == 1)
     request.cancel()

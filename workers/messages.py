@@ -22,6 +22,7 @@ class WorkerSpec:
     fill: bool = False  # whether one step may hold units of several jobs
     step_timeout: float = 120.0  # seconds; a step that takes longer hangs
     log_level: str = "info"
+    log_modules: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Transcribe:
     audio: AudioRef
     language: str | None = None  # None: detect, where the model can
     model: str | None = None  # None: the worker's default
+    translate: bool = False  # into English
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Diarization:
 @dataclass(frozen=True, slots=True)
 class Submit:
     job: str
+    task: str  # what the log calls it
     request: Request
     due: float  # the smaller, the more urgent; see diarserve.lanes
 

@@ -14,6 +14,7 @@ import threading
 import time
 from queue import SimpleQueue
 
+from workers import logs
 from workers.channel import Channel
 from workers.engine import Engine
 from workers.messages import BootFailed, Ready, WorkerSpec
@@ -26,9 +27,7 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update(spec.environment)
-    logging.basicConfig(
-        level=spec.log_level.upper(), format=f"%(asctime)s %(levelname)s {spec.lane}[%(process)d] %(message)s"
-    )
+    logs.configure(spec.lane, spec.log_level, spec.log_modules)
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)
     channel = Channel(sock)

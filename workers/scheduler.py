@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from workers.engine import Engine, Job, JobError, Unit
+from workers.logs import about
 from workers.messages import Cancel, Done, Failed, Progress, Submit
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class _Active:
     """A job under way. `waiting` and `outputs` belong to its present wave."""
 
     id: str
+    task: str
     due: float
     steps: Job
     waiting: deque[tuple[int, Unit]] = field(default_factory=deque)
@@ -90,8 +92,8 @@ class Scheduler:
 
     def _handle(self, message: object) -> None:
         match message:
-            case Submit(job=id, request=request, due=due):
-                self._jobs[id] = active = _Active(id, due, self._engine.job(request))
+            case Submit(job=id, task=task, request=request, due=due):
+                self._jobs[id] = active = _Active(id, task, due, self._engine.job(request))
                 self._advance(active, None)
             case Cancel(job=id):
                 self._drop(id)
@@ -109,6 +111,8 @@ class Scheduler:
         except StopIteration as stop:
             now = time.monotonic()
             self._drop(active.id)
+            with about(active.task):
+                log.info("done: %d units, %.3f s of steps", active.known, active.busy)
             self._send(Done(active.id, stop.value, active.started or now, now, active.busy))
         except Exception as error:
             self._fail(active, error)
@@ -147,9 +151,12 @@ class Scheduler:
     def _step(self, step: _Step) -> None:
         outputs, error = None, None
         try:
-            outputs = list(self._engine.run([unit for _, _, unit in step.picks]))
-            if len(outputs) != len(step.picks):
-                raise RuntimeError(f"{len(step.picks)} units gave {len(outputs)} outputs")
+            units = [unit for _, _, unit in step.picks]
+            with about(" ".join(dict.fromkeys(job.task for job, _, _ in step.picks))):
+                outputs = list(self._engine.run(units))
+                log.debug("%s: a step of %d in %.3f s", units[0].key, len(units), time.monotonic() - step.started)
+            if len(outputs) != len(units):
+                raise RuntimeError(f"{len(units)} units gave {len(outputs)} outputs")
         except BaseException as caught:  # it must reach the loop: this thread has nobody else to tell
             error = caught
         self._inbox.put(_StepEnd(step, outputs, error, time.monotonic() - step.started))
@@ -183,7 +190,8 @@ class Scheduler:
         if isinstance(error, JobError):
             self._send(Failed(active.id, error.code, error.message, retry=False))
         else:
-            log.error("job %s failed", active.id, exc_info=error)
+            with about(active.task):
+                log.error("failed", exc_info=error)
             self._send(Failed(active.id, "internal", "The model failed on this recording.", retry=True))
 
     def _drop(self, id: str) -> None:

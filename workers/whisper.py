@@ -60,8 +60,8 @@ class Whisper:
         self.tokenizer = cache(self._tokenizer)
         self._warm_up()
 
-    def _tokenizer(self, language: str) -> Tokenizer:
-        return Tokenizer(self.model.hf_tokenizer, self.multilingual, task="transcribe", language=language)
+    def _tokenizer(self, language: str, task: str = "transcribe") -> Tokenizer:
+        return Tokenizer(self.model.hf_tokenizer, self.multilingual, task=task, language=language)
 
     def _warm_up(self) -> None:
         hiss = np.random.default_rng(0).normal(0, 0.01, int(CHUNK_SECONDS * SAMPLE_RATE)).astype(np.float32)
@@ -86,6 +86,9 @@ class Whisper:
 
     def _job(self, request: Transcribe) -> Job:
         language = self._language(request.language)
+        task = "translate" if request.translate else "transcribe"
+        if request.translate and not self.multilingual:
+            raise JobError("translation_unavailable", f"{self.name!r} knows English only and cannot translate.")
         warnings = []
         if request.model not in (None, self.name):
             warnings.append(f"whisper_model {request.model!r} is not available here: {self.name!r} was used")
@@ -99,7 +102,7 @@ class Whisper:
         words: list[Word] = []
         first = True  # what a second try rescues lies in the middle of what was shown already
         while chunks:
-            written = yield [Unit(("asr", language), chunk, partial=first) for chunk in chunks]
+            written = yield [Unit(("asr", language, task), chunk, partial=first) for chunk in chunks]
             first = False
             thin = []
             for chunk, part in zip(chunks, written, strict=True):
@@ -128,8 +131,8 @@ class Whisper:
                 return [self._listen(piece) for piece in payloads]
             case ("language",):
                 return [self._detect(chunk) for chunk in payloads]
-            case ("asr", str(language)):
-                return self._transcribe(payloads, self.tokenizer(language))
+            case ("asr", str(language), str(task)):
+                return self._transcribe(payloads, self.tokenizer(language, task))
         raise ValueError(f"no such step: {units[0].key!r}")
 
     def _listen(self, piece: Piece) -> Samples:

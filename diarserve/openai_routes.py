@@ -1,0 +1,146 @@
+"""OpenAI's audio endpoints, for clients that speak to those: same fields, same shapes, same errors.
+
+https://platform.openai.com/docs/api-reference/audio
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from diarserve import events, forms
+from diarserve import openai_shapes as shapes
+from diarserve.errors import ServiceError
+from diarserve.formats import render
+from diarserve.handlers import folders
+from diarserve.keys import SERVICE
+from diarserve.middleware import json, openai_error
+from diarserve.options import Options, Text, parse
+from diarserve.service import Service
+from diarserve.tasks import Task
+
+routes = web.RouteTableDef()
+
+# OpenAI's own model names mean the configured model; others ask for a model by its name.
+_THEIRS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize", "default")
+
+Shape = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
+
+
+class OpenAIOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    model: Text = None
+    language: Text = None
+    prompt: str | None = None
+    response_format: Annotated[Shape, BeforeValidator(lambda value: value or "json")] = "json"
+    temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
+    stream: bool = False
+    chunking_strategy: str | None = None  # chunks are always cut at silence
+    granularities: list[Literal["word", "segment"]] = Field(["segment"], alias="timestamp_granularities[]")
+    include: list[str] = Field(default_factory=list, alias="include[]")
+    known_speaker_names: list[str] = Field(default_factory=list, alias="known_speaker_names[]")
+    known_speaker_references: list[str] = Field(default_factory=list, alias="known_speaker_references[]")
+
+    @property
+    def ours(self) -> Options:
+        return Options(language=self.language, whisper_model=None if self.model in _THEIRS else self.model)
+
+    def unhonoured(self) -> list[str]:
+        asked = {
+            "prompt": self.prompt,
+            "temperature": self.temperature,
+            "include": self.include,
+            "known_speaker_names": self.known_speaker_names or self.known_speaker_references,
+        }
+        return [f"{name} is not available in this configuration" for name, value in asked.items() if value]
+
+
+@routes.post("/v1/audio/transcriptions")
+async def transcriptions(request: web.Request) -> web.StreamResponse:
+    return await _answer(request, translate=False)
+
+
+@routes.post("/v1/audio/translations")
+async def translations(request: web.Request) -> web.StreamResponse:
+    return await _answer(request, translate=True)
+
+
+@routes.get("/v1/models")
+async def models(request: web.Request) -> web.Response:
+    info = request.app[SERVICE].lanes.whisper.info
+    names = [str(info["model"])] if info else []
+    shown = [{"id": name, "object": "model", "created": 0, "owned_by": "diarserve"} for name in names]
+    return json({"object": "list", "data": shown})
+
+
+async def _answer(request: web.Request, *, translate: bool) -> web.StreamResponse:
+    service = request.app[SERVICE]
+    service.require_ready()
+    with service.tasks.place(), folders(service) as new_folder:
+        form = await forms.receive(request, new_folder, service.settings.limits)
+        options, upload = parse(OpenAIOptions, form.fields), form.upload
+        task = Task(upload.folder, upload.filename, options.ours, translate=translate)
+        if options.stream:
+            return await _stream(request, service, task, options)
+        document = await service.process(task)
+    document["warnings"] += options.unhonoured()
+    return _shaped(document, options, translate=translate)
+
+
+def _shaped(document: dict[str, Any], options: OpenAIOptions, *, translate: bool) -> web.Response:
+    match options.response_format:
+        case "text":
+            return web.Response(text=document["text"] + "\n")
+        case "srt" | "vtt":
+            body, kind = render(document, options.response_format)
+            return web.Response(body=body, headers={"Content-Type": kind})
+        case "verbose_json":
+            kind_of_task: shapes.Task = "translate" if translate else "transcribe"
+            shaped = shapes.verbose_json(document, options.granularities, kind_of_task)
+        case "diarized_json":
+            shaped = shapes.diarized_json(document)
+        case _:
+            shaped = shapes.json(document)
+    # OpenAI has no such field; its clients pass over it.
+    return json(shaped | {"warnings": document["warnings"]} if document["warnings"] else shaped)
+
+
+async def _stream(request: web.Request, service: Service, task: Task, options: OpenAIOptions) -> web.StreamResponse:
+    running = asyncio.create_task(service.process(task))
+    running.add_done_callback(lambda _: task.become("completed"))
+    try:
+        response = await events.begin(request)
+        async for event in _events(task, running, diarized=options.response_format == "diarized_json"):
+            await events.send(response, event)
+        return response
+    finally:
+        running.cancel()  # nobody is listening any more, unless it is done
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await running
+
+
+async def _events(
+    task: Task, running: asyncio.Task[dict[str, Any]], *, diarized: bool
+) -> AsyncIterator[dict[str, Any]]:
+    """Text as it is heard; who said it when all is known."""
+    space = ""
+    async for name, data in events.changes(task):
+        if name == "segment":
+            yield {"type": "transcript.text.delta", "delta": space + data["text"]}
+            space = " "
+    try:
+        document = await running
+    except ServiceError as error:
+        yield openai_error(error)
+        return
+    if diarized:
+        labels = shapes.speaker_labels(document, {})
+        for number, segment in enumerate(document["segments"]):
+            yield shapes.diarized_segment(segment, labels[segment["speaker"]], number)
+    yield {"type": "transcript.text.done", "text": document["text"], "usage": shapes.usage(document)}

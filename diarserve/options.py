@@ -1,0 +1,74 @@
+"""What a client may ask of a transcription, validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from diarserve.errors import InvalidRequest
+from diarserve.formats import Format
+from diarserve.store import Priority
+
+
+def _blank_is_absent(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Count = Annotated[int | None, BeforeValidator(_blank_is_absent), Field(ge=1, le=100)]
+Text = Annotated[str | None, BeforeValidator(_blank_is_absent), Field(max_length=200)]
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    language: Annotated[Text, Field(description="Of the recording, as a code such as en. Default: detected.")] = None
+    whisper_model: Annotated[Text, Field(description="Default: the configured one.")] = None
+    source_separation: Annotated[bool, Field(description="Free the voices of music and noise first.")] = False
+    enhanced_alignment: Annotated[bool, Field(description="Align words by forced alignment.")] = False
+    num_speakers: Annotated[Count, Field(description="How many people speak, if it is known.")] = None
+    min_speakers: Count = None
+    max_speakers: Count = None
+    response_format: Format = "json"
+    priority: Annotated[
+        Priority | None,
+        BeforeValidator(_blank_is_absent),
+        Field(description="Default: high where the client waits, normal for a task, low for a batch."),
+    ] = None
+    callback_url: Annotated[
+        AnyHttpUrl | None,
+        BeforeValidator(_blank_is_absent),
+        Field(description="Asked by POST when the task has ended. For tasks and batches of tasks."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _speakers_agree(self) -> Options:
+        if (self.min_speakers or 1) > (self.max_speakers or 100):
+            raise ValueError("min_speakers must not be above max_speakers")
+        return self
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model], fields: Mapping[str, list[str]]) -> Model:
+    """The fields of a form; names that end in [] are lists. Raises InvalidRequest naming the first that is wrong."""
+    values: dict[str, Any] = {}
+    for name, given in fields.items():
+        if name.endswith("[]"):
+            values[name] = given
+        elif len(given) == 1:
+            values[name] = given[0]
+        else:
+            raise InvalidRequest(f"The field '{name}' was sent {len(given)} times.", param=name)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = str(first["loc"][0]) if first["loc"] else None
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(field.alias or name for name, field in model.model_fields.items())
+            raise InvalidRequest(f"Unknown field '{param}'. Known fields: file, {known}.", param=param) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"{param}: {message}." if param else f"{message}.", param=param) from error

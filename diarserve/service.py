@@ -1,0 +1,133 @@
+"""The service without its HTTP: lanes, pipeline, and tasks that survive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from diarserve import pipeline, spool
+from diarserve.backlog import Backlog, clean_regularly
+from diarserve.errors import NotReady
+from diarserve.lanes import Lane
+from diarserve.metrics import Metrics
+from diarserve.pipeline import Lanes
+from diarserve.settings import MIB, Settings
+from diarserve.settings import Lane as LaneSettings
+from diarserve.spool import Spool
+from diarserve.sqlite import SqliteStore
+from diarserve.tasks import Task, Tasks
+from diarserve.webhooks import Webhooks
+from workers.logs import about
+from workers.messages import WorkerSpec
+
+
+class Service:
+    """Start it, `process` tasks or submit them to its backlog, close it."""
+
+    backlog: Backlog  # these two from `start` on
+    store: SqliteStore
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.lanes = make_lanes(settings, self.metrics)
+        self.spool = Spool(settings.data_dir)
+        self.tasks = Tasks(settings.limits.max_pending, self.metrics)
+        self.metrics.watch(self.state)
+
+    async def start(self) -> None:
+        """Returns at once, before the models are loaded. Raises StoreError."""
+        self.spool.prepare()
+        self.store = await SqliteStore.open(self.settings.data_dir / "tasks.sqlite")
+        webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
+        self.backlog = Backlog(self.store, self.spool, self.tasks, self.process, webhooks.wake, self.settings.limits)
+        await self.backlog.recover()
+        for lane in self.lanes:
+            lane.start()
+        background = (self._run_backlog(), clean_regularly(self.backlog), webhooks.run())
+        self._background = [asyncio.create_task(work) for work in background]
+
+    async def close(self) -> None:
+        """What was processing goes back to the queue."""
+        for work in self._background:
+            work.cancel()
+        for work in self._background:
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        await asyncio.gather(*(lane.close() for lane in self.lanes))
+        await self.store.close()
+
+    async def process(self, task: Task) -> dict[str, Any]:
+        """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
+        with about(task.id), self.tasks.track(task):
+            try:
+                document = await pipeline.run(
+                    task,
+                    self.lanes,
+                    self.metrics,
+                    max_seconds=self.settings.limits.max_audio_seconds,
+                    parallel=self.settings.parallel_processing,
+                )
+            except NotReady:
+                raise  # its recording is still needed where the task is tried again
+            except Exception:
+                spool.remove(task.folder)
+                raise
+            spool.remove(task.folder)
+            self.tasks.record(document)
+            return document
+
+    def require_ready(self) -> None:
+        """Raises NotReady until every model has been loaded once, and where one cannot be."""
+        for lane in self.lanes:
+            if lane.halted or not (lane.ready or lane.info):
+                raise NotReady(f"The {lane.name} worker is not ready; see /readyz.", retry_after=5)
+
+    async def settled(self) -> None:
+        """Wait until every lane is ready. Raises NotReady with the reason if one never will be."""
+        for lane in self.lanes:
+            await lane.settled()
+            if lane.halted:
+                raise NotReady(f"The {lane.name} worker cannot start: {lane.halted}")
+
+    def lanes_state(self) -> dict[str, dict[str, Any]]:
+        return {lane.name: lane.state() for lane in self.lanes}
+
+    def state(self) -> dict[str, Any]:
+        """What the gauges of /metrics show."""
+        return {"in_flight": len(self.tasks), "spool_bytes": self.spool.size(), "lanes": self.lanes_state()}
+
+    async def _run_backlog(self) -> None:
+        with contextlib.suppress(NotReady):
+            await self.settled()
+        await self.backlog.run()
+
+
+def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
+    def lane(name: str, section: LaneSettings) -> Lane:
+        spec = WorkerSpec(
+            lane=name,
+            engine=section.engine,
+            options=section.options,
+            environment=section.environment,
+            memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
+            fill=section.fill,
+            step_timeout=section.step_timeout,
+            log_level=settings.log_level,
+            log_modules=settings.log_modules,
+        )
+        return Lane(
+            spec,
+            metrics,
+            workers=section.workers,
+            width=section.width,
+            attempts=settings.limits.attempts,
+            boot_timeout=section.boot_timeout,
+        )
+
+    return Lanes(
+        decode=lane("decode", settings.decode),
+        whisper=lane("whisper", settings.whisper),
+        diarize=lane("diarize", settings.diarize),
+    )

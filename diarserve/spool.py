@@ -1,0 +1,55 @@
+"""Where recordings lie: `incoming` while a request holds them, `tasks` once the store knows of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+
+class Spool:
+    def __init__(self, data_dir: Path) -> None:
+        self.incoming = data_dir / "spool"
+        self.kept = data_dir / "tasks"
+
+    def prepare(self) -> None:
+        """Make the folders. What was incoming when an earlier server ended has nobody waiting for it."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        self.incoming.mkdir(parents=True)
+        self.kept.mkdir(exist_ok=True)
+
+    def sweep(self, living: Collection[str]) -> None:
+        """Remove the folders of tasks that the store does not have, or has seen the end of."""
+        for folder in self.kept.iterdir():
+            if folder.name not in living:
+                remove(folder)
+
+    def keep(self, folder: Path) -> None:
+        """Make an incoming task's folder outlive a crash: its upload synced, then moved, then the move synced."""
+        _sync(folder / "upload")
+        _sync(folder)
+        os.rename(folder, self.kept / folder.name)
+        _sync(self.kept)
+
+    def size(self) -> int:
+        """Bytes of all uploads and decoded audio."""
+        total = 0
+        for file in (*self.incoming.glob("*/*"), *self.kept.glob("*/*")):
+            try:
+                total += file.stat().st_size
+            except FileNotFoundError:  # its task ended meanwhile
+                continue
+        return total
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # two files: quicker than a thread
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""Endpoints of tasks that survive: their clients come back for the result."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from diarserve import forms, views
+from diarserve.errors import InvalidRequest, NotFound
+from diarserve.formats import FORMATS
+from diarserve.handlers import finished, folders
+from diarserve.keys import SERVICE
+from diarserve.middleware import json
+from diarserve.options import Options, parse
+from diarserve.store import STATUSES, TaskRow
+from diarserve.tasks import new_id
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/api/v1/parallel/transcribe/async")
+async def submit(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    with service.tasks.place(), folders(service) as new_folder:
+        await service.backlog.admit()
+        form = await forms.receive(request, new_folder, service.settings.limits)
+        options, upload = parse(Options, form.fields), form.upload
+        key = request.headers.get("Idempotency-Key")
+        recording = [(upload.folder, upload.filename)]
+        [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key)
+    return json(views.accepted(row), _accepted(request), {"Location": views.accepted(row)["status_url"]})
+
+
+@routes.post("/api/v1/parallel/batch/async")
+async def submit_batch(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    with service.tasks.place(), folders(service) as new_folder:
+        await service.backlog.admit()
+        form = await forms.receive(request, new_folder, service.settings.limits)
+        options = parse(Options, form.fields)
+        if not form.uploads:
+            raise InvalidRequest("The field 'files' with the recordings is missing.", param="files")
+        for upload in form.uploads:
+            if upload.error:
+                message = f"{upload.filename}: {upload.error.message}"
+                raise type(upload.error)(message, code=upload.error.code, param="files")
+        rows = await service.backlog.submit(
+            [(upload.folder, upload.filename) for upload in form.uploads],
+            options,
+            options.priority or "low",
+            batch_id=new_id(),
+            key=request.headers.get("Idempotency-Key"),
+        )
+    body = {
+        "batch_id": rows[0].batch_id,
+        "status": "queued",
+        "total_files": len(rows),
+        "status_url": f"/api/v1/parallel/batches/{rows[0].batch_id}",
+        "tasks": [views.accepted(row) for row in rows],
+    }
+    return json(body, _accepted(request))
+
+
+@routes.get("/api/v1/parallel/status/{task_id}")
+async def status(request: web.Request) -> web.Response:
+    service, row = request.app[SERVICE], await _row(request)
+    ahead = await service.store.ahead(row.id) if row.status == "queued" else None
+    return json(views.status_of(row, service.tasks.known.get(row.id), ahead))
+
+
+@routes.get("/api/v1/parallel/result/{task_id}")
+async def result(request: web.Request) -> web.Response:
+    row = await _row(request)
+    asked = request.query.get("format", Options.model_validate(row.options).response_format)
+    name = next((format for format in FORMATS if format == asked), None)
+    if name is None:
+        raise InvalidRequest(f"format must be one of {', '.join(FORMATS)}.", param="format")
+    return await finished(request.app[SERVICE], row.id, name)
+
+
+@routes.delete("/api/v1/parallel/tasks/{task_id}")
+async def cancel(request: web.Request) -> web.Response:
+    row = await request.app[SERVICE].backlog.cancel(request.match_info["task_id"])
+    if row is None:
+        raise NotFound(f"There is no task {request.match_info['task_id'][:64]}.")
+    return json(views.status_of(row))
+
+
+@routes.get("/api/v1/parallel/tasks")
+async def tasks(request: web.Request) -> web.Response:
+    """Newest first. `next` is what to send as `before` for the page after this one."""
+    service, query = request.app[SERVICE], request.query
+    wanted = next((status for status in STATUSES if status == query.get("status")), None)
+    if "status" in query and wanted is None:
+        raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}.", param="status")
+    limit = query.get("limit", "50")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:5]) <= 1000):
+        raise InvalidRequest("limit must be a number from 1 to 1000.", param="limit")
+    rows = await service.store.page(
+        status=wanted, batch_id=query.get("batch_id"), limit=int(limit), before=query.get("before")
+    )
+    shown = [views.status_of(row, service.tasks.known.get(row.id))["status"] for row in rows]
+    return json({"tasks": shown, "next": rows[-1].id if len(rows) == int(limit) else None})
+
+
+@routes.get("/api/v1/parallel/batches/{batch_id}")
+async def batch(request: web.Request) -> web.Response:
+    batch_id = request.match_info["batch_id"][:64]
+    return json(views.batch(batch_id, await request.app[SERVICE].store.batch(batch_id)))
+
+
+async def _row(request: web.Request) -> TaskRow:
+    """Raises NotFound."""
+    row = await request.app[SERVICE].store.get(request.match_info["task_id"])
+    if row is None:
+        raise NotFound(f"There is no task {request.match_info['task_id'][:64]}.")
+    return row
+
+
+def _accepted(request: web.Request) -> int:
+    """202, but for the service's specified Python client, which is to run unmodified and takes 200 only: to
+    python-requests that states no preference (RFC 7240)."""
+    specified = request.headers.get("User-Agent", "").startswith("python-requests/")
+    return 200 if specified and "respond-async" not in request.headers.get("Prefer", "") else 202

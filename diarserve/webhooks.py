@@ -1,0 +1,122 @@
+"""Telling clients that a task has ended: POST to their callback_url, signed, again and again until it is taken.
+
+Addresses come from clients, so the names in them are resolved here and nothing private is called: what the resolver
+found is what gets connected to, which leaves no moment in which a name could change its meaning. Redirects are not
+followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import logging
+import socket
+import time
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from diarserve.metrics import Metrics
+from diarserve.settings import Webhooks as Settings
+from diarserve.store import Callback, Store
+from diarserve.views import status_of
+
+log = logging.getLogger(__name__)
+
+_POLL = 5.0  # seconds between looks for calls that are due again
+_FIRST_PAUSE = 2.0  # seconds before the second attempt; doubled every time
+_AT_ONCE = 20
+
+
+class Webhooks:
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._due = asyncio.Event()
+
+    def wake(self) -> None:
+        """A task has ended."""
+        self._due.set()
+
+    async def run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        resolver = ThreadedResolver() if self._settings.allow_private else PublicResolver()
+        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            while True:
+                self._due.clear()
+                while due := await self._store.due_callbacks(time.time(), _AT_ONCE):
+                    await asyncio.gather(*(self._call(session, callback) for callback in due))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), _POLL)
+
+    async def _call(self, session: aiohttp.ClientSession, callback: Callback) -> None:
+        task = callback.task
+        assert task.callback_url is not None
+        body = orjson.dumps({"event": f"task.{task.status}", **status_of(task)})
+        try:
+            self._require_public(URL(task.callback_url))
+            headers = {"Content-Type": "application/json", **signature(self._settings.secret, body)}
+            async with session.post(task.callback_url, data=body, headers=headers, allow_redirects=False) as answer:
+                if answer.status >= 300:
+                    raise aiohttp.ClientError(f"it answered {answer.status}")
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            made = callback.attempts + 1
+            again = made < self._settings.attempts and not isinstance(error, PrivateAddress)
+            log.warning("callback %d of task %s failed: %s", made, task.id, error)
+            self._metrics.webhooks.labels("failed").inc()
+            await self._store.callback_failed(task.id, time.time() + _FIRST_PAUSE * 2**made if again else None)
+        else:
+            self._metrics.webhooks.labels("sent").inc()
+            await self._store.callback_sent(task.id)
+
+    def _require_public(self, url: URL) -> None:
+        """A host that is an address never reaches the resolver."""
+        if not self._settings.allow_private and url.host:
+            with contextlib.suppress(ValueError):
+                require_public(ipaddress.ip_address(url.host).compressed)
+
+
+class PrivateAddress(OSError):
+    pass
+
+
+class PublicResolver(AbstractResolver):
+    def __init__(self) -> None:
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        for result in found:
+            require_public(result["host"])
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def require_public(address: str) -> None:
+    """Raises PrivateAddress for loopback, private, link-local, multicast and reserved addresses."""
+    parsed: Any = ipaddress.ip_address(address.partition("%")[0])
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    if not parsed.is_global or parsed.is_multicast:
+        raise PrivateAddress(f"{address} is not a public address")
+
+
+def signature(secret: str, body: bytes) -> dict[str, str]:
+    """`X-Diarserve-Signature: t=<unix seconds>,v1=<hex>` with v1 the HMAC-SHA256 of "<t>.<body>"."""
+    if not secret:
+        return {}
+    moment = str(int(time.time()))
+    digest = hmac.new(secret.encode(), moment.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return {"X-Diarserve-Signature": f"t={moment},v1={digest}"}
