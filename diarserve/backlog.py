@@ -17,7 +17,6 @@ from typing import Any
 
 import orjson
 
-from diarserve import spool
 from diarserve.errors import Busy, NotReady, ServiceError
 from diarserve.options import Options
 from diarserve.settings import Limits
@@ -96,7 +95,7 @@ class Backlog:
         finally:
             if not created:
                 for folder, _ in recordings:
-                    spool.remove(self._spool.kept / folder.name)
+                    self._spool.remove(self._spool.kept / folder.name)
         self._wake.set()
         return rows
 
@@ -112,7 +111,7 @@ class Backlog:
             if running := self._running.get(id):
                 running[1].cancel(_CANCELLED)
                 await asyncio.wait((running[1],))
-            spool.remove(self._spool.kept / id)
+            self._spool.remove(self._spool.kept / id)
             if task := self._tasks.known.get(id):
                 task.become("cancelled")
             self._ended()
@@ -204,7 +203,7 @@ class Backlog:
         """Drop documents that have been kept long enough, and later what is left of their tasks."""
         age = self._limits.keep_results_hours * 3600
         for id in await self._store.expire(time.time() - age):
-            spool.remove(self._spool.kept / id)
+            self._spool.remove(self._spool.kept / id)
         await self._store.purge(time.time() - 7 * age)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from diarserve import forms, spool, views
+from diarserve import forms, views
 from diarserve.errors import InvalidRequest, NotFound, ServiceError
 from diarserve.formats import Format, render
 from diarserve.keys import SERVICE
@@ -90,7 +90,7 @@ def folders(service: Service) -> Iterator[Any]:
         yield new_folder
     finally:
         for folder in made:
-            spool.remove(folder)
+            service.spool.remove(folder)
 
 
 def refuse_callback(options: Options) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from diarserve import pipeline, spool
+from diarserve import pipeline
 from diarserve.backlog import Backlog, clean_regularly
 from diarserve.errors import NotReady
 from diarserve.lanes import Lane
@@ -72,9 +72,9 @@ class Service:
             except NotReady:
                 raise  # its recording is still needed where the task is tried again
             except Exception:
-                spool.remove(task.folder)
+                self.spool.remove(task.folder)
                 raise
-            spool.remove(task.folder)
+            self.spool.remove(task.folder)
             self.tasks.record(document)
             return document
 

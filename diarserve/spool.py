@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Collection
@@ -12,18 +13,20 @@ class Spool:
     def __init__(self, data_dir: Path) -> None:
         self.incoming = data_dir / "spool"
         self.kept = data_dir / "tasks"
+        self._trash = data_dir / "trash"
 
     def prepare(self) -> None:
         """Make the folders. What was incoming when an earlier server ended has nobody waiting for it."""
-        shutil.rmtree(self.incoming, ignore_errors=True)
-        self.incoming.mkdir(parents=True)
+        for folder in (self.incoming, self._trash):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         self.kept.mkdir(exist_ok=True)
 
     def sweep(self, living: Collection[str]) -> None:
         """Remove the folders of tasks that the store does not have, or has seen the end of."""
         for folder in self.kept.iterdir():
             if folder.name not in living:
-                remove(folder)
+                self.remove(folder)
 
     def keep(self, folder: Path) -> None:
         """Make an incoming task's folder outlive a crash: its upload synced, then moved, then the move synced."""
@@ -31,6 +34,13 @@ class Spool:
         _sync(folder)
         os.rename(folder, self.kept / folder.name)
         _sync(self.kept)
+
+    def remove(self, folder: Path) -> None:
+        """Remove a task's folder. Moved away first: a worker that has not yet heard that the task is cancelled
+        could else put a new file into it, between the look at what is in it and its end."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, self._trash / folder.name)
+            shutil.rmtree(self._trash / folder.name, ignore_errors=True)
 
     def size(self) -> int:
         """Bytes of all uploads and decoded audio."""
@@ -41,10 +51,6 @@ class Spool:
             except FileNotFoundError:  # its task ended meanwhile
                 continue
         return total
-
-
-def remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # two files: quicker than a thread
 
 
 def _sync(path: Path) -> None:
