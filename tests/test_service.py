@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,7 +133,7 @@ def test_silence_and_very_short_audio_answer_properly(server: Server, tmp_path: 
         ("dev00.wav", 2, "the"),
         ("hotwords.mp3", 1, ""),
         ("multilingual.mp3", None, ""),
-        ("stereo_diarization.wav", None, ""),
+        ("stereo_diarization.wav", 2, ""),
     ],
 )
 def test_real_recordings(server: Server, name: str, speakers: int | None, words: str) -> None:
@@ -142,6 +145,41 @@ def test_real_recordings(server: Server, name: str, speakers: int | None, words:
     assert document["text"]
     if speakers:
         assert len({turn["speaker"] for turn in document["turns"]}) == speakers
+
+
+def hostile() -> dict[str, tuple[bytes, int, str]]:
+    def wav(size: int, rate: int = 16_000, channels: int = 1) -> bytes:
+        frame = 2 * channels
+        return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, channels, rate,
+                           rate * frame, frame, 16, b"data", size)  # fmt: skip
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.wav", "x" * 1000)
+    return {
+        "text": (b"no audio at all\n" * 500, 415, "unsupported_media"),
+        "ffconcat": (b"ffconcat version 1.0\nfile sample.wav\n", 415, "unsupported_media"),
+        "m3u8": (b"#EXTM3U\n#EXTINF:9.0,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n", 415, "unsupported_media"),
+        "truncated": (wav(960_000) + bytes(200_000), 422, "truncated"),
+        "empty": (b"", 400, "empty_file"),
+        "ten hours": (wav(16_000 * 2 * 36_000) + bytes(1000), 422, "truncated"),
+        "eight channels": (wav(6_144_000, 192_000, 8) + bytes(6_144_000), 415, "unsupported_media"),
+        "png": (b"\x89PNG\r\n\x1a\n" + bytes(1000), 415, "unsupported_media"),
+        "zeros": (bytes(64 << 20), 415, "unsupported_media"),
+        "zip": (archive.getvalue(), 415, "unsupported_media"),
+    }
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_hostile_uploads_are_refused_and_leave_nothing(server: Server, name: str) -> None:
+    data, status, code = hostile()[name]
+    files = {"file": ("../../call.wav", data)}
+    answer = requests.post(f"{server.url}/api/v1/parallel/transcribe", files=files, timeout=100)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert "/" not in error["message"].replace("M4A/AAC", "")
+    metrics = requests.get(f"{server.url}/metrics", timeout=10).text
+    assert "diarserve_spool_bytes 0.0" in metrics
 
 
 def test_nothing_is_left_in_the_spool(server: Server) -> None:
