@@ -1,0 +1,51 @@
+"""What this server can do as it is configured, for clients that want to know before they ask."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from aiohttp import web
+
+from diarserve.formats import FORMATS
+from diarserve.keys import SERVICE
+from diarserve.middleware import json
+from diarserve.openai_routes import Shape
+from diarserve.service import Service
+from diarserve.store import PRIORITIES
+
+routes = web.RouteTableDef()
+
+INPUTS = ("wav", "flac", "mp3", "m4a", "aac", "ogg", "opus", "webm", "mp4", "mkv", "aiff", "amr")
+LIMITS = ("max_upload_mib", "max_audio_seconds", "max_batch_files", "max_pending", "max_queued", "keep_results_hours")
+
+
+@routes.get("/api/v1/parallel/features")
+async def features(request: web.Request) -> web.Response:
+    return json(describe(request.app[SERVICE]))
+
+
+def describe(service: Service) -> dict[str, Any]:
+    models = {lane.name: dict(lane.info) or None for lane in service.lanes}  # None: not loaded yet
+    # Whisper's models are named .en where they know English only. Of others it is known when they are asked.
+    english = str(service.lanes.whisper.info.get("model", "")).endswith(".en")
+    return {
+        "models": models,
+        "devices": sorted({str(model["device"]) for model in models.values() if model and "device" in model}),
+        "languages": ["en"] if english else None,
+        "formats": {"input": INPUTS, "output": list(FORMATS), "openai": get_args(Shape)},
+        "limits": service.settings.limits.model_dump(include=set(LIMITS)),
+        "priorities": PRIORITIES,
+        "parallel_processing": service.settings.parallel_processing,
+        "features": {
+            "speaker_diarization": True,
+            "word_timestamps": True,
+            "overlapping_speech": True,
+            "batch": True,
+            "durable_tasks": True,
+            "progress_events": True,
+            "callbacks": True,
+            "translation": False if english else None,
+            "source_separation": False,
+            "enhanced_alignment": False,
+        },
+    }
