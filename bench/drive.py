@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.engine import Engine, Unit
+from workers.engine import Engine, Unit, outputs_of
 from workers.messages import Request
 
 
@@ -30,7 +30,7 @@ def _outputs(engine: Engine, wave: list[Unit]) -> list[Any]:
         size = engine.batch(key)
         for start in range(0, len(same), size):
             step = same[start : start + size]
-            results = engine.run([wave[place] for place in step])
+            results = outputs_of(engine.run([wave[place] for place in step]))
             assert len(results) == len(step)
             for place, result in zip(step, results, strict=True):
                 outputs[place] = result

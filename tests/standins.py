@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,16 @@ class StandIn:
     def batch(self, key: Hashable) -> int:
         return 1
 
-    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
-        return [self.step(unit.payload) for unit in units]
+    def run(self, units: Sequence[Unit]) -> Generator[None, None, Sequence[Any]]:
+        outputs = []
+        for unit in units:
+            order = unit.payload[0] / "order"
+            while order.exists() and order.read_text() == f"endless {self.kind}":
+                self.step(unit.payload)
+                time.sleep(0.01)
+                yield
+            outputs.append(self.step(unit.payload))
+        return outputs
 
     def step(self, payload: Any) -> Any:
         folder, number = payload
@@ -53,6 +62,13 @@ class StandIn:
             case ["hang-once", self.kind]:
                 order.unlink()
                 time.sleep(3600)
+            case ["block-once", self.kind]:
+                order.unlink()
+                while not (folder / "go").exists():
+                    time.sleep(0.01)
+            case ["exit-once", self.kind]:
+                order.unlink()
+                sys.exit(3)
             case ["raise", self.kind]:
                 raise RuntimeError("/secret/path: the model broke")
             case ["refuse", self.kind]:

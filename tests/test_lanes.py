@@ -145,6 +145,18 @@ async def test_a_worker_full_of_patient_jobs_still_takes_an_urgent_one(make_lane
     await asyncio.gather(*patient)
 
 
+async def test_an_urgent_job_waits_for_no_step_and_a_cancelled_step_is_left(
+    make_lane: MakeLane, tmp_path: Path
+) -> None:
+    lane = make_lane()
+    endless = asyncio.create_task(do(lane, job(tmp_path / "endless", 100, "endless whisper")))
+    await steps_of(tmp_path / "endless")
+    await do(lane, job(tmp_path / "urgent", 2))
+    endless.cancel()
+    await do(lane, job(tmp_path / "patient", 200))  # would wait for ever, as it is not more urgent
+    assert endless.cancelled()
+
+
 async def test_cancelling_the_caller_stops_the_job(make_lane: MakeLane, tmp_path: Path) -> None:
     lane = make_lane(options={"step_seconds": 0.01})
     task = asyncio.create_task(do(lane, job(tmp_path / "a", 10_000)))

@@ -8,7 +8,7 @@ step may hold units of several jobs. Code in the generator itself is light glue;
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ class Unit:
 
 
 Job = Generator[list[Unit], list[Any], Any]
+Step = Sequence[Any] | Generator[None, None, Sequence[Any]]
 
 
 class Engine(Protocol):
@@ -38,8 +39,24 @@ class Engine(Protocol):
     def batch(self, key: Hashable) -> int:
         """The most units with this key that one step may hold."""
 
-    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
-        """One step: the outputs of units that share a key, in order. Must be safe in `parallel` threads."""
+    def run(self, units: Sequence[Unit]) -> Step:
+        """One step: the outputs of units that share a key, in order. A step that takes long is a generator, and may
+        be left at every yield: nobody waits for its job any more. Must be safe in `parallel` + 1 threads, since a
+        job more urgent than all that run is not kept waiting for a thread."""
+
+
+def outputs_of(step: Step, wanted: Callable[[], bool] = lambda: True) -> Sequence[Any]:
+    """Run a step to its end, or until nobody wants it: then there are no outputs."""
+    if not isinstance(step, Generator):
+        return step
+    try:
+        while wanted():
+            next(step)
+    except StopIteration as stop:
+        outputs: Sequence[Any] = stop.value
+        return outputs
+    step.close()
+    return ()
 
 
 class JobError(Exception):

@@ -10,16 +10,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from workers.engine import Engine, Job, JobError, Unit
+from workers.engine import Engine, Job, JobError, Unit, outputs_of
 from workers.logs import about
 from workers.messages import Cancel, Done, Failed, Progress, Submit
 
 log = logging.getLogger(__name__)
 
 _PENDING = object()
+STOP = object()  # in the inbox: there is nobody left to work for
 
 
 @dataclass(slots=True, eq=False)
@@ -70,25 +72,31 @@ class Scheduler:
         send: Callable[[object], None],
         *,
         fill: bool,
-        step_timeout: float,
+        step_timeout: float | None,  # None: the process is not ours to end
     ) -> None:
         self._engine = engine
         self._inbox = inbox  # messages from the server, and the ends of our own steps
         self._send = send
         self._fill = fill
         self._step_timeout = step_timeout
+        self._log = logging.getLogger(type(engine).__module__)  # an engine's steps are shown by its module's level
         self._jobs: dict[str, _Active] = {}
         self._running: list[_Step] = []
-        self._pool = ThreadPoolExecutor(engine.parallel, thread_name_prefix="step")
+        self._pool = ThreadPoolExecutor(engine.parallel + 1, thread_name_prefix="step")
 
     def run(self) -> None:
-        """Serve the inbox until the process ends."""
-        while True:
-            self._handle(self._inbox.get())
-            while not self._inbox.empty():  # take in all that has come before choosing the next step
-                self._handle(self._inbox.get())
-            self._dispatch()
-            self._watch()
+        """Serve the inbox until STOP."""
+        for message in iter(self._inbox.get, STOP):
+            self._handle(message)
+            if self._inbox.empty():  # take in all that has come before choosing the next step
+                self._dispatch()
+                self._watch()
+
+    def close(self) -> None:
+        """Drop every job and wait for the steps that run."""
+        for id in list(self._jobs):
+            self._drop(id)
+        self._pool.shutdown()
 
     def _handle(self, message: object) -> None:
         match message:
@@ -122,15 +130,21 @@ class Scheduler:
             active.known += len(wave)
 
     def _dispatch(self) -> None:
-        while len(self._running) < self._engine.parallel:
-            ready = sorted((job for job in self._jobs.values() if job.waiting), key=lambda job: job.due)
-            if not ready:
+        while ready := sorted((job for job in self._jobs.values() if job.waiting), key=lambda job: job.due):
+            if not self._room(ready[0]):
                 return
             step = _Step(self._pick(ready), time.monotonic())
             for job, _, _ in step.picks:
                 job.started = job.started or step.started
             self._running.append(step)
             self._pool.submit(self._step, step)
+
+    def _room(self, job: _Active) -> bool:
+        """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
+        if len(self._running) < self._engine.parallel:
+            return True
+        running = [job for step in self._running for job, _, _ in step.picks]
+        return len(self._running) == self._engine.parallel and job.due < min(other.due for other in running)
 
     def _pick(self, ready: list[_Active]) -> list[tuple[_Active, int, Unit]]:
         """Units of the most urgent job; where batches may be filled, of the jobs behind it too."""
@@ -153,18 +167,23 @@ class Scheduler:
         try:
             units = [unit for _, _, unit in step.picks]
             with about(" ".join(dict.fromkeys(job.task for job, _, _ in step.picks))):
-                outputs = list(self._engine.run(units))
-                log.debug("%s: a step of %d in %.3f s", units[0].key, len(units), time.monotonic() - step.started)
-            if len(outputs) != len(units):
+                outputs = list(outputs_of(self._engine.run(units), partial(self._wanted, step)))
+                self._log.debug("%s: a step of %d in %.3f s", units[0].key, len(units), time.monotonic() - step.started)
+            if len(outputs) != len(units) and self._wanted(step):
                 raise RuntimeError(f"{len(units)} units gave {len(outputs)} outputs")
         except BaseException as caught:  # it must reach the loop: this thread has nobody else to tell
             error = caught
         self._inbox.put(_StepEnd(step, outputs, error, time.monotonic() - step.started))
 
+    def _wanted(self, step: _Step) -> bool:
+        return any(self._jobs.get(job.id) is job for job, _, _ in step.picks)
+
     def _finish(self, end: _StepEnd) -> None:
         self._running.remove(end.step)
         picks = end.step.picks
         jobs = {id(job): job for job, _, _ in picks if self._jobs.get(job.id) is job}.values()
+        if not jobs:
+            return  # left in the middle, perhaps
         if end.error is None:
             assert end.outputs is not None
             for (job, index, _), output in zip(picks, end.outputs, strict=True):
@@ -203,6 +222,8 @@ class Scheduler:
     def _watch(self) -> None:
         """Arm the process's own deadline on its oldest step: faulthandler's timer needs no GIL, prints where
         the step hangs, and exits; the server sees the death and tries the jobs elsewhere."""
+        if self._step_timeout is None:
+            return
         if self._running:
             left = self._running[0].started + self._step_timeout - time.monotonic()
             faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -19,7 +19,7 @@ from faster_whisper.transcribe import get_suppressed_tokens, merge_punctuations
 from faster_whisper.vad import get_vad_model
 
 from workers.audio import Samples, load
-from workers.engine import Job, JobError, Unit
+from workers.engine import Job, JobError, Step, Unit, outputs_of
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.speech import CHUNK_SECONDS, Chunk, Piece, pack, pieces, segments
 
@@ -53,7 +53,7 @@ class Whisper:
             device=device,
             compute_type=compute_type or ("int8" if device == "cpu" else "float16"),
             cpu_threads=threads,
-            num_workers=parallel,
+            num_workers=parallel + 1,
         )
         self.voice = get_vad_model()  # its session runs one thread: the network is recurrent
         self.multilingual: bool = self.model.model.is_multilingual
@@ -66,9 +66,9 @@ class Whisper:
     def _warm_up(self) -> None:
         hiss = np.random.default_rng(0).normal(0, 0.01, int(CHUNK_SECONDS * SAMPLE_RATE)).astype(np.float32)
         chunk = Chunk(hiss, ((0, hiss.size),))
-        self.run([Unit(("vad",), Piece(hiss, 0))])
+        self._listen(Piece(hiss, 0))
         tokenizer = self.tokenizer("en")
-        encoded = self._encode([chunk])
+        encoded = outputs_of(self._encode([chunk]))
         self._generate(encoded, 0.0, tokenizer)
         self._align(chunk, encoded[0], tokenizer.encode(" Hello there."), tokenizer)
 
@@ -124,7 +124,7 @@ class Whisper:
             raise JobError("language_unavailable", f"{self.name!r} knows English only, not {asked!r}")
         return "en"
 
-    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+    def run(self, units: Sequence[Unit]) -> Step:
         payloads = [unit.payload for unit in units]
         match units[0].key:
             case ("vad",):
@@ -141,17 +141,21 @@ class Whisper:
         return np.asarray(self.voice(samples)).reshape(-1)[lead:]
 
     def _detect(self, chunk: Chunk) -> str:
-        [ranked] = self.model.model.detect_language(self._encode([chunk])[0])
+        [ranked] = self.model.model.detect_language(outputs_of(self._encode([chunk]))[0])
         return str(ranked[0][0])[2:-2]  # as "<|en|>"
 
-    def _encode(self, chunks: Sequence[Chunk]) -> list[Any]:
+    def _encode(self, chunks: Sequence[Chunk]) -> Generator[None, None, list[Any]]:
         """The encoder's output per chunk, shape (1, frames of 20 ms, width); all of one length.
 
         On a CPU one chunk at a time is faster than a batch: the attention of several does not fit the caches.
         """
         seconds = min(max(chunk.seconds for chunk in chunks) + TAIL_SECONDS, WINDOW_SECONDS)
         frames = 2 * math.ceil(seconds * FRAMES_PER_SECOND / 2)
-        return [self.model.encode(self._features(chunk, frames)) for chunk in chunks]
+        encoded = []
+        for chunk in chunks:
+            encoded.append(self.model.encode(self._features(chunk, frames)))
+            yield
+        return encoded
 
     def _features(self, chunk: Chunk, frames: int) -> Samples:
         """Log-mel features, shape (mels, frames). The padding is silence before the logarithm, as in training."""
@@ -160,8 +164,11 @@ class Whisper:
         silence = max(0, frames * extract.hop_length - samples.size)
         return np.asarray(extract(np.pad(samples, (0, silence)), padding=0)[:, :frames])
 
-    def _transcribe(self, chunks: Sequence[Chunk], tokenizer: Tokenizer) -> list[tuple[Word, ...]]:
-        encoded = self._encode(chunks)
+    def _transcribe(
+        self, chunks: Sequence[Chunk], tokenizer: Tokenizer
+    ) -> Generator[None, None, list[tuple[Word, ...]]]:
+        """One step's chunks. What can be left between its parts is left soon."""
+        encoded = yield from self._encode(chunks)
         longest = max(chunk.seconds for chunk in chunks)
         texts = self._generate(encoded, longest, tokenizer)
         loops = [place for place, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
@@ -169,7 +176,11 @@ class Whisper:
             again = self._generate([encoded[place] for place in loops], longest, tokenizer, no_repeat_ngram_size=3)
             for place, text in zip(loops, again, strict=True):
                 texts[place] = text
-        return [self._align(*each, tokenizer) for each in zip(chunks, encoded, texts, strict=True)]
+        written = []
+        for each in zip(chunks, encoded, texts, strict=True):
+            yield
+            written.append(self._align(*each, tokenizer))
+        return written
 
     def _generate(
         self, encoded: Sequence[Any], seconds: float, tokenizer: Tokenizer, **options: Any
