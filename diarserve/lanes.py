@@ -20,7 +20,7 @@ from typing import Any
 from diarserve import errors
 from diarserve.metrics import Metrics
 from diarserve.store import Priority
-from diarserve.supervisor import WorkerProcess
+from diarserve.supervisor import Start, Worker, WorkerProcess
 from workers.messages import BootFailed, Cancel, Done, Failed, Progress, Ready, Request, Submit, WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class _Job:
 class _Slot:
     """A place for one worker, whichever incarnation fills it."""
 
-    process: WorkerProcess | None = None
+    worker: Worker | None = None
     ready: bool = False
     held: dict[str, _Job] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -67,10 +67,8 @@ class _Slot:
     deadline: asyncio.TimerHandle | None = None
 
     def room(self, job: _Job, width: int) -> bool:
-        if not self.ready:
-            return False
-        if not self.held:
-            return True
+        if not (self.ready and self.held):
+            return self.ready
         if job.alone or any(other.alone for other in self.held.values()):
             return False
         if len(self.held) < width:
@@ -88,6 +86,7 @@ class Lane:
         width: int = 4,
         attempts: int = 3,
         boot_timeout: float = 300.0,
+        start: Start = WorkerProcess.start,
     ) -> None:
         self.name = spec.lane
         self.halted: str | None = None  # why the lane gave up starting workers
@@ -97,6 +96,7 @@ class Lane:
         self._width = width  # jobs one worker holds at a time
         self._attempts = attempts
         self._boot_timeout = boot_timeout
+        self._start = start
         self._queue: list[_Job] = []
         self._ids = itertools.count()
         self._keepers: list[asyncio.Task[None]] = []
@@ -111,8 +111,8 @@ class Lane:
         self._closing.set()
         self._refuse("the server is shutting down")
         for slot in self._slots:
-            if slot.process:
-                slot.process.kill()
+            if slot.worker:
+                slot.worker.kill()
         await asyncio.gather(*self._keepers)
 
     @property
@@ -124,16 +124,15 @@ class Lane:
         return next((slot.info for slot in self._slots if slot.info), {})
 
     def state(self) -> dict[str, Any]:
-        now = time.monotonic()
         return {
             "ready": self.ready,
             "halted": self.halted,
             "queued": len(self._queue),
-            "oldest_queued": max((now - job.queued for job in self._queue), default=0.0),
+            "oldest_queued": max((time.monotonic() - job.queued for job in self._queue), default=0.0),
             "model": dict(self.info),
             "workers": [
                 {
-                    "pid": slot.process.pid if slot.process and slot.ready else None,
+                    "pid": slot.worker.pid if slot.worker and slot.ready else None,
                     "jobs": len(slot.held),
                     "restarts": slot.restarts,
                 }
@@ -168,8 +167,8 @@ class Lane:
             self._queue.remove(job)
             heapq.heapify(self._queue)
         for slot in self._slots:
-            if slot.held.pop(job.id, None) and slot.process:
-                slot.process.send(Cancel(job.id))
+            if slot.held.pop(job.id, None) and slot.worker:
+                slot.worker.send(Cancel(job.id))
                 self._watch(slot)
         self._dispatch()
 
@@ -183,8 +182,8 @@ class Lane:
             heapq.heappop(self._queue)
             job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
             slot.held[job.id] = job
-            assert slot.process is not None
-            slot.process.send(Submit(job.id, job.task, job.request, job.due))
+            assert slot.worker is not None
+            slot.worker.send(Submit(job.id, job.task, job.request, job.due))
             self._watch(slot)
 
     def _watch(self, slot: _Slot) -> None:
@@ -192,39 +191,39 @@ class Lane:
         if slot.deadline:
             slot.deadline.cancel()
             slot.deadline = None
-        if slot.held and slot.process:
+        if slot.held and slot.worker:
             limit = self._spec.step_timeout + _KILL_GRACE
-            slot.deadline = asyncio.get_running_loop().call_later(limit, self._hung, slot, slot.process)
+            slot.deadline = asyncio.get_running_loop().call_later(limit, self._hung, slot, slot.worker)
 
-    def _hung(self, slot: _Slot, process: WorkerProcess) -> None:
-        log.error("%s worker %d gave no sign of life for too long: killed", self.name, process.pid)
-        process.kill()
+    def _hung(self, slot: _Slot, worker: Worker) -> None:
+        log.error("%s worker %d gave no sign of life for too long: killed", self.name, worker.pid)
+        worker.kill()
 
     async def _keep(self, slot: _Slot) -> None:
         """Keep a worker in the slot: start it, serve it, and when it dies, start the next."""
         while not self.halted:
-            slot.process = process = await WorkerProcess.start(self._spec)
+            slot.worker = worker = await self._start(self._spec)
             if self._closing.is_set():
-                process.kill()
-            await self._serve(slot, process)
+                worker.kill()
+            await self._serve(slot, worker)
             slot.ready = False
-            code = await process.close()
+            code = await worker.close()
             self._requeue(slot)
             self._watch(slot)
             if self.halted:
-                return
+                break
             slot.restarts += 1
             self._metrics.restarts.labels(self.name, "killed" if code < 0 else "exited").inc()
-            log.error("%s worker %d is gone (exit code %d); starting another", self.name, process.pid, code)
+            log.error("%s worker %d is gone (exit code %d); starting another", self.name, worker.pid, code)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), min(0.25 * (2**slot.failures - 1), 30.0))
 
-    async def _serve(self, slot: _Slot, process: WorkerProcess) -> None:
+    async def _serve(self, slot: _Slot, worker: Worker) -> None:
         """From boot to death. `failures` counts the deaths in a row that no finished job came between."""
         slot.failures += 1
         try:
             async with asyncio.timeout(self._boot_timeout):
-                hello = await process.receive()
+                hello = await worker.receive()
         except (TimeoutError, EOFError) as error:
             silent = isinstance(error, TimeoutError)
             hello = BootFailed("it took too long to start" if silent else "it died while starting")
@@ -236,13 +235,13 @@ class Lane:
                 self._halt(hello.reason)
             return
         assert isinstance(hello, Ready)
-        log.info("%s worker %d is ready after %.1f s", self.name, process.pid, hello.seconds)
+        log.info("%s worker %d is ready after %.1f s", self.name, worker.pid, hello.seconds)
         slot.info, slot.ready = hello.model, True
         self._changed.set()
         self._dispatch()
         with contextlib.suppress(EOFError):
             while True:
-                message = await process.receive()
+                message = await worker.receive()
                 if isinstance(message, Done):
                     slot.failures = 0
                 self._hear(slot, message)

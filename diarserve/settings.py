@@ -1,4 +1,5 @@
-"""Configuration: a TOML file under config/, then DIARSERVE_* variables over it, validated at start.
+"""Configuration: a TOML file under config/, the specification's variables over it, DIARSERVE_* over those, validated
+at start.
 
 `[whisper] beam = 5` in the file is DIARSERVE_WHISPER_BEAM=5 in the environment.
 """
@@ -10,17 +11,28 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 MIB = 1024 * 1024
-Level = Literal["debug", "info", "warning", "error"]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
+]
 _PREFIX = "DIARSERVE_"
 
 
 class ConfigError(Exception):
     """The configuration is wrong; the message names the key."""
+
+
+def _parsed(value: Any) -> Any:
+    """JSON, where that is what an environment variable holds."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 class _Section(BaseModel):
@@ -72,12 +84,25 @@ class Settings(_Section):
     data_dir: Path = Path("data")
     log_level: Level = "info"
     parallel_processing: bool = True  # false: one model after the other, the baseline to measure against
-    log_modules: dict[str, Level] = Field(default_factory=dict)  # levels of single modules
+    use_process_pool: bool = True  # false: the models in threads of the server, without limits or environments
+    gpu_memory_optimization: bool = False  # for engines on a GPU: less of its memory, at some cost in speed
+    log_modules: Annotated[dict[str, Level], BeforeValidator(_parsed)] = Field(
+        default_factory=dict
+    )  # of single modules
     limits: Limits = Limits()
     webhooks: Webhooks = Webhooks()
     decode: Lane
     whisper: Lane
     diarize: Lane
+
+
+class _Specified(_Section):
+    """The variables that the service's specification names."""
+
+    MAX_WORKERS: int | None = Field(None, ge=1)
+    USE_PROCESS_POOL: bool | None = None
+    PARALLEL_PROCESSING: bool | None = None
+    GPU_MEMORY_OPTIMIZATION: bool | None = None
 
 
 def default_file() -> Path:
@@ -89,21 +114,35 @@ def default_file() -> Path:
 
 def load(file: Path | None = None, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     """Settings from the file (the embedded default without one), the environment over it, and over both the
-    overrides that are not None. Raises ConfigError."""
+    overrides that are not None: settings, and `max_workers`. Raises ConfigError."""
     file = file or default_file()
     try:
         values = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from error
-    for name, text in environment.items():
-        if name.startswith(_PREFIX):
-            _set(values, name.removeprefix(_PREFIX).lower(), text)
-    values.update({key: value for key, value in overrides.items() if value is not None})
     try:
+        specified = _Specified.model_validate(
+            {name: environment[name] for name in _Specified.model_fields if name in environment}
+        )
+        _lay(values, {name.lower(): value for name, value in specified})
+        for name, text in environment.items():
+            if name.startswith(_PREFIX):
+                _set(values, name.removeprefix(_PREFIX).lower(), text)
+        _lay(values, overrides)
         return Settings.model_validate(values)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ConfigError(f"{file} and {_PREFIX}* variables: {'; '.join(problems)}") from error
+        raise ConfigError(f"{file} and the environment: {'; '.join(problems)}") from error
+
+
+def _lay(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Lay over the values those that are not None. `max_workers`: recordings that are worked on at a time."""
+    over = {key: value for key, value in over.items() if value is not None}
+    if at_a_time := over.pop("max_workers", None):
+        values.setdefault("limits", {})["running"] = at_a_time
+        for lane in ("decode", "whisper", "diarize"):
+            values.setdefault(lane, {})["width"] = at_a_time
+    values.update(over)
 
 
 def _set(values: dict[str, Any], name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""One worker process: start it, talk to it, see it die."""
+"""One worker: start it, talk to it, see it end. Here as a process; diarserve.threads has it as a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import types
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from workers import channel
@@ -21,15 +22,48 @@ from workers.process import main
 _spawn = multiprocessing.get_context("spawn")
 
 
-class WorkerProcess:
-    """One incarnation of a worker, from spawn to reaped. Messages still in its channel outlive it."""
+class Worker(ABC):
+    """One incarnation of a worker, from start to end. Messages still in its channel outlive it."""
 
-    def __init__(self, process: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.pid: int = process.pid
-        self._process = process
+    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid = pid
         self._reader = reader
         self._writer = writer
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def send(self, message: object) -> None:
+        """Queue a message. To a worker that has died it is lost, as the death itself will tell."""
+        if not self._writer.is_closing():
+            self._writer.write(channel.pack(message))
+
+    async def receive(self) -> Any:
+        """The worker's next message. Raises EOFError once it has died and everything it said is read."""
+        return await channel.read(self._reader)
+
+    async def wait(self) -> int:
+        """The exit code, negative for a signal."""
+        return await asyncio.shield(self._exit)
+
+    @abstractmethod
+    def kill(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> int:
+        """Kill, wait for the end, and give back every descriptor. The exit code."""
+
+    async def _disconnect(self) -> None:
+        self._writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+
+Start = Callable[[WorkerSpec], Awaitable[Worker]]
+
+
+class WorkerProcess(Worker):
+    def __init__(self, process: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(process.pid, reader, writer)
+        self._process = process
         # A pidfd becomes readable at the process's own death. Its sentinel and its end of the channel wait
         # for grandchildren that inherited them.
         self._pidfd = os.pidfd_open(self.pid)
@@ -53,30 +87,14 @@ class WorkerProcess:
                 raise
             return cls(process, reader, writer)
 
-    def send(self, message: object) -> None:
-        """Queue a message. To a process that has died it is lost, as the death itself will tell."""
-        if not self._writer.is_closing():
-            self._writer.write(channel.pack(message))
-
-    async def receive(self) -> Any:
-        """The worker's next message. Raises EOFError once it has died and everything it said is read."""
-        return await channel.read(self._reader)
-
     def kill(self) -> None:
         if not self._exit.done():
             os.kill(self.pid, signal.SIGKILL)
 
-    async def wait(self) -> int:
-        """The exit code, negative for a signal."""
-        return await asyncio.shield(self._exit)
-
     async def close(self) -> int:
-        """Kill, reap, and give back every descriptor."""
         self.kill()
         code = await self.wait()
-        self._writer.transport.abort()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
+        await self._disconnect()
         return code
 
     def _reap(self) -> None:

@@ -8,6 +8,7 @@ Frames are pickles: both ends are our own processes and the socket has no name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import socket
 import struct
@@ -48,6 +49,15 @@ class Channel:
         """The next message. Raises EOFError when the server is gone."""
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         return pickle.loads(self._exactly(length))
+
+    def end(self) -> None:
+        """Nothing more will be sent or received: `receive` raises EOFError, here and at the other end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
 
     def _exactly(self, size: int) -> bytes:
         try:

@@ -34,10 +34,10 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
     inbox: SimpleQueue[object] = SimpleQueue()
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
     try:
-        engine = _engine(spec)
+        engine = make_engine(spec)
     except BaseException as error:
         logging.exception("the engine did not start")
-        channel.send(BootFailed(_reason(error)))
+        channel.send(BootFailed(reason(error)))
         sys.exit(1)
     _limit(resource.RLIMIT_AS, spec.memory_limit)
     channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
@@ -56,7 +56,7 @@ def _read(channel: Channel, inbox: SimpleQueue[object]) -> None:
         os._exit(0)
 
 
-def _engine(spec: WorkerSpec) -> Engine:
+def make_engine(spec: WorkerSpec) -> Engine:
     module, _, name = spec.engine.partition(":")
     factory = getattr(importlib.import_module(module), name)
     engine: Engine = factory(**spec.options)
@@ -68,7 +68,7 @@ def _limit(which: int, value: int | None) -> None:
         resource.setrlimit(which, (value, value))
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """One line for the operator, who may read it over HTTP: files without their folders."""
     text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
     return re.sub(r"/(?:[^\s/'\"]+/)+", "", text)
