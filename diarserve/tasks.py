@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from diarserve.errors import Busy, ServiceError
+from diarserve.errors import Busy, NotReady, ServiceError
 from diarserve.metrics import Metrics
 from diarserve.options import Options
 from diarserve.store import Priority
@@ -66,8 +66,8 @@ class Task:
         return {stage: round(100 * share, 1) for stage, share in self.stages.items()}
 
     def advance(self, stage: str, progress: Progress) -> None:
-        # A later wave of work makes `known` grow; what was shown never goes back.
-        self.stages[stage] = max(self.stages[stage], progress.done / progress.known)
+        # A job that is tried again begins again; what was shown never goes back.
+        self.stages[stage] = max(self.stages[stage], progress.share)
         if stage == "transcribe":
             self.heard += [words for words in progress.partial if words]
         self.changed()
@@ -78,7 +78,7 @@ class Task:
 
     def become(self, status: str) -> None:
         self.status = status
-        if status == "processing":  # perhaps again
+        if status in ("queued", "processing"):  # perhaps again
             self.stages = dict.fromkeys(_WEIGHTS, 0.0)
             self.heard.clear()
         self.changed()
@@ -137,6 +137,9 @@ class Tasks:
         try:
             yield
             outcome = "completed"
+        except NotReady:
+            outcome = "refused"  # by us, not for anything that is wrong with it: it may come again
+            raise
         except ServiceError as error:
             outcome = "failed" if error.status >= 500 else "rejected"
             raise

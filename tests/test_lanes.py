@@ -67,9 +67,9 @@ async def steps_of(folder: Path) -> int:
 
 async def test_a_job_is_done_and_reports_progress(make_lane: MakeLane, tmp_path: Path) -> None:
     lane, seen = make_lane(), []
-    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda p: seen.append((p.done, p.known, p.partial)))
+    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda p: seen.append((p.share, len(p.partial))))
     assert [word.word for word in done.result.words] == [" w0", " w1", " w2"]
-    assert seen == [(1, 3, (0,)), (2, 3, (1,)), (3, 3, (2,))]
+    assert seen == [(1 / 3, 1), (2 / 3, 1), (1.0, 1)]
     assert done.started <= done.finished
 
 

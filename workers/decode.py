@@ -42,6 +42,7 @@ class Decoder:
     """Writes the first audio stream of a file as mono 16 kHz float32."""
 
     parallel = 1
+    spans: Mapping[str, tuple[float, float]] = {"decode": (0.0, 0.0)}  # how much there is shows at the end
 
     def __init__(self, step_cpu_seconds: int = 30) -> None:
         self.step_cpu_seconds = step_cpu_seconds

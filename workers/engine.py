@@ -30,6 +30,9 @@ class Engine(Protocol):
     """One resident model. The constructor takes the spec's options, loads the model and warms it up."""
 
     parallel: int  # steps that may run at the same time, each in a thread of its own
+    # For progress: the shares of a job at which a wave begins and ends, by its key, or the first part of its key. A
+    # wave that is not listed is the whole job.
+    spans: Mapping[str, tuple[float, float]]
 
     def describe(self) -> Mapping[str, Any]:
         """What the model is: at least {"model": name, "device": device}."""

@@ -134,8 +134,7 @@ class Progress:
     """One step of a job is done. Also the sign of life that the step deadline watches."""
 
     job: str
-    done: int
-    known: int  # units known so far: later waves may add more
+    share: float  # of the job that is done, as far as it can be told: 0 to 1
     partial: tuple[Any, ...] = ()  # outputs that are worth showing before the job is done, in the wave's order
 
 

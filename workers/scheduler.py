@@ -36,8 +36,8 @@ class _Active:
     wave: list[Unit] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)  # _PENDING until a unit is done
     shown: int = 0  # units from the wave's start whose outputs were shown, if they are partial
-    done: int = 0
-    known: int = 0
+    done: int = 0  # units of this wave
+    units: int = 0  # of all waves
     started: float | None = None
     busy: float = 0.0
     alone: bool = False  # after a shared step failed: share no step, so that the culprit fails by itself
@@ -120,14 +120,15 @@ class Scheduler:
             now = time.monotonic()
             self._drop(active.id)
             with about(active.task):
-                log.info("done: %d units, %.3f s of steps", active.known, active.busy)
+                log.info("done: %d units, %.3f s of steps", active.units, active.busy)
             self._send(Done(active.id, stop.value, active.started or now, now, active.busy))
         except Exception as error:
             self._fail(active, error)
         else:
             active.waiting = deque(enumerate(wave))
             active.wave, active.outputs, active.shown = wave, [_PENDING] * len(wave), 0
-            active.known += len(wave)
+            active.done = 0
+            active.units += len(wave)
 
     def _dispatch(self) -> None:
         while ready := sorted((job for job in self._jobs.values() if job.waiting), key=lambda job: job.due):
@@ -191,7 +192,7 @@ class Scheduler:
                 job.done += 1
                 job.busy += end.seconds / len(picks)
             for job in jobs:
-                self._send(Progress(job.id, job.done, job.known, tuple(job.show())))
+                self._send(Progress(job.id, self._share(job), tuple(job.show())))
                 if job.shown == len(job.wave):
                     self._advance(job, job.outputs)
         elif not isinstance(end.error, Exception):
@@ -203,6 +204,11 @@ class Scheduler:
         else:
             for job in jobs:
                 self._fail(job, end.error)
+
+    def _share(self, job: _Active) -> float:
+        key = job.wave[0].key
+        begin, end = self._engine.spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
+        return begin + (end - begin) * job.done / len(job.wave)
 
     def _fail(self, active: _Active, error: Exception) -> None:
         self._drop(active.id)

@@ -36,6 +36,8 @@ PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 
 class Whisper:
+    spans: Mapping[str, tuple[float, float]] = {"vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
+
     def __init__(
         self,
         model: str = "embedded",

@@ -42,6 +42,7 @@ def installed(package: str, file: str) -> Path:
 
 class EmbeddedDiarizer:
     parallel = 1
+    spans: Mapping[str, tuple[float, float]] = {"segment": (0.0, 0.72), "embed": (0.72, 0.96), "cluster": (0.96, 1.0)}
 
     def __init__(
         self,
