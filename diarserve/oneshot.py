@@ -24,6 +24,8 @@ from diarserve.tasks import Task, new_id
 
 def transcribe(arguments: Namespace) -> int:
     try:
+        with arguments.file.open("rb"):
+            pass  # before seconds are spent on loading models for a file that cannot be read
         document = asyncio.run(_run(arguments))
     except (ServiceError, OSError) as error:
         print(f"diarserve: {error}", file=sys.stderr)
@@ -56,7 +58,7 @@ async def _run(arguments: Namespace) -> dict[str, Any]:
 
 
 async def _show(task: Task) -> None:
-    with tqdm(total=100, desc="loading models", bar_format="{desc} {bar} {n:.0f}%", leave=False) as bar:
+    with tqdm(total=100, desc="loading models", bar_format="{desc} {bar} {n:.0f}%", leave=False, disable=None) as bar:
         while True:
             bar.set_description("loading models" if task.status == "queued" else task.status, refresh=False)
             bar.update(task.progress - bar.n)
