@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from diarserve import events, handlers, middleware, openai_routes, probes, taskroutes
+from diarserve import docs, events, features, handlers, middleware, openai_routes, openapi, probes, taskroutes
 from diarserve.keys import SERVICE
 from diarserve.service import Service
 from diarserve.settings import Settings
@@ -18,7 +18,7 @@ def make(settings: Settings) -> web.Application:
         client_max_size=0,  # no limit of aiohttp's own: forms.receive streams and counts
     )
     app[SERVICE] = Service(settings)
-    for module in (probes, handlers, taskroutes, events, openai_routes):
+    for module in (probes, features, handlers, taskroutes, events, openai_routes, openapi, docs):
         app.add_routes(module.routes)
     app.cleanup_ctx.append(_service)
     return app

@@ -65,7 +65,8 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
                 await _take(part, form, new_folder, limits)
     except TimeoutError as error:
         raise UploadTimeout(f"The upload took longer than {limits.upload_timeout:.0f} s.") from error
-    except (ValueError, AssertionError, HttpProcessingError) as error:  # aiohttp's words for no proper form
+    except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
+        # aiohttp's words for no proper form
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
     return form
 

@@ -51,6 +51,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def refusal(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:
+    if request.writer.output_size:
+        # An answer is under way, events for example. A second one in its middle would be taken for a part of it.
+        raise ConnectionAbortedError(error.message)
     request.app[SERVICE].metrics.rejects.labels(error.code).inc()
     headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
     if error.retry_after is not None:

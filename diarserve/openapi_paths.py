@@ -23,7 +23,7 @@ _PROBLEMS = {
     410: "The result was kept for its time and is gone.",
     413: "The recording is too large or too long, or too much was sent.",
     415: "This is not a recording that can be read.",
-    422: "The recording cannot be decoded.",
+    422: "The recording cannot be decoded; or the Idempotency-Key was used before, for something else.",
     429: "Every place is taken.",
     500: "A model failed on this recording.",
     503: "The models are not loaded.",
@@ -31,16 +31,18 @@ _PROBLEMS = {
 }
 _TRY_LATER = (429, 503, 507)
 _RECEIVING = (400, 408, 413, 429, 507)  # what may be wrong with any upload
+_ACCEPTING = (*_RECEIVING, 415, 422)
 _WORKING = (400, 413, 415, 422, 500)  # how a task may fail
 
 _RECORDING: Schema = {"type": "string", "format": "binary"}
+_RECORDINGS: Schema = array(_RECORDING) | {"minItems": 1}
 _TASK = {"name": "task_id", "in": "path", "required": True, "schema": STRING}
 _BATCH = {"name": "batch_id", "in": "path", "required": True, "schema": STRING}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "A request that is sent again with the same key gets what the first one made.",
-    "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": 255},
+    "schema": {"type": "string", "pattern": "^[ -~]*$", "maxLength": 255},
 }
 _PREFER = {
     "name": "Prefer",
@@ -77,13 +79,13 @@ def _transcripts() -> dict[str, Any]:
             {200: _transcript()},
             problems=(*_RECEIVING, *_WORKING, 409, 410, 503),
             parameters=[_KEY],
-            body=_form(Options, file=_RECORDING),
+            body=_form(Options, without="callback_url", file=_RECORDING),
         ),
         f"{_API}/batch": _post(
             "Many recordings in, a transcript or an error for each out",
             {200: _answer("In the order of the files.", ref("BatchResults"))},
             problems=(*_RECEIVING, 503),
-            body=_form(Options, files=array(_RECORDING)),
+            body=_form(Options, without="callback_url", files=_RECORDINGS),
         ),
     }
 
@@ -92,16 +94,13 @@ def _tasks() -> dict[str, Any]:
     one = _answer("It will be worked on, whatever happens to this server.", ref("Accepted"), headers=_LOCATION)
     many = _answer("They will be worked on, whatever happens to this server.", ref("AcceptedBatch"), headers=_LOCATION)
     status = _answer("Where the task is.", ref("Status"))
-    events = _answer(
-        "`progress` (its data: Progress), `segment` (Heard), and at the end `done` (Task).",
-        **{"text/event-stream": STRING},
-    )
+    events = _answer("In the end `done`, unless the server shuts down.", **{"text/event-stream": ref("Event")})
     return {
         f"{_API}/transcribe/async": _post(
             "Queue a recording",
             {200: one, 202: one},
             tag="tasks",
-            problems=(*_RECEIVING, 415),
+            problems=_ACCEPTING,
             parameters=[_KEY, _PREFER],
             body=_form(Options, file=_RECORDING),
         ),
@@ -109,9 +108,9 @@ def _tasks() -> dict[str, Any]:
             "Queue many recordings: all of them, or none",
             {200: many, 202: many},
             tag="tasks",
-            problems=(*_RECEIVING, 415),
+            problems=_ACCEPTING,
             parameters=[_KEY, _PREFER],
-            body=_form(Options, files=array(_RECORDING)),
+            body=_form(Options, files=_RECORDINGS),
         ),
         f"{_API}/status/{{task_id}}": _get(
             "How a task goes", {200: status}, tag="tasks", problems=[404], parameters=[_TASK]
@@ -131,7 +130,7 @@ def _tasks() -> dict[str, Any]:
             parameters=[_TASK, _query("format", enum(*FORMATS), "Default: the `response_format` that was asked for.")],
         ),
         f"{_API}/tasks/{{task_id}}": {
-            "delete": _operates("Cancel a task, unless it has ended", {200: status}, "tasks", [404], [_TASK])
+            "delete": _operates("Cancel a task, unless it has ended", {200: status}, "tasks", [404, 507], [_TASK])
         },
         f"{_API}/tasks": _get(
             "Tasks, newest first",
@@ -160,7 +159,12 @@ def _openai() -> dict[str, Any]:
     transcript = _answer(
         "In the shape that was asked for; with `stream`, as OpenAI's events.",
         {"anyOf": shapes},
-        **{"text/event-stream": STRING, "text/plain": STRING, "application/x-subrip": STRING, "text/vtt": STRING},
+        **{
+            "text/event-stream": ref("OpenAIEvent"),
+            "text/plain": STRING,
+            "application/x-subrip": STRING,
+            "text/vtt": STRING,
+        },
     )
     posts = {
         path: _post(
@@ -263,9 +267,10 @@ def _transcript() -> dict[str, Any]:
     return _answer("The transcript, in the format asked for.", ref("Document"), **dict.fromkeys(sorted(kinds), STRING))
 
 
-def _form(options: type[BaseModel], **files: Schema) -> dict[str, Any]:
+def _form(options: type[BaseModel], *, without: str = "", **files: Schema) -> dict[str, Any]:
     """A multipart form: the recordings, and a field for each option."""
     schema = options.model_json_schema()
+    schema["properties"].pop(without, None)
     for field in schema["properties"].values():
         del field["title"]
         if field.get("default", ...) is None:

@@ -47,9 +47,22 @@ def record(*optional: str, **properties: Schema) -> Schema:
     }
 
 
+def event(name: str | None, data: Schema) -> Schema:
+    """A server-sent event, as its fields; its data are JSON."""
+    fields = {"data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data}}
+    return record(**({"event": enum(name)} if name else {}), **fields)
+
+
+_BATCH_STATUS = enum("queued", "processing", "completed")
+_EVENTS = {"progress": "Progress", "segment": "Heard", "done": "Task"}
 _STAGES = record(decode=PERCENT, transcribe=PERCENT, diarize=PERCENT)
 _USAGE = record(type=enum("duration"), seconds=COUNT)
 _SPAN = {"start": NUMBER, "end": NUMBER}
+
+# OpenAI's events
+_DELTA = record(type=enum("transcript.text.delta"), delta=STRING)
+_DIARIZED = record(type=enum("transcript.text.segment"), id=STRING, **_SPAN, speaker=STRING, text=STRING)
+_DONE = record(type=enum("transcript.text.done"), text=STRING, usage=_USAGE)
 
 _DOCUMENT = {
     "task_id": STRING,
@@ -104,17 +117,18 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Accepted": record(task_id=STRING, status=enum(*STATUSES), status_url=STRING, result_url=STRING, events_url=STRING),
     "AcceptedBatch": record(
-        batch_id=STRING, status=enum("queued"), total_files=COUNT, status_url=STRING, tasks=array(ref("Accepted"))
+        batch_id=STRING, status=_BATCH_STATUS, total_files=COUNT, status_url=STRING, tasks=array(ref("Accepted"))
     ),
     "Task": record(**_TASK),
     "Status": record(status=ref("Task")),
     "Tasks": record(tasks=array(ref("Task")), next=nullable(STRING)),
     "Batch": record(
         batch_id=STRING,
-        status=enum("queued", "processing", "completed"),
+        status=_BATCH_STATUS,
         total_files=COUNT,
         successful=COUNT,
         failed=COUNT,
+        expired=COUNT,
         tasks=array(record(**_TASK, result_url=STRING)),
     ),
     "BatchResults": record(
@@ -130,7 +144,7 @@ SCHEMAS: dict[str, Schema] = {
     "FailedFile": record(status=enum("failed"), filename=STRING, http_status=COUNT, error=_ERROR),
     "Error": record(error=_ERROR),
     "Unfinished": record(error=_ERROR, status=ref("Task")),
-    # Events: the `data` of server-sent events.
+    "Event": {"oneOf": [event(name, ref(data)) for name, data in _EVENTS.items()]},
     "Progress": record(progress=PERCENT, stage=STRING, stages=_STAGES),
     "Heard": record(**_SPAN, text=STRING),
     # For operators.
@@ -207,10 +221,11 @@ SCHEMAS: dict[str, Schema] = {
         task=enum("transcribe"),
         duration=NUMBER,
         text=STRING,
-        segments=array(record(type=enum("transcript.text.segment"), id=STRING, **_SPAN, speaker=STRING, text=STRING)),
+        segments=array(_DIARIZED),
         usage=_USAGE,
         warnings=array(STRING),
     ),
+    "OpenAIEvent": event(None, {"oneOf": [_DELTA, _DIARIZED, _DONE, ref("OpenAIError")]}),
     "OpenAIModels": record(
         object=enum("list"),
         data=array(record(id=STRING, object=enum("model"), created=COUNT, owned_by=STRING)),

@@ -16,8 +16,9 @@ def _blank_is_absent(value: Any) -> Any:
     return None if value == "" else value
 
 
-Count = Annotated[int | None, BeforeValidator(_blank_is_absent), Field(ge=1, le=100)]
-Text = Annotated[str | None, BeforeValidator(_blank_is_absent), Field(max_length=200)]
+# The bounds stand inside, where pydantic's JSON schema can say them.
+Count = Annotated[Annotated[int, Field(ge=1, le=100)] | None, BeforeValidator(_blank_is_absent)]
+Text = Annotated[Annotated[str, Field(max_length=200)] | None, BeforeValidator(_blank_is_absent)]
 
 
 class Options(BaseModel):

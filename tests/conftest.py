@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,31 +30,31 @@ def sample() -> Path:
 
 @pytest.fixture
 def recording() -> Callable[..., bytes]:
+    return wav
+
+
+def wav(seconds: int = 2, order: str = "") -> bytes:
     """A WAV file that the stand-ins take: `seconds` of samples, and perhaps an order to obey."""
-
-    def make(seconds: int = 2, order: str = "") -> bytes:
-        data = f"order {order}\n".encode() if order else b""
-        data = data.ljust(32_000 * seconds, b"\0")
-        head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", len(data) + 36, b"WAVE", b"fmt ", 16, 1, 1, 16_000,
-                           32_000, 2, 16, b"data", len(data))  # fmt: skip
-        return head + data
-
-    return make
+    data = f"order {order}\n".encode() if order else b""
+    data = data.ljust(32_000 * seconds, b"\0")
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", len(data) + 36, b"WAVE", b"fmt ", 16, 1, 1, 16_000,
+                       32_000, 2, 16, b"data", len(data))  # fmt: skip
+    return head + data
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Settings]:
+    return partial(stand_ins, tmp_path)
+
+
+def stand_ins(folder: Path, **sections: Any) -> Settings:
     """Settings with stand-in engines. Keyword sections are laid over them."""
-
-    def make(**sections: Any) -> Settings:
-        values: dict[str, Any] = {
-            "data_dir": tmp_path / "data",
-            "decode": {"engine": "tests.standins:Copier"},
-            "whisper": {"engine": "tests.standins:Whisper"},
-            "diarize": {"engine": "tests.standins:Diarizer"},
-        }
-        for name, section in sections.items():
-            values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
-        return Settings.model_validate(values)
-
-    return make
+    values: dict[str, Any] = {
+        "data_dir": folder / "data",
+        "decode": {"engine": "tests.standins:Copier"},
+        "whisper": {"engine": "tests.standins:Whisper"},
+        "diarize": {"engine": "tests.standins:Diarizer"},
+    }
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
+    return Settings.model_validate(values)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import FormData
+from aiohttp import ClientPayloadError, FormData
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from diarserve import app, keys
+from diarserve import app, keys, views
 from diarserve.settings import Settings
 
 TRANSCRIBE = "/api/v1/parallel/transcribe"
@@ -165,6 +165,7 @@ async def test_bodies_that_are_no_form(start: Start, recording: Recording) -> No
         {"data": FormData({"language": "en"})},
         {"data": b"--x\r\nnonsense", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
         {"data": b"", "headers": {"Content-Type": "multipart/form-data"}},
+        {"data": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x", "Content-Encoding": "gzip"}},
     ):
         response = await client.post(TRANSCRIBE, **body)
         assert response.status == 400, body
@@ -296,6 +297,17 @@ async def test_unknown_paths_and_methods_answer_in_our_shape(start: Start) -> No
     wrong = await client.get(TRANSCRIBE)
     assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
     assert (await wrong.json())["error"]["code"] == "method_not_allowed"
+
+
+async def test_an_answer_that_fails_half_way_is_cut_short(
+    start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start()
+    task = (await (await client.post(f"{TRANSCRIBE}/async", data=form(recording()))).json())["task_id"]
+    monkeypatch.delattr(views, "status_of")
+    response = await client.get(f"/api/v1/parallel/events/{task}")
+    with pytest.raises(ClientPayloadError):  # and not a second answer in the middle of the first
+        await response.read()
 
 
 async def test_stats_and_metrics_show_the_work(start: Start, recording: Recording) -> None:

@@ -1,0 +1,192 @@
+"""The OpenAPI document against the application, and the application against the document."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import requests
+import schemathesis
+from aiohttp import web
+from hypothesis import strategies as st
+
+from diarserve import app, docs, openapi
+from diarserve.formats import FORMATS
+from diarserve.keys import SERVICE
+from diarserve.openai_routes import Shape
+from diarserve.settings import Settings
+from tests.conftest import stand_ins, wav
+
+API = "/api/v1/parallel"
+
+
+def strict(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with every record closed, so that what is answered but not described shows."""
+
+    def close(part: Any) -> None:
+        if isinstance(part, dict):
+            if {"properties", "required"} <= part.keys() and "data" not in part["properties"]:  # events have an id too
+                part["additionalProperties"] = False
+            for inner in part.values():
+                close(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                close(inner)
+
+    document = copy.deepcopy(document)
+    close(document["components"])
+    return document
+
+
+schema = schemathesis.openapi.from_dict(
+    strict(openapi.document()),
+    config=schemathesis.Config.from_dict(
+        {
+            "seed": 1,
+            "generation": {"max-examples": 10, "database": "none"},
+            # A form has text only, and more of it is understood than JSON schema can say: 0 for false, one value for
+            # a list. And not all that it can say is right: min_speakers may be above max_speakers.
+            "checks": {"negative_data_rejection": {"enabled": False}, "positive_data_acceptance": {"enabled": False}},
+        }
+    ),
+)
+schemathesis.openapi.format("binary", st.sampled_from([wav(0), wav(0, "refuse whisper"), b"no recording", b""]))
+schemathesis.openapi.format("uri", st.just("http://127.0.0.1:9/"))  # callbacks to private addresses are never sent
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """The application on a free loopback port, in a thread of its own; its address."""
+    runner = web.AppRunner(app.make(settings), handler_cancellation=True)
+
+    async def start() -> str:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await runner.app[SERVICE].settled()
+        return "http://{}:{}".format(*runner.addresses[0])
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(start(), loop).result(60)
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(stand_ins(tmp_path_factory.mktemp("openapi"), whisper={"step_seconds": 0.02})) as address:
+        yield address
+
+
+@pytest.fixture
+def ask(url: str) -> Any:
+    """Asks for a path of the document, and compares the answer with it."""
+
+    def asked(method: str, path: str, ids: dict[str, str] | None = None, **request: Any) -> requests.Response:
+        response = requests.request(method, url + path.format(**ids or {}), timeout=30, **request)
+        schema[path][method].validate_response(response)
+        return response
+
+    return asked
+
+
+def test_the_document_is_openapi() -> None:
+    schema.validate()
+
+
+def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
+    routes = {
+        (route.resource.canonical, route.method.lower())
+        for route in app.make(stand_ins(tmp_path)).router.routes()
+        if route.resource and route.method != "HEAD"  # which aiohttp adds to every GET
+    }
+    described = {(path, method) for path, item in openapi.document()["paths"].items() for method in item}
+    assert routes == described
+
+
+@schema.parametrize()
+def test_whatever_is_asked_the_answer_is_as_described(case: schemathesis.Case[Any], url: str) -> None:
+    case.call_and_validate(base_url=url)
+
+
+def test_a_task_from_its_acceptance_to_its_result_is_as_described(ask: Any) -> None:
+    accepted = ask("POST", f"{API}/transcribe/async", files={"file": wav(3)}, headers={"Prefer": "respond-async"})
+    assert accepted.status_code == 202
+    task = {"task_id": accepted.json()["task_id"]}
+    assert accepted.headers["Location"] == f"{API}/status/{task['task_id']}"
+    events = ask("GET", f"{API}/events/{{task_id}}", task).text
+    assert set(re.findall("^event: (.*)$", events, re.MULTILINE)) == {"progress", "segment", "done"}
+    assert ask("GET", f"{API}/status/{{task_id}}", task).json()["status"]["status"] == "completed"
+    for format in FORMATS:
+        assert ask("GET", f"{API}/result/{{task_id}}", task, params={"format": format}).status_code == 200
+    assert ask("GET", f"{API}/tasks", params={"status": "completed"}).json()["tasks"]
+    assert ask("DELETE", f"{API}/tasks/{{task_id}}", task).json()["status"]["status"] == "completed"
+
+
+def test_tasks_that_fail_or_are_cancelled_are_as_described(ask: Any) -> None:
+    for recording, end, code in ((wav(1, "refuse whisper"), "failed", 422), (wav(100), "cancelled", 409)):
+        task = {"task_id": ask("POST", f"{API}/transcribe/async", files={"file": recording}).json()["task_id"]}
+        if end == "cancelled":
+            assert ask("GET", f"{API}/result/{{task_id}}", task).status_code == 409
+            ask("DELETE", f"{API}/tasks/{{task_id}}", task)
+        ask("GET", f"{API}/events/{{task_id}}", task)  # until it has ended
+        assert ask("GET", f"{API}/status/{{task_id}}", task).json()["status"]["status"] == end
+        assert ask("GET", f"{API}/result/{{task_id}}", task).status_code == code
+
+
+def test_batches_are_as_described(ask: Any) -> None:
+    files = [("files", wav(1)), ("files", wav(2))]
+    accepted = ask("POST", f"{API}/batch/async", files=files)
+    assert ask("GET", f"{API}/batches/{{batch_id}}", {"batch_id": accepted.json()["batch_id"]}).status_code == 200
+    results = ask("POST", f"{API}/batch", files=[*files, ("files", b"no recording")]).json()
+    assert (results["successful"], results["failed"]) == (2, 1)
+
+
+def test_openais_answers_are_as_described(ask: Any) -> None:
+    for path in ("/v1/audio/transcriptions", "/v1/audio/translations"):
+        for format in get_args(Shape):
+            for stream in ("false", "true"):
+                fields = {"response_format": format, "stream": stream, "timestamp_granularities[]": "word"}
+                assert ask("POST", path, data=fields, files={"file": wav(1)}).status_code == 200
+
+
+def test_features_say_what_the_configuration_can_do(ask: Any) -> None:
+    features = ask("GET", f"{API}/features").json()
+    assert features["models"]["whisper"] == {"model": "stand-in", "device": "cpu"}
+    assert features["devices"] == ["cpu"]
+    assert features["formats"]["output"] == list(FORMATS)
+    assert features["limits"]["max_batch_files"] == 100
+    assert features["parallel_processing"] is True
+    assert features["features"]["source_separation"] is False
+
+
+def test_the_docs_page_is_complete_and_asks_nobody_else(url: str) -> None:
+    page = requests.get(f"{url}/docs", timeout=30)
+    assert "default-src 'none'; script-src 'self'" in page.headers["Content-Security-Policy"]
+    parts = re.findall('(?:src|href)="([^"]+)"', page.text)
+    assert {part.removeprefix("docs/") for part in parts} == {"start.js", *docs.FILES}
+    for part in parts:
+        answer = requests.get(f"{url}/{part}", timeout=30)
+        assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (200, "nosniff")
+    assert "//" not in page.text + requests.get(f"{url}/docs/start.js", timeout=30).text
+
+
+@pytest.mark.parametrize("name", ["index.html", "..", "%2e%2e%2f__init__.py", "..%2f..%2f__init__.py", "%00", "%ff"])
+def test_only_the_pages_own_files_are_served(url: str, name: str) -> None:
+    # Prepared by hand: requests would tidy the path.
+    request = requests.Request("GET", url).prepare()
+    request.url = f"{url}/docs/{name}"
+    with requests.Session() as session:
+        assert session.send(request, timeout=30).status_code == 404
