@@ -275,7 +275,8 @@ def _form(options: type[BaseModel], *, without: str = "", **files: Schema) -> di
         del field["title"]
         if field.get("default", ...) is None:
             del field["default"]
-        # A form has no null: what is not known is not sent.
+            field["examples"] = [""]  # left blank is as good as not sent; the docs page would make up a value
+        # A form has no null.
         for choice in field.pop("anyOf", ()):
             if choice != {"type": "null"}:
                 field.update(choice)
