@@ -21,6 +21,7 @@ def make(settings: Settings) -> web.Application:
     for module in (probes, features, handlers, taskroutes, events, openai_routes, openapi, docs):
         app.add_routes(module.routes)
     app.cleanup_ctx.append(_service)
+    app.on_shutdown.append(_stop)  # before open requests are waited for: some wait for tasks
     return app
 
 
@@ -28,3 +29,7 @@ async def _service(app: web.Application) -> AsyncIterator[None]:
     await app[SERVICE].start()
     yield
     await app[SERVICE].close()
+
+
+async def _stop(app: web.Application) -> None:
+    await app[SERVICE].stop()

@@ -9,6 +9,7 @@ from typing import get_args
 
 from diarserve import settings as config
 from diarserve.formats import Format
+from diarserve.store import StoreError
 from workers import logs
 
 
@@ -48,7 +49,7 @@ def main() -> int:
                 from diarserve import doctor
 
                 return doctor.report()
-    except config.ConfigError as error:
+    except (config.ConfigError, StoreError, OSError) as error:  # OSError: a port that is taken, a full disk
         print(f"diarserve: {error}", file=sys.stderr)
         return 2
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -20,21 +21,24 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/parallel/events/{task_id}")
 async def events(request: web.Request) -> web.StreamResponse:
     """`progress` (percent, stages), `segment` (words of one speech chunk, without speakers yet), and in the end
-    `done` with the task's status."""
+    `done` with the task's status. A server that shuts down ends the stream without it."""
     service, id = request.app[SERVICE], request.match_info["task_id"]
     row = await service.store.get(id)
     if row is None:
         raise NotFound(f"There is no task {id[:64]}.")
     response = await begin(request)
     if not row.ended:
-        async for name, data in changes(service.backlog.task(row)):
-            await send(response, data, name)
+        task = await service.backlog.watched(row)
+        async with beating(response), aclosing(changes(task)) as news:
+            async for name, data in news:
+                await send(response, data, name)
         row = await service.store.get(id) or row
-    await send(response, views.status_of(row)["status"], "done")
+    if row.ended:
+        await send(response, views.status_of(row)["status"], "done")
     return response
 
 
-async def changes(task: Task) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+async def changes(task: Task) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
     """Until the task has ended. A slow reader gets fewer `progress` events, and every `segment`."""
     shown: dict[str, Any] = {}
     heard = 0
@@ -57,6 +61,23 @@ async def begin(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
     return response
+
+
+@asynccontextmanager
+async def beating(response: web.StreamResponse, every: float = 15.0) -> AsyncIterator[None]:
+    """Send comments meanwhile, so that nothing on the way takes a quiet stream for a dead one."""
+
+    async def beat() -> None:
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(every)
+                await response.write(b":\n\n")
+
+    heart = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        heart.cancel()
 
 
 async def send(response: web.StreamResponse, data: Any, event: str | None = None) -> None:

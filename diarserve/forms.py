@@ -84,6 +84,7 @@ async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits
         folder = new_folder()
         folder.mkdir()
         name = (part.filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
+        name = name.encode(errors="replace").decode()  # bytes that were no UTF-8 came as lone surrogates
         form.uploads.append(Upload(folder, name, await _save(part, folder / "upload", limits)))
 
 

@@ -35,7 +35,7 @@ async def transcribe(request: web.Request) -> web.Response:
         options, upload = parse(Options, form.fields), form.upload
         refuse_callback(options)
         priority = options.priority or "high"
-        if key := request.headers.get("Idempotency-Key"):
+        if key := idempotency_key(request):
             # Asked again, the same answer: so it must survive, as a task does.
             recording = [(upload.folder, upload.filename)]
             [row] = await service.backlog.submit(recording, options, priority, key=key)
@@ -61,11 +61,10 @@ async def batch(request: web.Request) -> web.Response:
         async def one(upload: forms.Upload) -> dict[str, Any] | ServiceError:
             if upload.error:
                 return upload.error
+            task = Task(upload.folder, upload.filename, options, options.priority or "low")
             async with places:
                 try:
-                    return await service.process(
-                        Task(upload.folder, upload.filename, options, options.priority or "low")
-                    )
+                    return await service.process(task)
                 except ServiceError as error:
                     return error
 
@@ -96,6 +95,14 @@ def folders(service: Service) -> Iterator[Any]:
 def refuse_callback(options: Options) -> None:
     if options.callback_url:
         raise InvalidRequest("callback_url is for transcribe/async and batch/async.", param="callback_url")
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """Raises InvalidRequest."""
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if len(key) > 255 or not key.isascii():
+        raise InvalidRequest("The Idempotency-Key must be ASCII and at most 255 characters.", param="Idempotency-Key")
+    return key or None
 
 
 async def finished(service: Service, id: str, format: Format) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from typing import Any
@@ -10,11 +11,13 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from diarserve.errors import ServiceError
+from diarserve.errors import ServiceError, StorageFull
 from diarserve.keys import SERVICE
+from diarserve.store import StoreError
 
 log = logging.getLogger(__name__)
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -45,7 +48,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return refusal(request, shown, dict(error.headers) if error.status == 405 else None)
     except ConnectionError:  # the client went away in the middle of its upload
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _FULL):
+            log.exception("%s %s cannot be stored", request.method, request.path)
+            return refusal(request, StorageFull("The server's disk takes no more; try again later.", retry_after=60))
         log.exception("%s %s failed", request.method, request.path)
         return refusal(request, ServiceError("The server failed on this request; its log says why."))
 

@@ -75,7 +75,8 @@ async def connect(path: Path, patience: float) -> aiosqlite.Connection:
             await database.close()
             raise
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"The task store {path} cannot be opened: {error}") from error
+        hint = "; is another server using it?" if "locked" in str(error) else ""
+        raise StoreError(f"The task store {path} cannot be opened: {error}{hint}") from error
     return database
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from diarserve import pipeline
@@ -16,10 +19,14 @@ from diarserve.settings import MIB, Settings
 from diarserve.settings import Lane as LaneSettings
 from diarserve.spool import Spool
 from diarserve.sqlite import SqliteStore
+from diarserve.supervisor import Start, WorkerProcess
 from diarserve.tasks import Task, Tasks
+from diarserve.threads import WorkerThread
 from diarserve.webhooks import Webhooks
 from workers.logs import about
 from workers.messages import WorkerSpec
+
+log = logging.getLogger(__name__)
 
 
 class Service:
@@ -38,43 +45,51 @@ class Service:
 
     async def start(self) -> None:
         """Returns at once, before the models are loaded. Raises StoreError."""
-        self.spool.prepare()
+        await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
+        # The store first: it lets only one server in, and what lies in the spool may be another's.
         self.store = await SqliteStore.open(self.settings.data_dir / "tasks.sqlite")
         webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
-        self.backlog = Backlog(self.store, self.spool, self.tasks, self.process, webhooks.wake, self.settings.limits)
-        await self.backlog.recover()
+        self.backlog = Backlog(self.store, self.spool, self.tasks, self.work, webhooks.wake, self.settings.limits)
+        try:
+            self.spool.prepare()
+            await self.backlog.recover()
+        except BaseException:
+            await self.store.close()
+            raise
         for lane in self.lanes:
             lane.start()
-        background = (self._run_backlog(), clean_regularly(self.backlog), webhooks.run())
-        self._background = [asyncio.create_task(work) for work in background]
+        background = (self._run_backlog, partial(clean_regularly, self.backlog), webhooks.run)
+        self._background = [asyncio.create_task(_kept_up(work)) for work in background]
 
-    async def close(self) -> None:
-        """What was processing goes back to the queue."""
+    async def stop(self) -> None:
+        """Begin no more tasks that survive: what was processing goes back to the queue, and who waits is told."""
         for work in self._background:
             work.cancel()
-        for work in self._background:
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.backlog.dismiss()
+
+    async def close(self) -> None:
+        await self.stop()
         await asyncio.gather(*(lane.close() for lane in self.lanes))
         await self.store.close()
 
     async def process(self, task: Task) -> dict[str, Any]:
         """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
-        with about(task.id), self.tasks.track(task):
-            try:
-                document = await pipeline.run(
-                    task,
-                    self.lanes,
-                    self.metrics,
-                    max_seconds=self.settings.limits.max_audio_seconds,
-                    parallel=self.settings.parallel_processing,
-                )
-            except NotReady:
-                raise  # its recording is still needed where the task is tried again
-            except Exception:
-                self.spool.remove(task.folder)
-                raise
+        try:
+            return await self.work(task)
+        finally:
             self.spool.remove(task.folder)
+
+    async def work(self, task: Task) -> dict[str, Any]:
+        """As `process`, but the folder stays."""
+        with about(task.id), self.tasks.track(task):
+            document = await pipeline.run(
+                task,
+                self.lanes,
+                self.metrics,
+                max_seconds=self.settings.limits.max_audio_seconds,
+                parallel=self.settings.parallel_processing,
+            )
             self.tasks.record(document)
             return document
 
@@ -99,13 +114,23 @@ class Service:
         return {"in_flight": len(self.tasks), "spool_bytes": self.spool.size(), "lanes": self.lanes_state()}
 
     async def _run_backlog(self) -> None:
-        with contextlib.suppress(NotReady):
+        with contextlib.suppress(NotReady):  # a lane cannot start: tasks stay queued, and /readyz says why
             await self.settled()
-        await self.backlog.run()
+            await self.backlog.run()
+
+
+async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
+    """Work in the background, begun again should it fail: nobody waits for it who could be told."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("work in the background failed and begins again")
+            await asyncio.sleep(5)
 
 
 def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
-    def lane(name: str, section: LaneSettings) -> Lane:
+    def lane(name: str, section: LaneSettings, start: Start = WorkerProcess.start) -> Lane:
         spec = WorkerSpec(
             lane=name,
             engine=section.engine,
@@ -120,14 +145,16 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
         return Lane(
             spec,
             metrics,
+            start=start,
             workers=section.workers,
             width=section.width,
             attempts=settings.limits.attempts,
             boot_timeout=section.boot_timeout,
         )
 
+    start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
     return Lanes(
-        decode=lane("decode", settings.decode),
-        whisper=lane("whisper", settings.whisper),
-        diarize=lane("diarize", settings.diarize),
+        decode=lane("decode", settings.decode),  # always a process: hostile files are read within limits
+        whisper=lane("whisper", settings.whisper, start),
+        diarize=lane("diarize", settings.diarize, start),
     )

@@ -21,6 +21,7 @@ class Spool:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         self.kept.mkdir(exist_ok=True)
+        _sync(self.kept.parent)
 
     def sweep(self, living: Collection[str]) -> None:
         """Remove the folders of tasks that the store does not have, or has seen the end of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import aiosqlite
 import orjson
 
 from diarserve import schema
-from diarserve.store import PRIORITIES, STATUSES, Callback, NewTask, Priority, Status, TaskRow, Totals
+from diarserve.store import PRIORITIES, STATUSES, Callback, NewTask, Priority, Status, StoreError, TaskRow, Totals
 
 _COLUMNS = tuple(field.name for field in fields(TaskRow))
 _ROW = ", ".join(_COLUMNS)
@@ -252,7 +253,10 @@ class SqliteStore:
         return [_task(row) for row in await self._execute(f"SELECT {_ROW} FROM tasks WHERE {where}", *values)]
 
     async def _execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in await self._database.execute_fetchall(sql, values)]
+        try:
+            return [tuple(row) for row in await self._database.execute_fetchall(sql, values)]
+        except sqlite3.OperationalError as error:  # a full or failing disk; other errors are mistakes of ours
+            raise StoreError(f"The task store cannot be used: {error}") from error
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:

@@ -18,7 +18,7 @@ STATUSES: tuple[Status, ...] = ("queued", "processing", "completed", "failed", "
 
 
 class StoreError(Exception):
-    """The store cannot be opened; the message names the file and says why."""
+    """The store cannot be opened (the message names the file), read or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class TaskRow:
     started_at: float | None  # of the newest attempt
     finished_at: float | None
     attempts: int
-    error: dict[str, Any] | None  # status (HTTP's), code, message
+    error: dict[str, Any] | None  # status (HTTP's), code, message, perhaps param
 
     @property
     def ended(self) -> bool:

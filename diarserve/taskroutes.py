@@ -7,7 +7,7 @@ from aiohttp import web
 from diarserve import forms, views
 from diarserve.errors import InvalidRequest, NotFound
 from diarserve.formats import FORMATS
-from diarserve.handlers import finished, folders
+from diarserve.handlers import finished, folders, idempotency_key
 from diarserve.keys import SERVICE
 from diarserve.middleware import json
 from diarserve.options import Options, parse
@@ -21,10 +21,10 @@ routes = web.RouteTableDef()
 async def submit(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     with service.tasks.place(), folders(service) as new_folder:
+        key = idempotency_key(request)
         await service.backlog.admit()
         form = await forms.receive(request, new_folder, service.settings.limits)
         options, upload = parse(Options, form.fields), form.upload
-        key = request.headers.get("Idempotency-Key")
         recording = [(upload.folder, upload.filename)]
         [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key)
     return json(views.accepted(row), _accepted(request), {"Location": views.accepted(row)["status_url"]})
@@ -34,6 +34,7 @@ async def submit(request: web.Request) -> web.Response:
 async def submit_batch(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     with service.tasks.place(), folders(service) as new_folder:
+        key = idempotency_key(request)
         await service.backlog.admit()
         form = await forms.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
@@ -48,16 +49,10 @@ async def submit_batch(request: web.Request) -> web.Response:
             options,
             options.priority or "low",
             batch_id=new_id(),
-            key=request.headers.get("Idempotency-Key"),
+            key=key,
         )
-    body = {
-        "batch_id": rows[0].batch_id,
-        "status": "queued",
-        "total_files": len(rows),
-        "status_url": f"/api/v1/parallel/batches/{rows[0].batch_id}",
-        "tasks": [views.accepted(row) for row in rows],
-    }
-    return json(body, _accepted(request))
+    body = views.accepted_batch(rows)
+    return json(body, _accepted(request), {"Location": body["status_url"]})
 
 
 @routes.get("/api/v1/parallel/status/{task_id}")
@@ -93,7 +88,7 @@ async def tasks(request: web.Request) -> web.Response:
     if "status" in query and wanted is None:
         raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}.", param="status")
     limit = query.get("limit", "50")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:5]) <= 1000):
+    if not (limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= 1000):
         raise InvalidRequest("limit must be a number from 1 to 1000.", param="limit")
     rows = await service.store.page(
         status=wanted, batch_id=query.get("batch_id"), limit=int(limit), before=query.get("before")

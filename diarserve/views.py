@@ -61,20 +61,36 @@ def accepted(row: TaskRow) -> dict[str, Any]:
     }
 
 
+def accepted_batch(rows: Sequence[TaskRow]) -> dict[str, Any]:
+    return {
+        "batch_id": rows[0].batch_id,
+        "status": _status(rows),
+        "total_files": len(rows),
+        "status_url": f"/api/v1/parallel/batches/{rows[0].batch_id}",
+        "tasks": [accepted(row) for row in rows],
+    }
+
+
 def batch(batch_id: str, rows: Sequence[TaskRow]) -> dict[str, Any]:
     """A batch of tasks that survive, by position. Raises NotFound where there is none."""
     if not rows:
         raise NotFound(f"There is no batch {batch_id}.")
     statuses = [row.status for row in rows]
-    ended = all(row.ended for row in rows)
     return {
         "batch_id": batch_id,
-        "status": "completed" if ended else "queued" if set(statuses) == {"queued"} else "processing",
+        "status": _status(rows),
         "total_files": len(rows),
         "successful": statuses.count("completed"),
         "failed": statuses.count("failed") + statuses.count("cancelled"),
+        "expired": statuses.count("expired"),
         "tasks": [status_of(row)["status"] | {"result_url": accepted(row)["result_url"]} for row in rows],
     }
+
+
+def _status(rows: Sequence[TaskRow]) -> str:
+    if all(row.ended for row in rows):
+        return "completed"
+    return "queued" if all(row.status == "queued" for row in rows) else "processing"
 
 
 def batch_results(
@@ -105,7 +121,7 @@ def batch_results(
 
 def problem(error: Mapping[str, Any]) -> ServiceError:
     """A failed task's error, as it would have been answered to a client that waited."""
-    shown = ServiceError(error["message"], code=error["code"], param="file" if error["status"] < 500 else None)
+    shown = ServiceError(error["message"], code=error["code"], param=error.get("param"))
     shown.status = error["status"]
     return shown
 

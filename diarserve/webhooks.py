@@ -15,7 +15,6 @@ import ipaddress
 import logging
 import socket
 import time
-from typing import Any
 
 import aiohttp
 import orjson
@@ -33,6 +32,9 @@ log = logging.getLogger(__name__)
 _POLL = 5.0  # seconds between looks for calls that are due again
 _FIRST_PAUSE = 2.0  # seconds before the second attempt; doubled every time
 _AT_ONCE = 20
+
+# IPv6 addresses whose last 32 bits are the IPv4 address that is meant: compatible, mapped, NAT64.
+_CARRIERS = [ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]
 
 
 class Webhooks:
@@ -63,23 +65,25 @@ class Webhooks:
         assert task.callback_url is not None
         body = orjson.dumps({"event": f"task.{task.status}", **status_of(task)})
         try:
-            self._require_public(URL(task.callback_url))
+            self._require_public(URL(task.callback_url))  # a host that is an address never reaches the resolver
             headers = {"Content-Type": "application/json", **signature(self._settings.secret, body)}
             async with session.post(task.callback_url, data=body, headers=headers, allow_redirects=False) as answer:
                 if answer.status >= 300:
                     raise aiohttp.ClientError(f"it answered {answer.status}")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             made = callback.attempts + 1
-            again = made < self._settings.attempts and not isinstance(error, PrivateAddress)
+            private = isinstance(getattr(error, "os_error", error), PrivateAddress)  # aiohttp wraps the resolver's
+            again = made < self._settings.attempts and not private
             log.warning("callback %d of task %s failed: %s", made, task.id, error)
             self._metrics.webhooks.labels("failed").inc()
-            await self._store.callback_failed(task.id, time.time() + _FIRST_PAUSE * 2**made if again else None)
+            await self._store.callback_failed(
+                task.id, time.time() + _FIRST_PAUSE * 2**callback.attempts if again else None
+            )
         else:
             self._metrics.webhooks.labels("sent").inc()
             await self._store.callback_sent(task.id)
 
     def _require_public(self, url: URL) -> None:
-        """A host that is an address never reaches the resolver."""
         if not self._settings.allow_private and url.host:
             with contextlib.suppress(ValueError):
                 require_public(ipaddress.ip_address(url.host).compressed)
@@ -107,8 +111,12 @@ class PublicResolver(AbstractResolver):
 
 def require_public(address: str) -> None:
     """Raises PrivateAddress for loopback, private, link-local, multicast and reserved addresses."""
-    parsed: Any = ipaddress.ip_address(address.partition("%")[0])
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if any(parsed in network for network in _CARRIERS):
+            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
+        else:
+            parsed = parsed.sixtofour or parsed
     if not parsed.is_global or parsed.is_multicast:
         raise PrivateAddress(f"{address} is not a public address")
 
