@@ -38,7 +38,8 @@ class WorkerThread(Worker):
             raise
         worker = cls(reader, writer)
         loop = asyncio.get_running_loop()
-        threading.Thread(target=worker._run, args=(loop, theirs, spec), name=f"{spec.lane}-worker").start()
+        # A daemon: a program that forgets to clean up still ends.
+        threading.Thread(target=worker._run, args=(loop, theirs, spec), name=f"{spec.lane}-worker", daemon=True).start()
         return worker
 
     def _run(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, spec: WorkerSpec) -> None:

@@ -17,6 +17,7 @@ MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whis
     ("module", "absent"),
     [
         ("workers.process", ("aiohttp", "diarserve", *MODELS)),
+        ("diarserve", ("aiohttp", "pydantic", *MODELS)),
         ("diarserve.app", MODELS),
         ("diarserve.cli", ("aiohttp", *MODELS)),
         ("workers.whisper", ("whisperx", "torch", "diarserve")),

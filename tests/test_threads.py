@@ -60,9 +60,9 @@ def of_the_process() -> list[object]:
 async def test_a_job_is_done_in_this_process_which_stays_as_it_is(make_lane: MakeLane, tmp_path: Path) -> None:
     before = of_the_process()
     lane, seen = make_lane(), []
-    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda p: seen.append((p.done, p.known, p.partial)))
+    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda p: seen.append((p.share, len(p.partial))))
     assert [word.word for word in done.result.words] == [" w0", " w1", " w2"]
-    assert seen == [(1, 3, (0,)), (2, 3, (1,)), (3, 3, (2,))]
+    assert seen == [(1 / 3, 1), (2 / 3, 1), (1.0, 1)]
     assert pid(lane) == os.getpid()
     assert of_the_process() == before
 

@@ -1,0 +1,194 @@
+"""The service inside a Python program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from diarserve import ParallelDiarizationService, python_api
+from diarserve.errors import InvalidRequest, NotReady, Unprocessable
+from tests.conftest import REPOSITORY
+
+Recording = Callable[..., bytes]
+
+STAND_INS = """
+[decode]
+engine = "tests.standins:Copier"
+[whisper]
+engine = "tests.standins:Whisper"
+step_seconds = {step_seconds}
+boot = "{boot}"
+[diarize]
+engine = "tests.standins:Diarizer"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Path]:
+    def make(step_seconds: float = 0.0, boot: str = "") -> Path:
+        path = tmp_path / "config.toml"
+        path.write_text(STAND_INS.format(step_seconds=step_seconds, boot=boot))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def call(tmp_path: Path, recording: Recording) -> Callable[..., Path]:
+    def make(name: str = "call.wav", seconds: int = 3, order: str = "") -> Path:
+        path = tmp_path / name
+        path.write_bytes(recording(seconds, order))
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("processes", [True, False])
+async def test_a_recording_becomes_a_document(
+    config: Callable[..., Path], call: Callable[..., Path], processes: bool
+) -> None:
+    before = len(psutil.Process().children(recursive=True))
+    async with ParallelDiarizationService(max_workers=2, use_process_pool=processes, config=config()) as service:
+        started = len(psutil.Process().children(recursive=True)) - before
+        assert started >= 3 if processes else started < 3  # decoding alone is a process in either case
+        document = await service.process(call(), language="en", num_speakers=2)
+        assert document["text"] == "w0 w1 w2"
+        assert document["filename"] == "call.wav"
+        stats = service.get_processing_stats()
+        assert (stats["total_tasks"], stats["completed_tasks"], stats["failed_tasks"]) == (1, 1, 0)
+        assert stats["average_processing_time"] == pytest.approx(document["performance"]["processing_time"], abs=1e-3)
+        assert service.get_active_tasks() == []
+        status = service.get_task_status(document["task_id"])
+        assert status is not None
+        assert (status["status"], status["progress"], status["error"]) == ("completed", 100.0, None)
+        assert service.get_task_status("unknown") is None
+    await service.cleanup()  # again: it does no harm
+    with pytest.raises(NotReady, match="initialize"):
+        await service.process(call())
+
+
+async def test_no_more_are_worked_on_than_there_are_workers(
+    config: Callable[..., Path], call: Callable[..., Path]
+) -> None:
+    async with ParallelDiarizationService(max_workers=2, config=config(step_seconds=0.02)) as service:
+        seen: list[list[str]] = []
+        running = [asyncio.create_task(service.process(call(f"{n}.wav", 5))) for n in range(5)]
+        while not all(task.done() for task in running):
+            seen.append([task["status"] for task in service.get_active_tasks()])
+            await asyncio.sleep(0.005)
+        assert [(await task)["filename"] for task in running] == [f"{n}.wav" for n in range(5)]
+        assert max(statuses.count("processing") for statuses in seen) == 2
+        assert ["processing", "processing", "queued", "queued", "queued"] in seen
+        assert service.get_processing_stats()["total_tasks"] == 5
+
+
+async def test_progress_is_shown_while_a_task_runs_and_cancelling_ends_it(
+    config: Callable[..., Path], call: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with ParallelDiarizationService(config=config(step_seconds=0.01), data_dir=data) as service:
+        running = asyncio.create_task(service.process(call(seconds=300)))
+        while not (active := service.get_active_tasks()) or not 0 < active[0]["progress"] < 100:
+            await asyncio.sleep(0.005)
+        id = active[0]["task_id"]
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        status = service.get_task_status(id)
+        assert status is not None
+        assert status["status"] == "cancelled"
+        assert not list((data / "spool").iterdir())
+
+
+async def test_failures_are_told_and_remembered(
+    config: Callable[..., Path], call: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(python_api, "_REMEMBERED", 2)
+    async with ParallelDiarizationService(config=config()) as service:
+        with pytest.raises(InvalidRequest, match="num_speakers"):
+            await service.process(call(), num_speakers=0)
+        with pytest.raises(FileNotFoundError):
+            await service.process(tmp_path / "nowhere.wav")
+        ids: list[str] = []
+        for _ in range(3):
+            running = asyncio.create_task(service.process(call(order="refuse whisper")))
+            while not (active := service.get_active_tasks()):
+                await asyncio.sleep(0)
+            ids.append(active[0]["task_id"])
+            with pytest.raises(Unprocessable, match="cannot be decoded"):
+                await running
+        assert service.get_processing_stats()["failed_tasks"] == 3
+        assert service.get_task_status(ids[0]) is None  # too long ago
+        status = service.get_task_status(ids[2])
+        assert status is not None
+        assert (status["status"], status["error"]) == ("failed", "This recording cannot be decoded.")
+
+
+@pytest.mark.parametrize("processes", [True, False])
+async def test_a_model_that_cannot_start_is_named_and_nothing_stays(
+    config: Callable[..., Path], processes: bool
+) -> None:
+    before = len(psutil.Process().children(recursive=True))
+    service = ParallelDiarizationService(use_process_pool=processes, config=config(boot="fail"))
+    with pytest.raises(NotReady, match="whisper worker cannot start: RuntimeError: no such model"):
+        await service.initialize()
+    assert len(psutil.Process().children(recursive=True)) == before
+    with pytest.raises(NotReady):
+        service.get_processing_stats()
+
+
+async def test_cleaning_up_refuses_what_is_under_way(config: Callable[..., Path], call: Callable[..., Path]) -> None:
+    service = ParallelDiarizationService(max_workers=1, config=config(step_seconds=0.01))
+    await service.initialize()
+    running = [asyncio.create_task(service.process(call(f"{n}.wav", 300))) for n in range(2)]
+    while not any(task["status"] == "processing" for task in service.get_active_tasks()):
+        await asyncio.sleep(0.005)
+    await service.cleanup()
+    for task in running:
+        with pytest.raises(NotReady):
+            await task
+
+
+def test_there_is_at_least_one_worker() -> None:
+    with pytest.raises(ValueError, match="max_workers"):
+        ParallelDiarizationService(max_workers=0)
+
+
+# As a user writes it: no guard for the main module, logging as it was.
+SCRIPT = """
+import asyncio, json, logging, sys
+from diarserve import ParallelDiarizationService
+
+async def main():
+    async with ParallelDiarizationService(use_process_pool=False) as service:
+        document = await service.process(sys.argv[1], language="en", num_speakers=2)
+        assert not service.get_active_tasks()
+        assert service.get_processing_stats()["completed_tasks"] == 1
+    assert not logging.getLogger().handlers
+    print(json.dumps(document))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_real_models_run_in_threads(sample: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(sample)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["speakers"] == ["SPEAKER_00", "SPEAKER_01"]
+    assert "originally from Chicago" in document["text"]
+    assert document["performance"]["speedup_estimate"] > 1
