@@ -1,0 +1,142 @@
+"""Callbacks, sent to a server of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from diarserve.webhooks import PrivateAddress, require_public, signature
+from tests.test_tasks import Recording, Start, service, start, submit, until
+
+__all__ = ["start"]  # the fixture
+
+SECRET = "a secret"
+PRIVATE_ALLOWED = {"secret": SECRET, "allow_private": True}
+
+
+@dataclass
+class Listener:
+    """Answers callbacks with `answers` in turn, then 200."""
+
+    url: str = ""
+    answers: list[web.Response] = field(default_factory=list)
+    calls: list[tuple[str, bytes]] = field(default_factory=list)  # signature, body
+    strays: int = 0  # where a redirect would lead
+
+
+@pytest.fixture
+async def listener(aiohttp_server: Callable[[web.Application], Awaitable[TestServer]]) -> Listener:
+    made = Listener()
+
+    async def hear(request: web.Request) -> web.Response:
+        made.calls.append((request.headers.get("X-Diarserve-Signature", ""), await request.read()))
+        return made.answers.pop(0) if made.answers else web.Response()
+
+    async def stray(request: web.Request) -> web.Response:
+        made.strays += 1
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_post("/hook", hear)
+    application.router.add_route("*", "/elsewhere", stray)
+    made.url = str((await aiohttp_server(application)).make_url("/hook"))
+    return made
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diarserve.webhooks._FIRST_PAUSE", 0.0)
+
+
+async def state(client: Any, id: str) -> tuple[str, int]:
+    """What became of the callback, and how often it was tried."""
+    store = service(client).store
+    async with store._lock:
+        [row] = await store._execute("SELECT callback_state, callback_attempts FROM tasks WHERE id = ?", id)
+    return row[0], row[1]
+
+
+async def settled(client: Any, id: str) -> tuple[str, int]:
+    while (seen := await state(client, id))[0] not in ("sent", "given up"):
+        await asyncio.sleep(0.01)
+    return seen
+
+
+async def test_an_ended_task_is_told_and_signed(start: Start, recording: Recording, listener: Listener) -> None:
+    client = await start(webhooks=PRIVATE_ALLOWED)
+    good = await submit(client, recording(2), callback_url=listener.url)
+    assert await settled(client, good) == ("sent", 1)
+    bad = await submit(client, recording(2, "refuse whisper"), callback_url=listener.url)
+    assert await settled(client, bad) == ("sent", 1)
+    assert len(listener.calls) == 2
+    for (signed, body), id, status in zip(listener.calls, (good, bad), ("completed", "failed"), strict=True):
+        told = orjson.loads(body)
+        assert told["event"] == f"task.{status}"
+        assert (told["status"]["task_id"], told["status"]["status"]) == (id, status)
+        moment, digest = (part.partition("=")[2] for part in signed.split(","))
+        expected = hmac.new(SECRET.encode(), moment.encode() + b"." + body, hashlib.sha256).hexdigest()
+        assert hmac.compare_digest(digest, expected)
+
+
+async def test_a_callback_that_fails_is_made_again(start: Start, recording: Recording, listener: Listener) -> None:
+    client = await start(webhooks=PRIVATE_ALLOWED)
+    listener.answers = [web.Response(status=500), web.Response(status=404)]
+    id = await submit(client, recording(1), callback_url=listener.url)
+    assert await settled(client, id) == ("sent", 3)
+    assert len({body for _, body in listener.calls}) == 1
+
+
+async def test_redirects_are_not_followed_and_attempts_end(
+    start: Start, recording: Recording, listener: Listener
+) -> None:
+    client = await start(webhooks=PRIVATE_ALLOWED | {"attempts": 2})
+    listener.answers = [web.Response(status=307, headers={"Location": "/elsewhere"}) for _ in range(2)]
+    id = await submit(client, recording(1), callback_url=listener.url)
+    assert await settled(client, id) == ("given up", 2)
+    assert (len(listener.calls), listener.strays) == (2, 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]"])
+async def test_nothing_private_is_called(start: Start, recording: Recording, listener: Listener, host: str) -> None:
+    client = await start()
+    url = listener.url.replace("127.0.0.1", host)
+    id = await submit(client, recording(1), callback_url=url)
+    assert await settled(client, id) == ("given up", 1)
+    assert listener.calls == []
+
+
+async def test_a_queued_task_that_is_cancelled_is_told(start: Start, recording: Recording, listener: Listener) -> None:
+    client = await start(webhooks=PRIVATE_ALLOWED, limits={"running": 1}, whisper={"step_seconds": 0.05})
+    await submit(client, recording(1000))
+    id = await submit(client, recording(1), callback_url=listener.url)
+    await client.delete(f"/api/v1/parallel/tasks/{id}")
+    await until(lambda: len(listener.calls) == 1)
+    assert orjson.loads(listener.calls[0][1])["event"] == "task.cancelled"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1", "::", "fe80::1%eth0",
+     "fd00::1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1"],
+)  # fmt: skip
+def test_addresses_that_are_not_public(address: str) -> None:
+    with pytest.raises(PrivateAddress):
+        require_public(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822"])
+def test_addresses_that_are_public(address: str) -> None:
+    require_public(address)
+
+
+def test_without_a_secret_nothing_is_signed() -> None:
+    assert signature("", b"x") == {}
