@@ -141,6 +141,7 @@ async def _events(
         return
     if diarized:
         labels = shapes.speaker_labels(document, {})
-        for number, segment in enumerate(document["segments"]):
+        for number, segment in enumerate(document["segments"], 1):
             yield shapes.diarized_segment(segment, labels[segment["speaker"]], number)
-    yield {"type": "transcript.text.done", "text": document["text"], "usage": shapes.usage(document)}
+    # Without usage: OpenAI's event counts tokens, which are not kept.
+    yield {"type": "transcript.text.done", "text": document["text"]}

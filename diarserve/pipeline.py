@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from diarserve.lanes import Lane, due
 from diarserve.metrics import Metrics
 from diarserve.tasks import Task
 from workers.messages import AudioRef, Decode, Diarization, Diarize, Done, Transcribe, Transcript
+
+log = logging.getLogger(__name__)
 
 _LARGE = 2000  # words above which joining leaves the event loop
 
@@ -41,6 +44,7 @@ async def run(task: Task, lanes: Lanes, metrics: Metrics, *, max_seconds: float,
     )
     task.finish("decode")
     audio: AudioRef = decoding.result
+    log.debug("decoded: %.1f s of audio", audio.duration)
     urgency = due(task.priority, audio.duration, waited + time.monotonic() - began)
     transcribing, diarizing = await _both(
         partial(
@@ -59,6 +63,7 @@ async def run(task: Task, lanes: Lanes, metrics: Metrics, *, max_seconds: float,
         ),
         parallel=parallel,
     )
+    log.debug("both models are done: %.3f s and %.3f s", _wall(transcribing), _wall(diarizing))
     joining = time.monotonic()
     transcript: Transcript = transcribing.result
     diarization: Diarization = diarizing.result

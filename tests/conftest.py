@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.server import Server, running
 from diarserve.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -26,6 +27,13 @@ def packaged(package: str, *parts: str) -> Path:
 def sample() -> Path:
     """The 30 s telephone call of two speakers that pyannote.audio ships."""
     return packaged("pyannote", "audio", "sample", "sample.wav")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server process on the embedded models, shared by all tests that do it no harm."""
+    with running() as started:
+        yield started
 
 
 @pytest.fixture

@@ -45,6 +45,30 @@ def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Pat
     assert settings.diarize.step_timeout == 9.5
 
 
+def test_the_specifications_variables_lie_between_the_file_and_ours(file: Path) -> None:
+    environment = {
+        "MAX_WORKERS": "2",
+        "USE_PROCESS_POOL": "false",
+        "PARALLEL_PROCESSING": "False",
+        "GPU_MEMORY_OPTIMIZATION": "true",
+        "DIARSERVE_WHISPER_WIDTH": "9",
+    }
+    settings = load(file, environment)
+    assert settings.limits.running == 2
+    assert (settings.decode.width, settings.whisper.width, settings.diarize.width) == (2, 9, 2)
+    assert not settings.use_process_pool
+    assert not settings.parallel_processing
+    assert settings.gpu_memory_optimization
+    ours = load(file, environment | {"DIARSERVE_PARALLEL_PROCESSING": "true"})
+    assert ours.parallel_processing
+    assert load(file, environment, max_workers=3, use_process_pool=True).limits.running == 3
+
+
+def test_what_is_logged_is_set_as_a_whole_and_by_module(file: Path) -> None:
+    settings = load(file, {"DIARSERVE_LOG_LEVEL": "WARNING", "DIARSERVE_LOG_MODULES": '{"workers.whisper": "debug"}'})
+    assert (settings.log_level, settings.log_modules) == ("warning", {"workers.whisper": "debug"})
+
+
 @pytest.mark.parametrize(
     ("environment", "key"),
     [
@@ -53,6 +77,13 @@ def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Pat
         ({"DIARSERVE_LIMITS_MAX_PENDIGN": "5"}, "limits.max_pendign"),
         ({"DIARSERVE_COLOUR": "blue"}, "colour"),
         ({"DIARSERVE_WHISPER_WORKERS": "none"}, "whisper.workers"),
+        ({"DIARSERVE_LOG_MODULES": "workers.whisper=debug"}, "log_modules"),
+        ({"DIARSERVE_LOG_MODULES": '{"workers.whisper": "loud"}'}, r"log_modules\.workers\.whisper"),
+        ({"MAX_WORKERS": "0"}, "MAX_WORKERS"),
+        ({"MAX_WORKERS": "some"}, "MAX_WORKERS"),
+        ({"USE_PROCESS_POOL": "perhaps"}, "USE_PROCESS_POOL"),
+        ({"PARALLEL_PROCESSING": ""}, "PARALLEL_PROCESSING"),
+        ({"GPU_MEMORY_OPTIMIZATION": "2"}, "GPU_MEMORY_OPTIMIZATION"),
     ],
 )
 def test_a_wrong_value_is_named(file: Path, environment: dict[str, str], key: str) -> None:
