@@ -58,7 +58,9 @@ class Webhooks:
                 while due := await self._store.due_callbacks(time.time(), _AT_ONCE):
                     await asyncio.gather(*(self._call(session, callback) for callback in due))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._due.wait(), _POLL)
+                    # Not wait_for: in Python 3.11 it loses a cancellation that comes along with what it waits for.
+                    async with asyncio.timeout(_POLL):
+                        await self._due.wait()
 
     async def _call(self, session: aiohttp.ClientSession, callback: Callback) -> None:
         task = callback.task
