@@ -5,7 +5,7 @@ BIN := .venv/bin
 # No model hub is asked for anything: the embedded default has its weights in packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo serve test check accuracy bench urgency lock clean
+.PHONY: demo serve test check accuracy bench storm urgency lock clean
 
 demo: .venv/installed  ## start the server, send it a real recording, print who said what
 	$(BIN)/python -m bench.demo
@@ -29,6 +29,9 @@ bench: .venv/installed  ## five minutes of speech over HTTP, beside the sequenti
 
 urgency: .venv/installed  ## a short clip behind a long recording; how soon a cancelled task frees the workers
 	$(BIN)/python -m bench.urgency
+
+storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
+	$(BIN)/python -m bench.kill_storm --rounds 20
 
 lock: .venv/installed  ## resolve pyproject.toml anew
 	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +31,16 @@ class Server:
 
 
 @contextmanager
-def running(environment: Mapping[str, str] | None = None, *, quiet: bool = True) -> Iterator[Server]:
-    """Start a server and wait until it is ready. Raises RuntimeError with the reason if it never will be."""
+def running(
+    environment: Mapping[str, str] | None = None, *, quiet: bool = True, arguments: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Start a server and wait until it is ready. Raises RuntimeError with the reason if it never will be.
+    `arguments` may name a data directory other than one that is removed at the end."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
-        command = [sys.executable, "-m", "diarserve", "serve", "--port", str(port), "--data-dir", folder]
+        command = [sys.executable, "-m", "diarserve", "serve", "--port", str(port), "--data-dir", folder, *arguments]
         started = time.monotonic()
         process = subprocess.Popen(
             command,

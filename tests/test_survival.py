@@ -1,0 +1,33 @@
+"""Accepted tasks outlive their server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import kill_storm
+from bench.server import running
+from tests.conftest import REPOSITORY
+
+
+def test_tasks_survive_a_server_that_is_killed(tmp_path: Path) -> None:
+    outcome = kill_storm.play(tmp_path, [kill_storm.when_three_run])
+    assert outcome.wrong == []
+    assert outcome.orphans == 0
+    assert outcome.attempts == kill_storm.TASKS + 3  # those that ran when it was killed, again
+
+
+def test_a_second_server_is_refused_and_touches_nothing(tmp_path: Path) -> None:
+    config, data = tmp_path / "config.toml", tmp_path / "data"
+    config.write_text(kill_storm.CONFIG)
+    arguments = ["--config", str(config), "--data-dir", str(data)]
+    with running(arguments=arguments):
+        (data / "spool" / "upload-under-way").mkdir()
+        command = [sys.executable, "-m", "diarserve", "serve", "--port", "0", *arguments]
+        second = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=60)
+        assert second.returncode == 2
+        assert "is another server using it?" in second.stderr
+        assert str(data / "tasks.sqlite") in second.stderr
+        assert "Traceback" not in second.stderr
+        assert (data / "spool" / "upload-under-way").is_dir()
