@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiofiles
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -109,14 +108,15 @@ async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceErro
     kind, size = sniff(bytes(head[:HEAD])), len(head)
     room = shutil.disk_usage(path.parent).free - limits.min_free_mib * MIB
     chunk = bytes(head)
-    async with aiofiles.open(path, "wb") as file:
+    # Opened here and not in a thread: a client that goes away at that moment would leave it open.
+    with path.open("wb") as file:
         while chunk:
             if size > limits.max_upload_mib * MIB:
                 raise _too_large(limits)
             if kind is not None:
                 if size > room:
                     raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-                await file.write(chunk)
+                await asyncio.to_thread(file.write, chunk)
             chunk = await part.read_chunk(_CHUNK)
             size += len(chunk)
     if size == 0:
