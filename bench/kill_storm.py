@@ -11,9 +11,9 @@ import random
 import signal
 import struct
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,13 @@ engine = "tests.standins:Diarizer"
 step_seconds = 0.02
 """
 
-Kill = Callable[[Server], None]
+Kill = Callable[[Server], "Killed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    workers: int
+    family: list[psutil.Process]  # that the server had when it was killed
 
 
 @dataclass(slots=True)
@@ -49,6 +55,8 @@ class Round:
     """What came of some tasks whose server was killed."""
 
     wrong: list[str]  # what should not be
+    servers: int = 0  # killed
+    workers: int = 0  # killed
     attempts: int = 0  # of all tasks together
     orphans: int = 0  # processes that outlived their server
 
@@ -62,10 +70,8 @@ def play(folder: Path, kills: Sequence[Kill]) -> Round:
     accepted: dict[str, int] = {}  # how long each recording is, by task
     outcome = Round([])
     for kill in [*kills, None]:
-        with running(environment, arguments=arguments) as server:
-            family = psutil.Process(server.pid).children(recursive=True)
-            killer = threading.Thread(target=kill or _spare, args=(server,))
-            killer.start()
+        with ThreadPoolExecutor(1) as pool, running(environment, arguments=arguments) as server:
+            killing = pool.submit(kill, server) if kill else None
             try:
                 _submit(server, accepted)
                 _wait(server)
@@ -74,40 +80,47 @@ def play(folder: Path, kills: Sequence[Kill]) -> Round:
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                 if kill is None:
                     outcome.wrong.append("the last server, which nobody killed, went away")
-            killer.join()
-        _, orphans = psutil.wait_procs(family, timeout=10)
-        outcome.orphans += len(orphans)
+            if killing:
+                killed = killing.result()  # raises what kept it from killing
+                outcome.servers, outcome.workers = outcome.servers + 1, outcome.workers + killed.workers
+                outcome.orphans += len(psutil.wait_procs(killed.family, timeout=10)[1])
     return outcome
 
 
-def when_three_run(server: Server) -> None:
+def when_three_run(server: Server) -> Killed:
     """Kill the server when it has accepted all tasks and three of them run."""
     deadline = time.monotonic() + 60
     tasks: dict[str, int] = {}
     while (tasks.get("processing"), tasks.get("queued")) != (3, TASKS - 3) and time.monotonic() < deadline:
         tasks = server.get("/stats")["store"]["tasks"]
-    os.kill(server.pid, signal.SIGKILL)
+    return _end(server, 0)
 
 
 def at_random(chance: random.Random) -> Kill:
     """Kill none to two workers, then the server."""
     pauses = [chance.uniform(0, 1.5) for _ in range(chance.randint(1, 3))]
 
-    def kill(server: Server) -> None:
+    def kill(server: Server) -> Killed:
+        workers = 0
         for pause in pauses[:-1]:
             time.sleep(pause)
             lanes = server.get("/stats")["lanes"].values()
             pids = [worker["pid"] for lane in lanes for worker in lane["workers"] if worker["pid"]]
             with suppress(ProcessLookupError, IndexError):
                 os.kill(chance.choice(pids), signal.SIGKILL)
+                workers += 1
         time.sleep(pauses[-1])
-        os.kill(server.pid, signal.SIGKILL)
+        return _end(server, workers)
 
     return kill
 
 
-def _spare(server: Server) -> None:
-    pass
+def _end(server: Server, workers: int) -> Killed:
+    process = psutil.Process(server.pid)
+    process.suspend()  # so that it starts no worker unseen
+    family = process.children(recursive=True)
+    process.kill()
+    return Killed(workers, family)
 
 
 def _submit(server: Server, accepted: dict[str, int]) -> None:
@@ -173,18 +186,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
-    began, kills, wrong, attempts, orphans = time.monotonic(), 0, 0, 0, 0
+    began, servers, workers, wrong, attempts, orphans = time.monotonic(), 0, 0, 0, 0, 0
     for number in range(1, asked.rounds + 1):
         plan = [at_random(chance) for _ in range(chance.randint(1, 3))]
         with tempfile.TemporaryDirectory(prefix="diarserve-storm-") as folder:
             outcome = play(Path(folder), plan)
-        kills, attempts, orphans = kills + len(plan), attempts + outcome.attempts, orphans + outcome.orphans
+        servers, workers = servers + outcome.servers, workers + outcome.workers
+        attempts, orphans = attempts + outcome.attempts, orphans + outcome.orphans
         wrong += bool(outcome.wrong or outcome.orphans)
-        print(f"round {number}: server killed {len(plan)} times; {'; '.join(outcome.wrong) or 'all well'}", flush=True)
+        print(
+            f"round {number}: {outcome.servers} servers and {outcome.workers} workers killed; {'; '.join(outcome.wrong) or 'all well'}",
+            flush=True,
+        )
     tasks = asked.rounds * TASKS
     print(
-        f"seed {asked.seed}: {asked.rounds} rounds, {kills} servers killed, {tasks} tasks, {attempts} attempts, "
-        f"{orphans} orphans, {wrong} rounds wrong, {time.monotonic() - began:.0f} s"
+        f"seed {asked.seed}: {asked.rounds} rounds, {servers} servers and {workers} workers killed, "
+        f"{tasks} tasks, {attempts} attempts, {orphans} orphans, {wrong} rounds wrong, "
+        f"{time.monotonic() - began:.0f} s"
     )
     return 1 if wrong else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -172,19 +173,22 @@ async def test_what_is_unknown_answers_404(start: Start) -> None:
 
 
 async def test_an_expired_result_answers_410_and_is_forgotten_later(start: Start, recording: Recording) -> None:
-    client = await start(limits={"keep_results_hours": 1e-9})
-    answer = await client.post(f"{API}/batch/async", data=form(recording()))
-    body = await answer.json()
-    id = body["tasks"][0]["task_id"]
-    await reached(client, id, "completed", "expired")
-    await service(client).backlog.clean()
-    answer = await client.get(f"{API}/result/{id}")
-    if answer.status == 410:  # else it is even forgotten by now
-        assert await error(answer) == (410, "expired")
-        batch = await (await client.get(f"{API}/batches/{body['batch_id']}")).json()
-        assert (batch["status"], batch["successful"], batch["expired"]) == ("completed", 0, 1)
-    await service(client).backlog.clean()
+    client = await start()
+    accepted = await (await client.post(f"{API}/batch/async", data=form(recording()))).json()
+    id = accepted["tasks"][0]["task_id"]
+    await reached(client, id, "completed")
+    backlog = service(client).backlog
+    await backlog.clean()
+    assert (await client.get(f"{API}/result/{id}")).status == 200  # it is kept for its time
+    assert await service(client).store.expire(time.time() + 1) == [id]
+    assert await error(await client.get(f"{API}/result/{id}")) == (410, "expired")
+    assert (await status(client, id))["status"] == "expired"
+    batch = await (await client.get(accepted["status_url"])).json()
+    assert (batch["status"], batch["successful"], batch["expired"]) == ("completed", 0, 1)
+    backlog._limits = backlog._limits.model_copy(update={"keep_results_hours": 1e-9})
+    await backlog.clean()
     assert await error(await client.get(f"{API}/result/{id}")) == (404, "not_found")
+    assert await error(await client.get(accepted["status_url"])) == (404, "not_found")
 
 
 async def test_a_failed_task_answers_its_own_error(start: Start, recording: Recording) -> None:
