@@ -62,7 +62,7 @@ _SPAN = {"start": NUMBER, "end": NUMBER}
 # OpenAI's events
 _DELTA = record(type=enum("transcript.text.delta"), delta=STRING)
 _DIARIZED = record(type=enum("transcript.text.segment"), id=STRING, **_SPAN, speaker=STRING, text=STRING)
-_DONE = record(type=enum("transcript.text.done"), text=STRING, usage=_USAGE)
+_DONE = record(type=enum("transcript.text.done"), text=STRING)
 
 _DOCUMENT = {
     "task_id": STRING,
