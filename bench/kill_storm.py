@@ -194,10 +194,8 @@ def main() -> int:
         servers, workers = servers + outcome.servers, workers + outcome.workers
         attempts, orphans = attempts + outcome.attempts, orphans + outcome.orphans
         wrong += bool(outcome.wrong or outcome.orphans)
-        print(
-            f"round {number}: {outcome.servers} servers and {outcome.workers} workers killed; {'; '.join(outcome.wrong) or 'all well'}",
-            flush=True,
-        )
+        seen = "; ".join(outcome.wrong) or "all well"
+        print(f"round {number}: {outcome.servers} servers and {outcome.workers} workers killed; {seen}", flush=True)
     tasks = asked.rounds * TASKS
     print(
         f"seed {asked.seed}: {asked.rounds} rounds, {servers} servers and {workers} workers killed, "
