@@ -1,4 +1,4 @@
-# Needs only Python 3.11 or 3.12 with venv. Everything else is installed into .venv from the hash-pinned lock.
+# Needs only Python 3.11 with venv. Everything else is installed into .venv from the hash-pinned lock.
 PYTHON ?= python3
 UV := .venv/bin/uv
 BIN := .venv/bin
