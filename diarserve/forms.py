@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiofiles.threadpool import wrap
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -109,14 +110,15 @@ async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceErro
     room = shutil.disk_usage(path.parent).free - limits.min_free_mib * MIB
     chunk = bytes(head)
     # Opened here and not in a thread: a client that goes away at that moment would leave it open.
-    with path.open("wb") as file:
+    with path.open("wb") as plain:
+        file = wrap(plain)
         while chunk:
             if size > limits.max_upload_mib * MIB:
                 raise _too_large(limits)
             if kind is not None:
                 if size > room:
                     raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-                await asyncio.to_thread(file.write, chunk)
+                await file.write(chunk)
             chunk = await part.read_chunk(_CHUNK)
             size += len(chunk)
     if size == 0:
