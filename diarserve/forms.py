@@ -51,6 +51,13 @@ class Form:
             raise self.uploads[0].error
         return self.uploads[0]
 
+    @property
+    def recordings(self) -> list[Upload]:
+        """The files of a batch, some of which may be no recordings. Raises InvalidRequest where there is none."""
+        if not self.uploads:
+            raise InvalidRequest("The field 'files' with the recordings is missing.", param="files")
+        return self.uploads
+
 
 async def receive(request: web.Request, new_folder: Callable[[], Path], limits: Limits) -> Form:
     """Take in the whole body. Every file goes into a new folder, which the caller removes. Raises ServiceError."""

@@ -53,9 +53,7 @@ async def batch(request: web.Request) -> web.Response:
         form = await forms.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
         refuse_callback(options)
-        if not form.uploads:
-            raise InvalidRequest("The field 'files' with the recordings is missing.", param="files")
-        began = time.monotonic()
+        uploads, began = form.recordings, time.monotonic()
         places = asyncio.Semaphore(service.settings.limits.running)
 
         async def one(upload: forms.Upload) -> dict[str, Any] | ServiceError:
@@ -69,8 +67,8 @@ async def batch(request: web.Request) -> web.Response:
                     return error
 
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(one(upload)) for upload in form.uploads]
-        names = [upload.filename for upload in form.uploads]
+            running = [group.create_task(one(upload)) for upload in uploads]
+        names = [upload.filename for upload in uploads]
         body = views.batch_results(new_id(), [task.result() for task in running], names, time.monotonic() - began)
         body["performance"]["parallel_processing"] = service.settings.parallel_processing
     return json(body)

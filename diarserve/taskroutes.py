@@ -38,9 +38,7 @@ async def submit_batch(request: web.Request) -> web.Response:
         await service.backlog.admit()
         form = await forms.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
-        if not form.uploads:
-            raise InvalidRequest("The field 'files' with the recordings is missing.", param="files")
-        for upload in form.uploads:
+        for upload in form.recordings:
             if upload.error:
                 message = f"{upload.filename}: {upload.error.message}"
                 raise type(upload.error)(message, code=upload.error.code, param="files")

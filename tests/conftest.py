@@ -3,30 +3,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import recordings
 from bench.server import Server, running
 from diarserve.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def packaged(package: str, *parts: str) -> Path:
-    """A file inside an installed package, found without importing it."""
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(next(iter(spec.submodule_search_locations)), *parts)
-
-
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The 30 s telephone call of two speakers that pyannote.audio ships."""
-    return packaged("pyannote", "audio", "sample", "sample.wav")
+    return recordings.sample()
 
 
 @pytest.fixture(scope="session")
