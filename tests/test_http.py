@@ -322,3 +322,12 @@ async def test_stats_and_metrics_show_the_work(start: Start, recording: Recordin
     assert await metric(client, "diarserve_stage_seconds_count", stage="transcribe") == 2
     assert await metric(client, "diarserve_workers_up", lane="whisper") == 1
     assert await metric(client, "diarserve_http_requests_total", route=TRANSCRIBE, status="200") == 2
+
+
+@pytest.mark.parametrize("route", ["batch", "batch/async"])
+async def test_a_batch_without_files_is_told_so(start: Start, route: str) -> None:
+    client = await start()
+    response = await client.post(
+        f"/api/v1/parallel/{route}", data=FormData({"language": "en"}, default_to_multipart=True)
+    )
+    assert (response.status, (await response.json())["error"]["param"]) == (400, "files")
