@@ -35,7 +35,7 @@ storm: .venv/installed  ## kill the server and its workers at random moments, 20
 
 lock: .venv/installed  ## resolve pyproject.toml anew
 	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \
-		--extra embedded --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
+		--extra embedded --extra separation --extra uvloop --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv data

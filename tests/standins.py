@@ -15,15 +15,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from workers.engine import Job, JobError, Unit
+from workers.engine import Engine, Job, JobError, Unit
 from workers.messages import AudioRef, Decode, Diarization, Diarize, Request, Transcribe, Transcript, Turn, Word
 
 
-class StandIn:
+class StandIn(Engine):
     """One unit of work for every second of audio."""
-
-    parallel = 1
-    spans: Mapping[str, tuple[float, float]] = {}
 
     def __init__(self, step_seconds: float = 0.0, boot: str = "") -> None:
         if boot == "fail":

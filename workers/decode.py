@@ -7,7 +7,7 @@ import os
 import resource
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import av
 import av.error
@@ -19,7 +19,7 @@ from av.filter import Graph
 
 from workers import containers
 from workers.audio import Samples
-from workers.engine import Job, JobError, Unit
+from workers.engine import Engine, Job, JobError, Unit
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
 
 STEP_SECONDS = 60.0  # audio per step
@@ -38,11 +38,10 @@ CODECS = (
 )
 
 
-class Decoder:
+class Decoder(Engine):
     """Writes the first audio stream of a file as mono 16 kHz float32."""
 
-    parallel = 1
-    spans: Mapping[str, tuple[float, float]] = {"decode": (0.0, 0.0)}  # how much there is shows at the end
+    spans: ClassVar = {"decode": (0.0, 0.0)}  # how much there is shows at the end
 
     def __init__(self, step_cpu_seconds: int = 30) -> None:
         self.step_cpu_seconds = step_cpu_seconds

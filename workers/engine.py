@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from workers.messages import Request
 
@@ -26,26 +26,48 @@ Job = Generator[list[Unit], list[Any], Any]
 Step = Sequence[Any] | Generator[None, None, Sequence[Any]]
 
 
-class Engine(Protocol):
-    """One resident model. The constructor takes the spec's options, loads the model and warms it up."""
+class Engine:
+    """What runs a worker's jobs. The constructor takes the spec's options, loads the model and warms it up.
 
-    parallel: int  # steps that may run at the same time, each in a thread of its own
+    A step that raises an out-of-memory error of its device (workers.devices knows them) is done again: first in
+    smaller batches, then by `fallback`.
+    """
+
+    parallel: int = 1  # steps that may run at the same time, each in a thread of its own
     # For progress: the shares of a job at which a wave begins and ends, by its key, or the first part of its key. A
     # wave that is not listed is the whole job.
-    spans: Mapping[str, tuple[float, float]]
+    spans: Mapping[str, tuple[float, float]] = {}
 
     def describe(self) -> Mapping[str, Any]:
         """What the model is: at least {"model": name, "device": device}."""
+        raise NotImplementedError
 
-    def job(self, request: Request) -> Job: ...
+    def job(self, request: Request) -> Job:
+        raise NotImplementedError
 
     def batch(self, key: Hashable) -> int:
         """The most units with this key that one step may hold."""
+        return 1
 
     def run(self, units: Sequence[Unit]) -> Step:
         """One step: the outputs of units that share a key, in order. A step that takes long is a generator, and may
         be left at every yield: nobody waits for its job any more. Must be safe in `parallel` + 1 threads, since a
         job more urgent than all that run is not kept waiting for a thread."""
+        raise NotImplementedError
+
+    def fallback(self, units: Sequence[Unit]) -> Step | None:
+        """As `run`, for units that do not fit into the device's memory, on something that takes less of it; None
+        where there is nothing."""
+        return None
+
+    def admits(self, key: Hashable) -> bool:
+        """Whether a step with this key may begin beside those that run. Must be true when none runs."""
+        return True
+
+    def tend(self, idle: float) -> Sequence[str]:
+        """Called between steps and every few seconds, `idle` seconds after the last job ended (0 while one is
+        there): the moment to give memory back. Returns what happened since the last call, to be counted."""
+        return ()
 
 
 def outputs_of(step: Step, wanted: Callable[[], bool] = lambda: True) -> Sequence[Any]:

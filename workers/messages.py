@@ -68,6 +68,10 @@ class Transcribe:
     language: str | None = None  # None: detect, where the model can
     model: str | None = None  # None: the worker's default
     translate: bool = False  # into English
+    prompt: str | None = None  # text that stands before the recording, for its style and spelling
+    hotwords: str | None = None  # words to expect
+    beam: int | None = None  # None, here and below: the worker's setting
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,24 @@ class Diarize:
     max_speakers: int | None = None
 
 
-Request = Decode | Transcribe | Diarize
+@dataclass(frozen=True, slots=True)
+class Align:
+    """Find the times of words that are known."""
+
+    audio: AudioRef
+    words: tuple[Word, ...]  # with rough times, in order
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Separate:
+    """Free the voices of music and noise."""
+
+    audio: AudioRef
+    target: str  # the file to write
+
+
+Request = Decode | Transcribe | Diarize | Align | Separate
 
 
 # Results: what a finished job hands back.
@@ -95,6 +116,20 @@ class Transcript:
 @dataclass(frozen=True, slots=True)
 class Diarization:
     turns: tuple[Turn, ...]  # sorted by start; turns of different speakers may overlap
+    model: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    words: tuple[Word, ...]  # those of the request, in its order
+    model: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    audio: AudioRef  # as long as the original
     model: str
     warnings: tuple[str, ...] = ()
 
@@ -125,6 +160,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What changed in a worker besides its jobs."""
+
+    model: Mapping[str, Any]  # what the engine says of itself now
+    events: tuple[str, ...] = ()  # to be counted: load, unload, out_of_memory, fallback
+
+
+@dataclass(frozen=True, slots=True)
 class BootFailed:
     reason: str
 
@@ -145,6 +188,7 @@ class Done:
     started: float  # time.monotonic() of the first step, comparable across processes of one machine
     finished: float
     busy: float  # seconds spent in this job's steps
+    degraded: bool = False  # some steps did not fit into the device's memory and ran on a lesser model
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ctranslate2 import Device, StorageView
@@ -19,7 +19,7 @@ from faster_whisper.transcribe import get_suppressed_tokens, merge_punctuations
 from faster_whisper.vad import get_vad_model
 
 from workers.audio import Samples, load
-from workers.engine import Job, JobError, Step, Unit, outputs_of
+from workers.engine import Engine, Job, JobError, Step, Unit, outputs_of
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.speech import CHUNK_SECONDS, Chunk, Piece, pack, pieces, segments
 
@@ -35,8 +35,8 @@ THIN_SECONDS = 8.0
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 
-class Whisper:
-    spans: Mapping[str, tuple[float, float]] = {"vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
+class Whisper(Engine):
+    spans: ClassVar = {"vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import importlib.util
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from workers.diarize.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, Mel
 from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, WINDOW, load_segmentation
 from workers.diarize.speakers import Bounds, Labels, assign, load_nme_sc
 from workers.diarize.tracks import FRAME_SECONDS, Piece, Track, cut, runs, stitch
-from workers.engine import Job, Unit
+from workers.engine import Engine, Job, Unit
 from workers.messages import SAMPLE_RATE, Diarization, Diarize, Request, Turn
 
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
@@ -40,9 +40,8 @@ def installed(package: str, file: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / file
 
 
-class EmbeddedDiarizer:
-    parallel = 1
-    spans: Mapping[str, tuple[float, float]] = {"segment": (0.0, 0.72), "embed": (0.72, 0.96), "cluster": (0.96, 1.0)}
+class EmbeddedDiarizer(Engine):
+    spans: ClassVar = {"segment": (0.0, 0.72), "embed": (0.72, 0.96), "cluster": (0.96, 1.0)}
 
     def __init__(
         self,
