@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from workers.messages import Request
 
@@ -36,7 +36,7 @@ class Engine:
     parallel: int = 1  # steps that may run at the same time, each in a thread of its own
     # For progress: the shares of a job at which a wave begins and ends, by its key, or the first part of its key. A
     # wave that is not listed is the whole job.
-    spans: Mapping[str, tuple[float, float]] = {}
+    spans: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def describe(self) -> Mapping[str, Any]:
         """What the model is: at least {"model": name, "device": device}."""
