@@ -7,7 +7,8 @@ import pytest
 
 from workers.diarize.segmentation import FRAMES
 from workers.diarize.speakers import Bounds, Labels, Vectors, assign, load_nme_sc
-from workers.diarize.tracks import Piece, Track, cut, hysteresis, runs, stitch
+from workers.diarize.tracks import Piece, Track, cut, hysteresis, stitch
+from workers.diarize.turns import runs
 
 
 def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> list[np.ndarray]:

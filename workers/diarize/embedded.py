@@ -21,15 +21,15 @@ from workers.audio import Samples
 from workers.diarize.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MelFrames, load_encoder
 from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, WINDOW, load_segmentation
 from workers.diarize.speakers import Bounds, Labels, assign, load_nme_sc
-from workers.diarize.tracks import FRAME_SECONDS, Piece, Track, cut, runs, stitch
+from workers.diarize.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
+from workers.diarize.turns import Mask, finish, turns_of
 from workers.engine import Engine, Job, Unit
-from workers.messages import SAMPLE_RATE, Diarization, Diarize, Request, Turn
+from workers.messages import SAMPLE_RATE, Diarize, Request
 
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
 SILENCE = 1e-5  # root mean square below which a recording is not made louder still
 MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
-PAUSE = 0.1  # seconds: shorter pauses do not end a turn
-BLIP = 0.1  # seconds: shorter turns are dropped
+EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
 
 
 def installed(package: str, file: str) -> Path:
@@ -79,7 +79,7 @@ class EmbeddedDiarizer(Engine):
         samples = audio.load(request.audio)
         bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
         if len(samples) < MEL_WINDOW:
-            return finish([], request)
+            return finish([], request, "embedded")
         gain = LOUDNESS / max(SILENCE, math.sqrt(np.dot(samples, samples) / len(samples)))
         last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
         starts = [*range(0, last, self.step), last]
@@ -87,10 +87,11 @@ class EmbeddedDiarizer(Engine):
         tracks = stitch(windows, starts)
         pieces = cut(tracks)
         if not pieces:
-            return finish([], request)
+            return finish([], request, "embedded")
         embeddings = yield [Unit("embed", (samples, piece.mel_frames)) for piece in pieces]
         [labels] = yield [Unit("cluster", (np.stack(embeddings), pieces, tracks, bounds))]
-        return finish(turns_of(labels, pieces, tracks, len(samples) / SAMPLE_RATE), request)
+        speech = speech_of(labels, pieces, tracks)
+        return finish(turns_of(speech, EDGE, FRAME_SECONDS, len(samples) / SAMPLE_RATE), request, "embedded")
 
     @torch.inference_mode()
     def run(self, units: Sequence[Unit]) -> Sequence[Any]:
@@ -125,8 +126,8 @@ def mel_windows(samples: Samples, mel_frames: npt.NDArray[np.int64]) -> Samples:
     return frames[np.resize(mel_frames - mel_frames[0], EMBEDDING_FRAMES)]
 
 
-def turns_of(labels: Labels, pieces: Sequence[Piece], tracks: Sequence[Track], duration: float) -> list[Turn]:
-    """Speech of every track, given to the speaker of the nearest piece of its run."""
+def speech_of(labels: Labels, pieces: Sequence[Piece], tracks: Sequence[Track]) -> Mask:
+    """Speech of every track, given to the speaker of the nearest piece of its run: (speakers, frames)."""
     frames = max(track.first + len(track.active) for track in tracks)
     speech = np.zeros((int(labels.max()) + 1, frames), dtype=np.bool_)
     by_run: dict[tuple[int, tuple[int, int]], list[int]] = {}
@@ -139,31 +140,4 @@ def turns_of(labels: Labels, pieces: Sequence[Piece], tracks: Sequence[Track], d
         speaker = labels[members][nearest]
         active = tracks[track].active[start - tracks[track].first : end - tracks[track].first]
         speech[speaker[active], inside[active]] = True
-
-    edge = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE
-    spans: list[tuple[float, float, int]] = []
-    for speaker_index, mask in enumerate(speech):
-        own: list[tuple[float, float, int]] = []
-        for first, past in runs(mask):
-            start_s = edge + first * FRAME_SECONDS if first else 0.0
-            end_s = min(edge + past * FRAME_SECONDS, duration)
-            if own and start_s - own[-1][1] < PAUSE:
-                start_s = own.pop()[0]
-            own.append((start_s, end_s, speaker_index))
-        longest = max(own, key=lambda span: span[1] - span[0])
-        spans += [span for span in own if span is longest or span[1] - span[0] >= BLIP]
-    names: dict[int, str] = {}
-    turns = []
-    for start_s, end_s, speaker_index in sorted(spans):
-        name = names.setdefault(speaker_index, f"SPEAKER_{len(names):02d}")
-        turns.append(Turn(round(start_s, 3), round(end_s, 3), name))
-    return turns
-
-
-def finish(turns: Sequence[Turn], request: Diarize) -> Diarization:
-    found = len({turn.speaker for turn in turns})
-    least = request.num_speakers or request.min_speakers or 0
-    warnings: tuple[str, ...] = ()
-    if found < least:
-        warnings = (f"{least} speakers were asked for, but there is only enough speech to tell {found} apart",)
-    return Diarization(tuple(turns), model="embedded", warnings=warnings)
+    return speech

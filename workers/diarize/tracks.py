@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from workers.diarize.embedding import EMBEDDING_FRAMES, MEL_HOP
 from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOCAL_SPEAKERS
+from workers.diarize.turns import Mask, runs
 
-Mask = npt.NDArray[np.bool_]
 FRAME_SECONDS = FRAME_STEP / 16_000
 
 ONSET, OFFSET = 0.5, 0.4  # speech starts where the probability passes the one and lasts while it passes the other
@@ -47,12 +47,6 @@ class Piece:
     def middle(self) -> float:
         """In frames."""
         return float((self.mel_frames.mean() * MEL_HOP - FRAME_CENTER) / FRAME_STEP)
-
-
-def runs(mask: Mask) -> list[tuple[int, int]]:
-    """Where a mask is true: first and past-the-last index of every run."""
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
-    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def hysteresis(probability: npt.NDArray[np.float32]) -> Mask:
