@@ -151,6 +151,9 @@ def _opened(source: str, kind: str) -> Iterator[InputContainer]:
                 "protocol_whitelist": "file",
                 "codec_whitelist": CODECS,
                 "max_streams": str(MAX_STREAMS),
+                # WAV only: FFmpeg would look for other codecs in the first 5 MB of every PCM file, and then hand it
+                # out in packets of 2 KB, each of which costs Python time.
+                **({"max_probe_packets": "1", "max_size": "32768"} if kind == "wav" else {}),
             },
         )
     except (av.error.FFmpegError, MemoryError, ValueError):
@@ -257,8 +260,9 @@ def _shape(frame: AudioFrame) -> tuple[int, str, str]:
 
 
 def _write(out: BinaryIO, block: Samples) -> int:
-    """Float files may hold anything, NaN too."""
-    np.nan_to_num(block, copy=False)
-    np.clip(block, -1.0, 1.0, out=block)
-    out.write(block.tobytes())
+    """Float files may hold anything, NaN too: a NaN compares as false."""
+    if block.size and not (block.min() >= -1.0 and block.max() <= 1.0):
+        np.nan_to_num(block, copy=False)
+        np.clip(block, -1.0, 1.0, out=block)
+    out.write(block.data)
     return block.size
