@@ -62,6 +62,11 @@ class ModelFailed(ServiceError):
     code = "model_failed"
 
 
+class OutOfMemory(ServiceError):
+    status = 503
+    code = "out_of_memory"
+
+
 class NotReady(ServiceError):
     status = 503
     code = "not_ready"
@@ -79,10 +84,19 @@ _JOB_ERRORS: dict[str, type[ServiceError]] = {
     "language_unavailable": InvalidRequest,
     "invalid_language": InvalidRequest,
     "translation_unavailable": InvalidRequest,
+    "model_unavailable": InvalidRequest,
+    "too_many_speakers": InvalidRequest,
+    "out_of_memory": OutOfMemory,
     "internal": ModelFailed,
     "crashed": ModelFailed,
 }
-_PARAMS = {"language_unavailable": "language", "invalid_language": "language", "translation_unavailable": "model"}
+_PARAMS = {
+    "language_unavailable": "language",
+    "invalid_language": "language",
+    "translation_unavailable": "model",
+    "model_unavailable": "whisper_model",
+    "too_many_speakers": "num_speakers",
+}
 
 
 def from_job(code: str, message: str) -> ServiceError:

@@ -26,6 +26,8 @@ from workers.containers import HEAD, sniff
 _FIELD_LIMIT = 64 * 1024  # bytes of one text field
 _FIELDS = 100
 _CHUNK = 256 * 1024
+_BLOCK = MIB  # written at once, by a thread: a trip there and back costs more than to write so little
+_SMALL = 64 * 1024  # as this
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +112,29 @@ async def _text(part: BodyPartReader) -> str:
 async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceError | None:
     """Stream the part to `path`. What is no recording is read to its end and thrown away, so that the client gets
     to see the answer instead of a closed connection; the error is returned for the caller to raise or list."""
-    head = bytearray()
-    while len(head) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
-        head += chunk
-    kind, size = sniff(bytes(head[:HEAD])), len(head)
+    block = bytearray()
+    while len(block) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
+        block += chunk
+    kind, size = sniff(bytes(block[:HEAD])), len(block)
     room = shutil.disk_usage(path.parent).free - limits.min_free_mib * MIB
-    chunk = bytes(head)
     # Opened here and not in a thread: a client that goes away at that moment would leave it open.
     with path.open("wb") as plain:
         file = wrap(plain)
-        while chunk:
+        while block:
+            while len(block) < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
+                block += chunk
+                size += len(chunk)
             if size > limits.max_upload_mib * MIB:
                 raise _too_large(limits)
             if kind is not None:
                 if size > room:
                     raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-                await file.write(chunk)
-            chunk = await part.read_chunk(_CHUNK)
-            size += len(chunk)
+                if len(block) > _SMALL:
+                    await file.write(block)
+                else:
+                    plain.write(block)
+            block = bytearray(await part.read_chunk(_CHUNK))
+            size += len(block)
     if size == 0:
         return InvalidRequest("The file is empty.", code="empty_file", param="file")
     if kind is None:

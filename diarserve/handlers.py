@@ -33,6 +33,7 @@ async def transcribe(request: web.Request) -> web.Response:
     with service.tasks.place(), folders(service) as new_folder:
         form = await forms.receive(request, new_folder, service.settings.limits)
         options, upload = parse(Options, form.fields), form.upload
+        service.check(options)
         refuse_callback(options)
         priority = options.priority or "high"
         if key := idempotency_key(request):
@@ -52,6 +53,7 @@ async def batch(request: web.Request) -> web.Response:
     with service.tasks.place(), folders(service) as new_folder:
         form = await forms.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
+        service.check(options)
         refuse_callback(options)
         uploads, began = form.recordings, time.monotonic()
         places = asyncio.Semaphore(service.settings.limits.running)

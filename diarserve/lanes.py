@@ -1,9 +1,4 @@
-"""A lane: one queue, and the workers of one kind that serve it.
-
-Urgency is one number, `due`: the moment a job would be done by if it were served at once, plus the patience of
-its priority. The smallest runs first. So a short clip overtakes a long recording, high priority overtakes low,
-and nothing starves: a job's number stands still while newcomers' numbers grow with the clock.
-"""
+"""A lane: one queue, and the workers of one kind that serve it, the most urgent job first (diarserve.jobs)."""
 
 from __future__ import annotations
 
@@ -13,91 +8,42 @@ import heapq
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diarserve import errors
+from diarserve.jobs import Job, OnProgress, Slot
 from diarserve.metrics import Metrics
-from diarserve.store import Priority
 from diarserve.supervisor import Start, Worker, WorkerProcess
-from workers.messages import BootFailed, Cancel, Done, Failed, Progress, Ready, Request, Submit, WorkerSpec
+from workers.messages import BootFailed, Cancel, Done, Failed, Progress, Ready, Report, Request, Submit, WorkerSpec
 
 log = logging.getLogger(__name__)
-
-PATIENCE: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
-
-OnProgress = Callable[[Progress], None]
 
 _BOOT_ATTEMPTS = 5
 _KILL_GRACE = 15.0  # seconds past a step's own deadline before the server kills: a stopped process has no timer
 
 
-def due(priority: Priority, duration: float, waited: float = 0.0) -> float:
-    """When a job is due, on the monotonic clock: its audio lasts `duration`, and it came in `waited` seconds ago."""
-    return time.monotonic() - waited + PATIENCE[priority] + duration
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    id: str
-    task: str
-    request: Request
-    due: float
-    on_progress: OnProgress | None
-    answer: asyncio.Future[Done]
-    queued: float
-    attempts: int = 0
-    alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
-
-    def __lt__(self, other: _Job) -> bool:
-        return self.due < other.due
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A place for one worker, whichever incarnation fills it."""
-
-    worker: Worker | None = None
-    ready: bool = False
-    held: dict[str, _Job] = field(default_factory=dict)
-    info: Mapping[str, Any] = field(default_factory=dict)
-    restarts: int = 0
-    failures: int = 0
-    deadline: asyncio.TimerHandle | None = None
-
-    def room(self, job: _Job, width: int) -> bool:
-        if not (self.ready and self.held):
-            return self.ready
-        if job.alone or any(other.alone for other in self.held.values()):
-            return False
-        if len(self.held) < width:
-            return True
-        return len(self.held) < 2 * width and all(job.due < other.due for other in self.held.values())
-
-
 class Lane:
     def __init__(
         self,
-        spec: WorkerSpec,
+        specs: Sequence[WorkerSpec],
         metrics: Metrics,
         *,
-        workers: int = 1,
         width: int = 4,
         attempts: int = 3,
         boot_timeout: float = 300.0,
         start: Start = WorkerProcess.start,
     ) -> None:
-        self.name = spec.lane
+        """One worker for each of the specs, which differ in nothing but the device."""
+        self.name = specs[0].lane
         self.halted: str | None = None  # why the lane gave up starting workers
-        self._spec = spec
         self._metrics = metrics
-        self._slots = [_Slot() for _ in range(workers)]
+        self._slots = [Slot(spec) for spec in specs]
         self._width = width  # jobs one worker holds at a time
         self._attempts = attempts
         self._boot_timeout = boot_timeout
         self._start = start
-        self._queue: list[_Job] = []
+        self._queue: list[Job] = []
         self._ids = itertools.count()
         self._keepers: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -135,6 +81,8 @@ class Lane:
                     "pid": slot.worker.pid if slot.worker and slot.ready else None,
                     "jobs": len(slot.held),
                     "restarts": slot.restarts,
+                    "device": slot.info.get("device"),
+                    "memory": slot.info.get("memory", {}),
                 }
                 for slot in self._slots
             ],
@@ -151,7 +99,7 @@ class Lane:
         if self.halted:
             raise errors.NotReady(f"The {self.name} worker cannot start; see /readyz.")
         answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        job = _Job(f"{self.name}-{next(self._ids)}", task, request, due, on_progress, answer, time.monotonic())
+        job = Job(f"{self.name}-{next(self._ids)}", task, request, due, on_progress, answer, time.monotonic())
         heapq.heappush(self._queue, job)
         self._dispatch()
         try:
@@ -160,9 +108,11 @@ class Lane:
             if not answer.done() or answer.cancelled():
                 self._withdraw(job)
         self._metrics.queue_wait.labels(self.name).observe(done.started - job.queued)
+        if done.degraded:
+            self._metrics.degraded.labels(self.name).inc()
         return done
 
-    def _withdraw(self, job: _Job) -> None:
+    def _withdraw(self, job: Job) -> None:
         if job in self._queue:
             self._queue.remove(job)
             heapq.heapify(self._queue)
@@ -186,23 +136,23 @@ class Lane:
             slot.worker.send(Submit(job.id, job.task, job.request, job.due))
             self._watch(slot)
 
-    def _watch(self, slot: _Slot) -> None:
+    def _watch(self, slot: Slot) -> None:
         """(Re)start the clock for the worker's next sign of life; stop it when nothing is asked of it."""
         if slot.deadline:
             slot.deadline.cancel()
             slot.deadline = None
         if slot.held and slot.worker:
-            limit = self._spec.step_timeout + _KILL_GRACE
+            limit = slot.spec.step_timeout + _KILL_GRACE
             slot.deadline = asyncio.get_running_loop().call_later(limit, self._hung, slot, slot.worker)
 
-    def _hung(self, slot: _Slot, worker: Worker) -> None:
+    def _hung(self, slot: Slot, worker: Worker) -> None:
         log.error("%s worker %d gave no sign of life for too long: killed", self.name, worker.pid)
         worker.kill()
 
-    async def _keep(self, slot: _Slot) -> None:
+    async def _keep(self, slot: Slot) -> None:
         """Keep a worker in the slot: start it, serve it, and when it dies, start the next."""
         while not self.halted:
-            slot.worker = worker = await self._start(self._spec)
+            slot.worker = worker = await self._start(slot.spec)
             if self._closing.is_set():
                 worker.kill()
             await self._serve(slot, worker)
@@ -218,7 +168,7 @@ class Lane:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), min(0.25 * (2**slot.failures - 1), 30.0))
 
-    async def _serve(self, slot: _Slot, worker: Worker) -> None:
+    async def _serve(self, slot: Slot, worker: Worker) -> None:
         """From boot to death. `failures` counts the deaths in a row that no finished job came between."""
         slot.failures += 1
         try:
@@ -242,11 +192,16 @@ class Lane:
         with contextlib.suppress(EOFError):
             while True:
                 message = await worker.receive()
+                if isinstance(message, Report):
+                    slot.info = message.model
+                    for event in message.events:
+                        self._metrics.model_events.labels(self.name, event).inc()
+                    continue
                 if isinstance(message, Done):
                     slot.failures = 0
                 self._hear(slot, message)
 
-    def _hear(self, slot: _Slot, message: Progress | Done | Failed) -> None:
+    def _hear(self, slot: Slot, message: Progress | Done | Failed) -> None:
         job = slot.held.get(message.job)
         if job is None:
             return  # cancelled meanwhile
@@ -256,24 +211,24 @@ class Lane:
         else:
             del slot.held[job.id]
             if isinstance(message, Done):
-                _answer(job, message)
+                job.end(message)
             elif message.retry and job.attempts < self._attempts:
                 heapq.heappush(self._queue, job)
             else:
-                _answer(job, errors.from_job(message.code, message.message))
+                job.end(errors.from_job(message.code, message.message))
             self._dispatch()
         self._watch(slot)
 
-    def _requeue(self, slot: _Slot) -> None:
+    def _requeue(self, slot: Slot) -> None:
         jobs, slot.held = list(slot.held.values()), {}
         for job in jobs:
             if self._closing.is_set():
-                _answer(job, errors.NotReady("The server is shutting down."))
+                job.end(errors.NotReady("The server is shutting down."))
             elif job.attempts < self._attempts:
                 job.alone = True
                 heapq.heappush(self._queue, job)
             else:
-                _answer(job, errors.from_job("crashed", f"The {self.name} worker crashed on this recording."))
+                job.end(errors.from_job("crashed", f"The {self.name} worker crashed on this recording."))
         self._dispatch()
 
     def _halt(self, reason: str) -> None:
@@ -286,14 +241,5 @@ class Lane:
         self.halted = reason
         self._changed.set()
         for job in self._queue:
-            _answer(job, errors.NotReady(f"The {self.name} worker cannot start; see /readyz."))
+            job.end(errors.NotReady(f"The {self.name} worker cannot start; see /readyz."))
         self._queue.clear()
-
-
-def _answer(job: _Job, answer: Done | errors.ServiceError) -> None:
-    if job.answer.done():
-        return
-    if isinstance(answer, Done):
-        job.answer.set_result(answer)
-    else:
-        job.answer.set_exception(answer)

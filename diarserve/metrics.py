@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 _RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
@@ -25,6 +26,21 @@ class Metrics:
         self.tasks = Counter("diarserve_tasks_total", "Tasks ended, by outcome", ["outcome"], registry=registry)
         self.restarts = Counter(
             "diarserve_worker_restarts_total", "Workers started anew", ["lane", "reason"], registry=registry
+        )
+        self.model_events = Counter(
+            "diarserve_model_events_total",
+            "Models loaded and unloaded, and steps that did not fit into a device's memory or ran on a fallback",
+            ["lane", "event"],
+            registry=registry,
+        )
+        self.degraded = Counter(
+            "diarserve_degraded_total", "Jobs that ran on a fallback in part", ["lane"], registry=registry
+        )
+        self.loop_lag = Histogram(
+            "diarserve_loop_lag_seconds",
+            "How late the event loop wakes a sleeper",
+            buckets=_LAG,
+            registry=registry,
         )
         self.queue_wait = Histogram(
             "diarserve_queue_wait_seconds",
@@ -83,12 +99,20 @@ class _State(Collector):
         oldest = GaugeMetricFamily("diarserve_queue_oldest_seconds", "Age of the oldest", labels=["lane"])
         up = GaugeMetricFamily("diarserve_workers_up", "Workers that are ready", labels=["lane"])
         busy = GaugeMetricFamily("diarserve_workers_busy", "Workers that hold a job", labels=["lane"])
+        memory = GaugeMetricFamily(
+            "diarserve_gpu_memory_bytes",
+            "GPU memory: what torch uses, keeps and used at most in a worker, and what its device has left and in all",
+            labels=["lane", "worker", "device", "kind"],
+        )
         for name, lane in state["lanes"].items():
+            for number, worker in enumerate(lane["workers"]):
+                for kind, size in worker["memory"].items():
+                    memory.add_metric([name, str(number), worker["device"], kind], size)
             depth.add_metric([name], lane["queued"])
             oldest.add_metric([name], lane["oldest_queued"])
             up.add_metric([name], sum(worker["pid"] is not None for worker in lane["workers"]))
             busy.add_metric([name], sum(worker["jobs"] > 0 for worker in lane["workers"]))
-        yield from (depth, oldest, up, busy)
+        yield from (depth, oldest, up, busy, memory)
 
     def describe(self) -> Iterable[Metric]:
         return ()  # known only at a scrape

@@ -20,7 +20,7 @@ from diarserve.formats import render
 from diarserve.handlers import folders
 from diarserve.keys import SERVICE
 from diarserve.middleware import json, openai_error
-from diarserve.options import Options, Text, parse
+from diarserve.options import Long, Options, Text, parse
 from diarserve.service import Service
 from diarserve.tasks import Task
 
@@ -37,7 +37,7 @@ class OpenAIOptions(BaseModel):
 
     model: Text = None
     language: Text = None
-    prompt: str | None = None
+    prompt: Long = None
     response_format: Annotated[Shape, BeforeValidator(lambda value: value or "json")] = "json"
     temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
     stream: bool = False
@@ -49,12 +49,15 @@ class OpenAIOptions(BaseModel):
 
     @property
     def ours(self) -> Options:
-        return Options(language=self.language, whisper_model=None if self.model in _THEIRS else self.model)
+        return Options(
+            language=self.language,
+            whisper_model=None if self.model in _THEIRS else self.model,
+            prompt=self.prompt,
+            temperature=self.temperature or None,  # 0 is what the configured beam search does better
+        )
 
     def unhonoured(self) -> list[str]:
         asked = {
-            "prompt": self.prompt,
-            "temperature": self.temperature,
             "include": self.include,
             "known_speaker_names": self.known_speaker_names or self.known_speaker_references,
         }
@@ -74,7 +77,7 @@ async def translations(request: web.Request) -> web.StreamResponse:
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
     info = request.app[SERVICE].lanes.whisper.info
-    names = [str(info["model"])] if info else []
+    names = list(info.get("models", [info["model"]])) if info else []
     shown = [{"id": name, "object": "model", "created": 0, "owned_by": "diarserve"} for name in names]
     return json({"object": "list", "data": shown})
 
@@ -85,6 +88,7 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
     with service.tasks.place(), folders(service) as new_folder:
         form = await forms.receive(request, new_folder, service.settings.limits)
         options, upload = parse(OpenAIOptions, form.fields), form.upload
+        service.check(options.ours)
         task = Task(upload.folder, upload.filename, options.ours, translate=translate)
         if options.stream:
             return await _stream(request, service, task, options)

@@ -9,6 +9,7 @@ from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, 
 
 from diarserve.errors import InvalidRequest
 from diarserve.formats import Format
+from diarserve.settings import Diarizer
 from diarserve.store import Priority
 
 
@@ -19,6 +20,9 @@ def _blank_is_absent(value: Any) -> Any:
 # The bounds stand inside, where pydantic's JSON schema can say them.
 Count = Annotated[Annotated[int, Field(ge=1, le=100)] | None, BeforeValidator(_blank_is_absent)]
 Text = Annotated[Annotated[str, Field(max_length=200)] | None, BeforeValidator(_blank_is_absent)]
+Long = Annotated[Annotated[str, Field(max_length=2000)] | None, BeforeValidator(_blank_is_absent)]
+Beam = Annotated[Annotated[int, Field(ge=1, le=20)] | None, BeforeValidator(_blank_is_absent)]
+Temperature = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_blank_is_absent)]
 
 
 class Options(BaseModel):
@@ -28,6 +32,15 @@ class Options(BaseModel):
     whisper_model: Annotated[Text, Field(description="Default: the configured one.")] = None
     source_separation: Annotated[bool, Field(description="Free the voices of music and noise first.")] = False
     enhanced_alignment: Annotated[bool, Field(description="Align words by forced alignment.")] = False
+    diarizer: Annotated[
+        Diarizer | None,
+        BeforeValidator(_blank_is_absent),
+        Field(description="Which of the configured diarizers. Default: chosen by the recording."),
+    ] = None
+    prompt: Annotated[Long, Field(description="Text as if it came before: for its style and spelling.")] = None
+    hotwords: Annotated[Long, Field(description="Words to expect.")] = None
+    beam_size: Annotated[Beam, Field(description="Default: the configured one.")] = None
+    temperature: Annotated[Temperature, Field(description="Above 0, words are drawn by chance.")] = None
     num_speakers: Annotated[Count, Field(description="How many people speak, if it is known.")] = None
     min_speakers: Count = None
     max_speakers: Count = None

@@ -5,110 +5,165 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from diarserve import merge
-from diarserve.lanes import Lane, due
+from diarserve import diarizers, merge
+from diarserve.jobs import due
+from diarserve.lanes import Lane
 from diarserve.metrics import Metrics
+from diarserve.settings import Diarizer
 from diarserve.tasks import Task
-from workers.messages import AudioRef, Decode, Diarization, Diarize, Done, Transcribe, Transcript
+from workers.messages import (
+    Align,
+    AudioRef,
+    Decode,
+    Diarize,
+    Done,
+    Request,
+    Separate,
+    Transcribe,
+    Transcript,
+    Turn,
+    Word,
+)
 
 log = logging.getLogger(__name__)
 
 _LARGE = 2000  # words above which joining leaves the event loop
+_CROSS_ATTENTION = "whisper cross-attention"
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
     decode: Lane
     whisper: Lane
-    diarize: Lane
+    diarizers: Mapping[str, Lane]  # by the name that a request chooses them by
+    separate: Lane | None
+    align: Lane | None
 
-    def __iter__(self) -> Any:
-        return iter((self.decode, self.whisper, self.diarize))
+    def __iter__(self) -> Iterator[Lane]:
+        lanes = (self.decode, self.whisper, *self.diarizers.values(), self.separate, self.align)
+        return (lane for lane in lanes if lane)
 
 
-async def run(task: Task, lanes: Lanes, metrics: Metrics, *, max_seconds: float, parallel: bool) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What was said: by Whisper, and with times by forced alignment if that was asked for and is to be had."""
+
+    transcribed: Done
+    aligned: Done | None
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        words: tuple[Word, ...] = (self.aligned or self.transcribed).result.words
+        return words
+
+
+async def run(
+    task: Task, lanes: Lanes, metrics: Metrics, *, max_seconds: float, parallel: bool, diarizer: Diarizer
+) -> dict[str, Any]:
     """The finished document of a task whose upload lies in its folder. Raises ServiceError."""
     began, options = time.monotonic(), task.options
     waited = max(time.time() - task.created_at, 0.0)
+
+    async def step(stage: str, lane: Lane, request: Request, urgency: float) -> Done:
+        done = await lane.run(request, due=urgency, task=task.id, on_progress=partial(task.advance, stage))
+        task.finish(stage)
+        return done
+
     # The length is not known yet; decoding is quick, so every recording's turn comes at once.
-    decoding = await lanes.decode.run(
-        Decode(str(task.source), str(task.folder / "audio.f32"), max_seconds),
-        due=due(task.priority, 0, waited),
-        task=task.id,
-        on_progress=partial(task.advance, "decode"),
-    )
-    task.finish("decode")
-    audio: AudioRef = decoding.result
+    source = Decode(str(task.source), str(task.folder / "audio.f32"), max_seconds)
+    decoded = await step("decode", lanes.decode, source, due(task.priority, 0, waited))
+    audio: AudioRef = decoded.result
     log.debug("decoded: %.1f s of audio", audio.duration)
     urgency = due(task.priority, audio.duration, waited + time.monotonic() - began)
-    transcribing, diarizing = await _both(
-        partial(
-            lanes.whisper.run,
-            Transcribe(audio, options.language, options.whisper_model, task.translate),
-            due=urgency,
-            task=task.id,
-            on_progress=partial(task.advance, "transcribe"),
-        ),
-        partial(
-            lanes.diarize.run,
-            Diarize(audio, options.num_speakers, options.min_speakers, options.max_speakers),
-            due=urgency,
-            task=task.id,
-            on_progress=partial(task.advance, "diarize"),
-        ),
-        parallel=parallel,
-    )
-    log.debug("both models are done: %.3f s and %.3f s", _wall(transcribing), _wall(diarizing))
+    separated = None
+    if options.source_separation and lanes.separate:
+        separating = Separate(audio, str(task.folder / "voices.f32"))
+        separated = await step("separate", lanes.separate, separating, urgency)
+        audio = separated.result.audio
+
+    async def write() -> Words:
+        transcribe = Transcribe(
+            audio,
+            options.language,
+            options.whisper_model,
+            task.translate,
+            options.prompt,
+            options.hotwords,
+            options.beam_size,
+            options.temperature,
+        )
+        transcribed = await step("transcribe", lanes.whisper, transcribe, urgency)
+        # What was translated is not what is heard: there is nothing to align it with.
+        if not options.enhanced_alignment or lanes.align is None or task.translate:
+            return Words(transcribed, None)
+        heard: Transcript = transcribed.result
+        return Words(transcribed, await step("align", lanes.align, Align(audio, heard.words, heard.language), urgency))
+
+    async def diarize() -> Done:
+        lane = diarizers.choose(options, diarizer, lanes.diarizers, audio.duration)
+        counts = (options.num_speakers, options.min_speakers, options.max_speakers)
+        return await step("diarize", lane, Diarize(audio, *counts), urgency)
+
+    written, diarized = await _both(write, diarize, parallel=parallel)
+    transcribed, aligned = written.transcribed, written.aligned
+    log.debug("both models are done: %.3f s and %.3f s", _wall(transcribed), _wall(diarized))
     joining = time.monotonic()
-    transcript: Transcript = transcribing.result
-    diarization: Diarization = diarizing.result
-    if len(transcript.words) > _LARGE:
-        body = await asyncio.to_thread(join, transcript, diarization)
+    if len(written.words) > _LARGE:
+        body = await asyncio.to_thread(join, written.words, diarized.result.turns)
     else:
-        body = join(transcript, diarization)
+        body = join(written.words, diarized.result.turns)
     ended = time.monotonic()
-    metrics.overlap.observe(overlap_ratio(transcribing, diarizing))
+    metrics.overlap.observe(overlap_ratio(transcribed, diarized))
     processing = ended - began
-    both = max(transcribing.finished, diarizing.finished) - min(transcribing.started, diarizing.started)
-    transcription, diarization_time = _wall(transcribing), _wall(diarizing)
+    both = max((aligned or transcribed).finished, diarized.finished) - min(transcribed.started, diarized.started)
+    models = max(transcribed.finished, diarized.finished) - min(transcribed.started, diarized.started)
+    busy = sum(map(_wall, filter(None, (decoded, separated))))
+    everyone = [done for done in (decoded, separated, transcribed, aligned, diarized) if done]
     return {
         "task_id": task.id,
         "status": "completed",
         "filename": task.filename,
-        "language": transcript.language,
+        "language": transcribed.result.language,
         "duration": round(audio.duration, 3),
         **body,
         "models": {
-            "whisper": transcript.model,
-            "diarization": diarization.model,
-            "alignment": "whisper cross-attention",
-            "source_separation": None,
+            "whisper": transcribed.result.model,
+            "diarization": diarized.result.model,
+            "alignment": aligned.result.model if aligned else _CROSS_ATTENTION,
+            "source_separation": separated.result.model if separated else None,
         },
+        # Whether a step did not fit into its device's memory, so that a lesser model or device did it.
+        "degraded": any(done.degraded for done in everyone),
         "performance": {
             "parallel_processing": parallel,
             "processing_time": round(processing, 4),
-            "queue_time": round(max(processing - _wall(decoding) - both - (ended - joining), 0.0), 4),
-            "decode_time": round(_wall(decoding), 4),
-            "transcription_time": round(transcription, 4),
-            "diarization_time": round(diarization_time, 4),
+            "queue_time": round(max(processing - busy - both - (ended - joining), 0.0), 4),
+            "decode_time": round(_wall(decoded), 4),
+            "separation_time": round(_wall(separated), 4),
+            "transcription_time": round(_wall(transcribed), 4),
+            "forced_alignment_time": round(_wall(aligned), 4),
+            "diarization_time": round(_wall(diarized), 4),
             "alignment_time": round(ended - joining, 4),
             "real_time_factor": round(processing / max(audio.duration, 1e-3), 4),
-            "speedup_estimate": round((transcription + diarization_time) / max(both, 1e-6), 3),
+            "speedup_estimate": round((_wall(transcribed) + _wall(diarized)) / max(models, 1e-6), 3),
         },
-        "warnings": [*_unhonoured(task), *transcript.warnings, *diarization.warnings],
+        "warnings": [
+            *_unhonoured(task, lanes),
+            *(w for done in everyone for w in getattr(done.result, "warnings", ())),
+        ],
     }
 
 
-def join(transcript: Transcript, diarization: Diarization) -> dict[str, Any]:
+def join(words: tuple[Word, ...], turns: tuple[Turn, ...]) -> dict[str, Any]:
     """The part of the document that says who said what."""
-    labelled = merge.label(transcript.words, diarization.turns)
+    labelled = merge.label(words, turns)
     segments = merge.segments(labelled)
-    speakers = sorted({turn.speaker for turn in diarization.turns} | {word.speaker for word in labelled})
+    speakers = sorted({turn.speaker for turn in turns} | {word.speaker for word in labelled})
     return {
         "text": " ".join(segment.text for segment in segments),
         "speakers": speakers,
@@ -123,7 +178,7 @@ def join(transcript: Transcript, diarization: Diarization) -> dict[str, Any]:
             }
             for number, segment in enumerate(segments)
         ],
-        "turns": [asdict(turn) for turn in diarization.turns],
+        "turns": [asdict(turn) for turn in turns],
     }
 
 
@@ -135,29 +190,32 @@ def overlap_ratio(one: Done, other: Done) -> float:
 
 
 async def _both(
-    transcribe: Callable[[], Coroutine[Any, Any, Done]],
-    diarize: Callable[[], Coroutine[Any, Any, Done]],
-    *,
-    parallel: bool,
-) -> tuple[Done, Done]:
+    write: Callable[[], Coroutine[Any, Any, Words]], diarize: Callable[[], Coroutine[Any, Any, Done]], *, parallel: bool
+) -> tuple[Words, Done]:
     if not parallel:
-        return await transcribe(), await diarize()
+        return await write(), await diarize()
     try:
         async with asyncio.TaskGroup() as group:  # when one fails the other is cancelled
-            whisper, nemo = group.create_task(transcribe()), group.create_task(diarize())
+            whisper, nemo = group.create_task(write()), group.create_task(diarize())
     except* Exception as failures:
         raise failures.exceptions[0] from None
     return whisper.result(), nemo.result()
 
 
-def _wall(done: Done) -> float:
-    return done.finished - done.started
+def _wall(done: Done | None) -> float:
+    return done.finished - done.started if done else 0.0
 
 
-def _unhonoured(task: Task) -> list[str]:
+def _warnings(done: Done) -> tuple[str, ...]:
+    return getattr(done.result, "warnings", ())  # decoding has none
+
+
+def _unhonoured(task: Task, lanes: Lanes) -> list[str]:
     warnings = []
-    if task.options.source_separation:
+    if task.options.source_separation and not lanes.separate:
         warnings.append("source_separation is not available in this configuration: the recording was used as it is")
-    if task.options.enhanced_alignment:
+    if task.options.enhanced_alignment and task.translate:
+        warnings.append("a translation cannot be aligned with what is heard: Whisper's own word times stand")
+    elif task.options.enhanced_alignment and not lanes.align:
         warnings.append("enhanced_alignment is not available in this configuration: Whisper's own word times stand")
     return warnings

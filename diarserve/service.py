@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from diarserve import pipeline
+from diarserve import diarizers, pipeline
 from diarserve.backlog import Backlog, clean_regularly
-from diarserve.errors import NotReady
+from diarserve.errors import InvalidRequest, NotReady
 from diarserve.lanes import Lane
 from diarserve.metrics import Metrics
+from diarserve.options import Options
 from diarserve.pipeline import Lanes
 from diarserve.settings import MIB, Settings
 from diarserve.settings import Lane as LaneSettings
@@ -27,6 +28,8 @@ from workers.logs import about
 from workers.messages import WorkerSpec
 
 log = logging.getLogger(__name__)
+
+_LAG_PERIOD = 0.05  # seconds
 
 
 class Service:
@@ -58,7 +61,12 @@ class Service:
             raise
         for lane in self.lanes:
             lane.start()
-        background = (self._run_backlog, partial(clean_regularly, self.backlog), webhooks.run)
+        background = (
+            self._run_backlog,
+            partial(clean_regularly, self.backlog),
+            webhooks.run,
+            partial(_watch_loop, self.metrics),
+        )
         self._background = [asyncio.create_task(_kept_up(work)) for work in background]
 
     async def stop(self) -> None:
@@ -89,9 +97,19 @@ class Service:
                 self.metrics,
                 max_seconds=self.settings.limits.max_audio_seconds,
                 parallel=self.settings.parallel_processing,
+                diarizer=self.settings.diarizer,
             )
             self.tasks.record(document)
             return document
+
+    def check(self, options: Options) -> None:
+        """Raises InvalidRequest for what this configuration cannot do, so that nobody waits to hear it."""
+        diarizers.require(options, self.lanes.diarizers)
+        accepted = self.lanes.whisper.info.get("accepts")
+        if options.whisper_model and accepted is not None and options.whisper_model not in accepted:
+            there = ", ".join(self.lanes.whisper.info["models"])
+            message = f"The model {options.whisper_model!r} is not available here; there is: {there}."
+            raise InvalidRequest(message, code="model_unavailable", param="whisper_model")
 
     def require_ready(self) -> None:
         """Raises NotReady until every model has been loaded once, and where one cannot be."""
@@ -119,6 +137,15 @@ class Service:
             await self.backlog.run()
 
 
+async def _watch_loop(metrics: Metrics) -> None:
+    """Measure how late the event loop is: what blocks it delays every client."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LAG_PERIOD
+        await asyncio.sleep(_LAG_PERIOD)
+        metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+
 async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
     """Work in the background, begun again should it fail: nobody waits for it who could be told."""
     while True:
@@ -130,31 +157,39 @@ async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
-    def lane(name: str, section: LaneSettings, start: Start = WorkerProcess.start) -> Lane:
-        spec = WorkerSpec(
-            lane=name,
-            engine=section.engine,
-            options=section.options,
-            environment=section.environment,
-            memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
-            fill=section.fill,
-            step_timeout=section.step_timeout,
-            log_level=settings.log_level,
-            log_modules=settings.log_modules,
-        )
+    start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
+
+    def lane(name: str, section: LaneSettings, start: Start = start) -> Lane:
+        specs = [
+            WorkerSpec(
+                lane=name,
+                engine=section.engine,
+                options=section.options(number, save_memory=settings.gpu_memory_optimization),
+                environment=section.environment,
+                memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
+                fill=section.fill,
+                step_timeout=section.step_timeout,
+                log_level=settings.log_level,
+                log_modules=settings.log_modules,
+            )
+            for number in range(section.workers)
+        ]
         return Lane(
-            spec,
+            specs,
             metrics,
             start=start,
-            workers=section.workers,
             width=section.width,
             attempts=settings.limits.attempts,
             boot_timeout=section.boot_timeout,
         )
 
-    start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
     return Lanes(
-        decode=lane("decode", settings.decode),  # always a process: hostile files are read within limits
-        whisper=lane("whisper", settings.whisper, start),
-        diarize=lane("diarize", settings.diarize, start),
+        decode=lane("decode", settings.decode, WorkerProcess.start),  # hostile files are read within limits
+        whisper=lane("whisper", settings.whisper),
+        diarizers={
+            name: lane("diarize" if name == "embedded" else name, section)
+            for name, section in settings.diarizers.items()
+        },
+        separate=lane("separate", settings.separate) if settings.separate else None,
+        align=lane("align", settings.align) if settings.align else None,
     )

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 MIB = 1024 * 1024
 Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
+Diarizer = Literal["auto", "sortformer", "clustering", "embedded"]
 _PREFIX = "DIARSERVE_"
 
 
@@ -52,10 +53,16 @@ class Lane(_Section):
     boot_timeout: float = Field(300.0, gt=0)  # seconds
     memory_limit_mib: int | None = Field(None, gt=0)
     environment: dict[str, str] = Field(default_factory=dict)
+    devices: list[str] = Field(default_factory=list)  # of its workers in turn, such as cuda:0, cuda:1
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
+    def options(self, worker: int = 0, *, save_memory: bool = False) -> dict[str, Any]:
+        """What the engine of the lane's worker with this number is made with."""
+        options = dict(self.model_extra or {})
+        if self.devices:
+            options["device"] = self.devices[worker % len(self.devices)]
+        if save_memory and str(options.get("device")).startswith("cuda"):
+            options["save_memory"] = True
+        return options
 
 
 class Limits(_Section):
@@ -85,7 +92,8 @@ class Settings(_Section):
     log_level: Level = "info"
     parallel_processing: bool = True  # false: one model after the other, the baseline to measure against
     use_process_pool: bool = True  # false: the models in threads of the server, without limits or environments
-    gpu_memory_optimization: bool = False  # for engines on a GPU: less of its memory, at some cost in speed
+    gpu_memory_optimization: bool = False  # on a GPU: int8 weights for Whisper, and no cache is kept between jobs
+    diarizer: Diarizer = "auto"  # where a request names none
     log_modules: Annotated[dict[str, Level], BeforeValidator(_parsed)] = Field(
         default_factory=dict
     )  # of single modules
@@ -93,7 +101,29 @@ class Settings(_Section):
     webhooks: Webhooks = Webhooks()
     decode: Lane
     whisper: Lane
-    diarize: Lane
+    # The diarizers, at least one of them: the embedded one, and NeMo's.
+    diarize: Lane | None = None
+    sortformer: Lane | None = None
+    clustering: Lane | None = None
+    separate: Lane | None = None  # without it nobody can have source_separation ...
+    align: Lane | None = None  # ... or enhanced_alignment
+
+    @property
+    def diarizers(self) -> dict[str, Lane]:
+        """By the name that a request chooses them by."""
+        lanes = {"embedded": self.diarize, "sortformer": self.sortformer, "clustering": self.clustering}
+        return {name: lane for name, lane in lanes.items() if lane}
+
+    @model_validator(mode="after")
+    def _diarizes(self) -> Settings:
+        if not self.diarizers:
+            raise ValueError("one of [diarize], [sortformer] and [clustering] is needed")
+        if self.diarizer != "auto" and self.diarizer not in self.diarizers:
+            raise ValueError(f"diarizer is {self.diarizer!r}, which is not configured")
+        return self
+
+
+_LANES = ("decode", "whisper", "diarize", "sortformer", "clustering", "separate", "align")
 
 
 class _Specified(_Section):
@@ -140,8 +170,9 @@ def _lay(values: dict[str, Any], over: Mapping[str, Any]) -> None:
     over = {key: value for key, value in over.items() if value is not None}
     if at_a_time := over.pop("max_workers", None):
         values.setdefault("limits", {})["running"] = at_a_time
-        for lane in ("decode", "whisper", "diarize"):
-            values.setdefault(lane, {})["width"] = at_a_time
+        for lane in _LANES:
+            if lane in values:
+                values[lane]["width"] = at_a_time
     values.update(over)
 
 

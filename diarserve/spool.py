@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Collection
 from pathlib import Path
+
+_LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
 
 
 class Spool:
@@ -39,9 +42,15 @@ class Spool:
     def remove(self, folder: Path) -> None:
         """Remove a task's folder. Moved away first: a worker that has not yet heard that the task is cancelled
         could else put a new file into it, between the look at what is in it and its end."""
+        trashed = self._trash / folder.name
         with contextlib.suppress(FileNotFoundError):
-            os.rename(folder, self._trash / folder.name)
-            shutil.rmtree(self._trash / folder.name, ignore_errors=True)
+            os.rename(folder, trashed)
+            with os.scandir(trashed) as files:
+                size = sum(file.stat().st_size for file in files)
+            if size > _LARGE:
+                threading.Thread(target=shutil.rmtree, args=(trashed, True)).start()
+            else:
+                shutil.rmtree(trashed, ignore_errors=True)
 
     def size(self) -> int:
         """Bytes of all uploads and decoded audio."""

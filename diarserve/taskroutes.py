@@ -25,6 +25,7 @@ async def submit(request: web.Request) -> web.Response:
         await service.backlog.admit()
         form = await forms.receive(request, new_folder, service.settings.limits)
         options, upload = parse(Options, form.fields), form.upload
+        service.check(options)
         recording = [(upload.folder, upload.filename)]
         [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key)
     return json(views.accepted(row), _accepted(request), {"Location": views.accepted(row)["status_url"]})
@@ -38,6 +39,7 @@ async def submit_batch(request: web.Request) -> web.Response:
         await service.backlog.admit()
         form = await forms.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
+        service.check(options)
         for upload in form.recordings:
             if upload.error:
                 message = f"{upload.filename}: {upload.error.message}"

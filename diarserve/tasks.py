@@ -19,8 +19,20 @@ from diarserve.store import Priority
 from workers.messages import Progress, Word
 
 # How much of a task each stage is, for a progress that moves evenly.
-_WEIGHTS: Mapping[str, float] = {"decode": 0.05, "transcribe": 0.6, "diarize": 0.35}
-_TIMES = {"decode": "decode_time", "transcribe": "transcription_time", "diarize": "diarization_time"}
+_WEIGHTS: Mapping[str, float] = {"decode": 0.05, "separate": 0.3, "transcribe": 0.6, "align": 0.1, "diarize": 0.35}
+_TIMES = {
+    "decode": "decode_time",
+    "separate": "separation_time",
+    "transcribe": "transcription_time",
+    "align": "forced_alignment_time",
+    "diarize": "diarization_time",
+}
+
+
+def stages(options: Options) -> dict[str, float]:
+    """The stages of a task with these options, and that nothing of them is done."""
+    asked = {"separate": options.source_separation, "align": options.enhanced_alignment}
+    return {stage: 0.0 for stage in _WEIGHTS if asked.get(stage, True)}
 
 
 def new_id() -> str:
@@ -38,9 +50,12 @@ class Task:
     translate: bool = False  # to English
     created_at: float = field(default_factory=time.time)
     status: str = "queued"
-    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_WEIGHTS, 0.0))  # share done
+    stages: dict[str, float] = field(default_factory=dict)  # share done
     heard: list[tuple[Word, ...]] = field(default_factory=list)  # words known so far, by speech chunk
     _watchers: set[asyncio.Event] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.stages = stages(self.options)
 
     @property
     def id(self) -> str:
@@ -53,7 +68,8 @@ class Task:
     @property
     def progress(self) -> float:
         """Percent."""
-        return round(100 * sum(_WEIGHTS[stage] * share for stage, share in self.stages.items()), 1)
+        done = sum(_WEIGHTS[stage] * share for stage, share in self.stages.items())
+        return round(100 * done / sum(_WEIGHTS[stage] for stage in self.stages), 1)
 
     @property
     def stage(self) -> str:
@@ -79,7 +95,7 @@ class Task:
     def become(self, status: str) -> None:
         self.status = status
         if status in ("queued", "processing"):  # perhaps again
-            self.stages = dict.fromkeys(_WEIGHTS, 0.0)
+            self.stages = stages(self.options)
             self.heard.clear()
         self.changed()
 

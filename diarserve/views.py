@@ -7,24 +7,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from diarserve.errors import NotFound, ServiceError
+from diarserve.options import Options
 from diarserve.store import TaskRow
-from diarserve.tasks import Task
+from diarserve.tasks import Task, stages
 
 
 def status_of(row: TaskRow, task: Task | None = None, ahead: int | None = None) -> dict[str, Any]:
     """`{"status": {...}}`. `task` where it is under way in this server; `ahead`: how many go first."""
     live = task if task is not None and row.status == "processing" else None
     ended = row.status in ("completed", "expired")
-    stages = live.percents() if live else dict.fromkeys(("decode", "transcribe", "diarize"), 100.0 if ended else 0.0)
+    still = 100.0 if ended else 0.0
     return {
         "status": {
             "task_id": row.id,
             "batch_id": row.batch_id,
             "filename": row.filename,
             "status": row.status,
-            "progress": live.progress if live else 100.0 if ended else 0.0,
+            "progress": live.progress if live else still,
             "stage": live.stage if live else row.status,
-            "stages": stages,
+            "stages": live.percents() if live else dict.fromkeys(stages(Options.model_validate(row.options)), still),
             "priority": row.priority,
             "queue_position": None if ahead is None else ahead + 1,
             "created_at": moment(row.created_at),

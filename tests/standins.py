@@ -11,29 +11,47 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Hashable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from workers.engine import Engine, Job, JobError, Unit
-from workers.messages import AudioRef, Decode, Diarization, Diarize, Request, Transcribe, Transcript, Turn, Word
+from workers.engine import Engine, Job, JobError, Step, Unit
+from workers.messages import (
+    Align,
+    Alignment,
+    AudioRef,
+    Decode,
+    Diarization,
+    Diarize,
+    Request,
+    Separate,
+    Separation,
+    Transcribe,
+    Transcript,
+    Turn,
+    Word,
+)
 
 
 class StandIn(Engine):
     """One unit of work for every second of audio."""
 
-    def __init__(self, step_seconds: float = 0.0, boot: str = "") -> None:
+    def __init__(
+        self, step_seconds: float = 0.0, boot: str = "", batch: int = 1, limits: Mapping[str, Any] | None = None
+    ) -> None:
         if boot == "fail":
             raise RuntimeError("no such model")
         if boot == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         self.step_seconds = step_seconds
+        self.units, self.limits = batch, limits or {}
 
     def describe(self) -> Mapping[str, Any]:
-        return {"model": "stand-in", "device": "cpu"}
+        return {"model": "stand-in", "device": "cpu", **self.limits}
 
     def batch(self, key: Hashable) -> int:
-        return 1
+        return self.units
 
     def run(self, units: Sequence[Unit]) -> Generator[None, None, Sequence[Any]]:
         outputs = []
@@ -45,6 +63,14 @@ class StandIn(Engine):
                 yield
             outputs.append(self.step(unit.payload))
         return outputs
+
+    def fallback(self, units: Sequence[Unit]) -> Step | None:
+        folder = units[0].payload[0]
+        if (folder / "order").read_text() == f"full-for-ever {self.kind}":
+            return None
+        with (folder / f"{self.kind}-fallback").open("a") as log:
+            log.write(f"{[unit.payload[1] for unit in units]}\n")
+        return [self.output(unit.payload) for unit in units]
 
     def step(self, payload: Any) -> Any:
         folder, number = payload
@@ -68,6 +94,11 @@ class StandIn(Engine):
             case ["exit-once", self.kind]:
                 order.unlink()
                 sys.exit(3)
+            case ["full" | "full-for-ever", self.kind] if number == 1:
+                raise RuntimeError("CUDA failed with error out of memory")
+            case ["broken-once", self.kind]:
+                order.unlink()
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             case ["raise", self.kind]:
                 raise RuntimeError("/secret/path: the model broke")
             case ["refuse", self.kind]:
@@ -75,7 +106,10 @@ class StandIn(Engine):
         time.sleep(self.step_seconds)
         with (folder / f"{self.kind}-steps").open("a") as log:
             log.write(f"{number} {time.monotonic()}\n")
-        return number
+        return self.output(payload)
+
+    def output(self, payload: Any) -> Any:
+        return payload[1]
 
     kind = ""
 
@@ -88,8 +122,8 @@ class Whisper(StandIn):
         heard = yield _units(request.audio)
         return Transcript(tuple(chain.from_iterable(heard)), request.language or "en", "stand-in")
 
-    def step(self, payload: Any) -> tuple[Word, ...]:
-        number = super().step(payload)
+    def output(self, payload: Any) -> tuple[Word, ...]:
+        number = payload[1]
         return (Word(f" w{number}", number + 0.1, number + 0.9, 1.0),)  # shown while the job runs, as Whisper's are
 
 
@@ -100,7 +134,29 @@ class Diarizer(StandIn):
         assert isinstance(request, Diarize)
         numbers = yield _units(request.audio)
         turns = tuple(Turn(float(number), number + 1.0, f"SPEAKER_0{number % 2}") for number in numbers)
-        return Diarization(turns, "stand-in")
+        return Diarization(turns, str(self.describe()["model"]))
+
+
+class Aligner(StandIn):
+    """Moves every word to the middle of its second."""
+
+    kind = "align"
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Align)
+        yield _units(request.audio)
+        words = tuple(replace(word, start=word.start + 0.3, end=word.end - 0.3) for word in request.words)
+        return Alignment(words, f"stand-in for {request.language}")
+
+
+class Separator(StandIn):
+    kind = "separate"
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Separate)
+        yield _units(request.audio)
+        Path(request.target).write_bytes(Path(request.audio.path).read_bytes())
+        return Separation(AudioRef(request.target, request.audio.samples), "stand-in")
 
 
 class Copier(StandIn):

@@ -103,12 +103,14 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
             "alignment": "whisper cross-attention",
             "source_separation": None,
         },
+        "degraded": False,
         "warnings": [],
     }
     assert performance["parallel_processing"] is True
     assert set(performance) == {
-        "parallel_processing", "processing_time", "queue_time", "decode_time", "transcription_time",
-        "diarization_time", "alignment_time", "real_time_factor", "speedup_estimate",
+        "parallel_processing", "processing_time", "queue_time", "decode_time", "separation_time",
+        "transcription_time", "forced_alignment_time", "diarization_time", "alignment_time",
+        "real_time_factor", "speedup_estimate",
     }  # fmt: skip
     assert spool(client) == []
 
@@ -252,7 +254,7 @@ async def test_a_model_that_fails_answers_500_and_cancels_the_other(start: Start
     assert response.status == 500
     assert "model_failed" in text
     assert "secret" not in text
-    assert client.app[keys.SERVICE].lanes.diarize.state()["workers"][0]["jobs"] == 0
+    assert client.app[keys.SERVICE].lanes.diarizers["embedded"].state()["workers"][0]["jobs"] == 0
     assert await metric(client, "diarserve_tasks_total", outcome="failed") == 1
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from diarserve import lanes
 from diarserve.errors import ModelFailed, NotReady, Unprocessable
-from diarserve.lanes import Lane, due
+from diarserve.jobs import due
+from diarserve.lanes import Lane
 from diarserve.metrics import Metrics
 from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, WorkerSpec
 
@@ -27,7 +28,7 @@ async def make_lane() -> AsyncIterator[MakeLane]:
 
     def make(*, step_timeout: float = 60.0, options: dict[str, Any] | None = None, **settings: Any) -> Lane:
         spec = WorkerSpec("whisper", "tests.standins:Whisper", options or {}, step_timeout=step_timeout)
-        lane = Lane(spec, Metrics(), **settings)
+        lane = Lane([spec], Metrics(), **settings)
         lane.start()
         opened.append(lane)
         return lane

@@ -41,8 +41,8 @@ def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Pat
     settings = load(file, environment, port=None, host="::1")
     assert (settings.host, settings.port, settings.data_dir) == ("::1", 9000, Path("/srv/data"))
     assert settings.limits.max_pending == 7
-    assert settings.whisper.options == {"beam": 1, "model": "large-v3"}
-    assert settings.diarize.step_timeout == 9.5
+    assert settings.whisper.options() == {"beam": 1, "model": "large-v3"}
+    assert settings.diarizers["embedded"].step_timeout == 9.5
 
 
 def test_the_specifications_variables_lie_between_the_file_and_ours(file: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_specifications_variables_lie_between_the_file_and_ours(file: Path) 
     }
     settings = load(file, environment)
     assert settings.limits.running == 2
-    assert (settings.decode.width, settings.whisper.width, settings.diarize.width) == (2, 9, 2)
+    assert (settings.decode.width, settings.whisper.width, settings.diarizers["embedded"].width) == (2, 9, 2)
     assert not settings.use_process_pool
     assert not settings.parallel_processing
     assert settings.gpu_memory_optimization

@@ -244,7 +244,9 @@ async def test_cancel_a_running_task(start: Start, recording: Recording) -> None
     client = await start(**SLOW)
     id = await submit(client, recording(1000))
     lanes = service(client).lanes
-    await until(lambda: all(lane.state()["workers"][0]["jobs"] for lane in (lanes.whisper, lanes.diarize)))
+    await until(
+        lambda: all(lane.state()["workers"][0]["jobs"] for lane in (lanes.whisper, lanes.diarizers["embedded"]))
+    )
     answer = await client.delete(f"{API}/tasks/{id}")
     assert (answer.status, (await answer.json())["status"]["status"]) == (200, "cancelled")
     assert jobs(client) == 0

@@ -39,7 +39,7 @@ async def make_lane() -> AsyncIterator[MakeLane]:
             step_timeout=step_timeout,
             log_level="debug",
         )
-        lane = Lane(spec, Metrics(), start=WorkerThread.start, **settings)
+        lane = Lane([spec], Metrics(), start=WorkerThread.start, **settings)
         lane.start()
         opened.append(lane)
         return lane

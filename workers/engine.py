@@ -20,6 +20,7 @@ class Unit:
     key: Hashable  # units with equal keys may share a step
     payload: Any
     partial: bool = False  # its output is worth showing at once
+    span: tuple[float, float] | None = None  # for progress, where a job has many waves of one key: see Engine.spans
 
 
 Job = Generator[list[Unit], list[Any], Any]
@@ -60,8 +61,8 @@ class Engine:
         where there is nothing."""
         return None
 
-    def admits(self, key: Hashable) -> bool:
-        """Whether a step with this key may begin beside those that run. Must be true when none runs."""
+    def admits(self, key: Hashable, running: Sequence[Hashable]) -> bool:
+        """Whether a step with this key may begin beside those that run, of which these are the keys."""
         return True
 
     def tend(self, idle: float) -> Sequence[str]:

@@ -14,7 +14,7 @@ import threading
 import time
 from queue import SimpleQueue
 
-from workers import logs
+from workers import devices, logs
 from workers.channel import Channel
 from workers.engine import Engine
 from workers.messages import BootFailed, Ready, WorkerSpec
@@ -27,6 +27,7 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update(spec.environment)
+    devices.prepare(spec.options)
     logs.configure(spec.lane, spec.log_level, spec.log_modules)
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)
@@ -45,6 +46,9 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
         Scheduler(engine, inbox, channel.send, fill=spec.fill, step_timeout=spec.step_timeout).run()
     except BrokenPipeError:  # the server went while we answered
         os._exit(0)
+    except Exception:  # what hangs in another thread must not keep us
+        logging.exception("the worker ends")
+        os._exit(1)
 
 
 def _read(channel: Channel, inbox: SimpleQueue[object]) -> None:

@@ -5,63 +5,25 @@ from __future__ import annotations
 import faulthandler
 import logging
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from workers.engine import Engine, Job, JobError, Unit, outputs_of
+from workers import devices
+from workers.active import PENDING, Active, Step, StepEnd
+from workers.engine import Engine, JobError, Unit, outputs_of
 from workers.logs import about
-from workers.messages import Cancel, Done, Failed, Progress, Submit
+from workers.messages import Cancel, Done, Failed, Progress, Report, Submit
 
 log = logging.getLogger(__name__)
 
-_PENDING = object()
 STOP = object()  # in the inbox: there is nobody left to work for
-
-
-@dataclass(slots=True, eq=False)
-class _Active:
-    """A job under way. `waiting` and `outputs` belong to its present wave."""
-
-    id: str
-    task: str
-    due: float
-    steps: Job
-    waiting: deque[tuple[int, Unit]] = field(default_factory=deque)
-    wave: list[Unit] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)  # _PENDING until a unit is done
-    shown: int = 0  # units from the wave's start whose outputs were shown, if they are partial
-    done: int = 0  # units of this wave
-    units: int = 0  # of all waves
-    started: float | None = None
-    busy: float = 0.0
-    alone: bool = False  # after a shared step failed: share no step, so that the culprit fails by itself
-
-    def show(self) -> Iterator[Any]:
-        """Outputs that became final: those with nothing unfinished before them."""
-        while self.shown < len(self.wave) and self.outputs[self.shown] is not _PENDING:
-            if self.wave[self.shown].partial:
-                yield self.outputs[self.shown]
-            self.shown += 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Step:
-    picks: list[tuple[_Active, int, Unit]]
-    started: float
-
-
-@dataclass(frozen=True, slots=True)
-class _StepEnd:
-    step: _Step
-    outputs: list[Any] | None
-    error: BaseException | None
-    seconds: float
+_TEND = 5.0  # seconds between two looks at an engine that has nothing to do
 
 
 class Scheduler:
@@ -80,13 +42,24 @@ class Scheduler:
         self._fill = fill
         self._step_timeout = step_timeout
         self._log = logging.getLogger(type(engine).__module__)  # an engine's steps are shown by its module's level
-        self._jobs: dict[str, _Active] = {}
-        self._running: list[_Step] = []
+        self._jobs: dict[str, Active] = {}
+        self._running: list[Step] = []
+        self._caps: dict[object, int] = {}  # the largest batches that fit into the device's memory, by the units' key
+        self._events: list[str] = []
+        self._reported: Mapping[str, Any] = engine.describe()
+        self._looked = self._worked = time.monotonic()
         self._pool = ThreadPoolExecutor(engine.parallel + 1, thread_name_prefix="step")
 
     def run(self) -> None:
-        """Serve the inbox until STOP."""
-        for message in iter(self._inbox.get, STOP):
+        """Serve the inbox until STOP. Raises the error of a device that cannot be trusted any more."""
+        while True:
+            try:
+                message = self._inbox.get(timeout=_TEND)
+            except Empty:
+                self._tend()
+                continue
+            if message is STOP:
+                return
             self._handle(message)
             if self._inbox.empty():  # take in all that has come before choosing the next step
                 self._dispatch()
@@ -101,16 +74,16 @@ class Scheduler:
     def _handle(self, message: object) -> None:
         match message:
             case Submit(job=id, task=task, request=request, due=due):
-                self._jobs[id] = active = _Active(id, task, due, self._engine.job(request))
+                self._jobs[id] = active = Active(id, task, due, self._engine.job(request))
                 self._advance(active, None)
             case Cancel(job=id):
                 self._drop(id)
-            case _StepEnd():
+            case StepEnd():
                 self._finish(message)
             case _:
                 log.warning("unknown message %s", type(message).__name__)
 
-    def _advance(self, active: _Active, outputs: list[Any] | None) -> None:
+    def _advance(self, active: Active, outputs: list[Any] | None) -> None:
         """Resume the job with a finished wave's outputs (None at the start) and take its next wave."""
         try:
             wave = next(active.steps) if outputs is None else active.steps.send(outputs)
@@ -121,66 +94,84 @@ class Scheduler:
             self._drop(active.id)
             with about(active.task):
                 log.info("done: %d units, %.3f s of steps", active.units, active.busy)
-            self._send(Done(active.id, stop.value, active.started or now, now, active.busy))
+            self._send(Done(active.id, stop.value, active.started or now, now, active.busy, active.degraded))
         except Exception as error:
             self._fail(active, error)
         else:
             active.waiting = deque(enumerate(wave))
-            active.wave, active.outputs, active.shown = wave, [_PENDING] * len(wave), 0
+            active.wave, active.outputs, active.shown = wave, [PENDING] * len(wave), 0
             active.done = 0
+            active.lesser.clear()
             active.units += len(wave)
 
     def _dispatch(self) -> None:
-        while ready := sorted((job for job in self._jobs.values() if job.waiting), key=lambda job: job.due):
+        while ready := self._ready():
             if not self._room(ready[0]):
                 return
-            step = _Step(self._pick(ready), time.monotonic())
+            lesser = ready[0].lesser_first
+            step = Step(self._pick(ready), time.monotonic(), lesser)
             for job, _, _ in step.picks:
                 job.started = job.started or step.started
             self._running.append(step)
             self._pool.submit(self._step, step)
 
-    def _room(self, job: _Active) -> bool:
+    def _ready(self) -> list[Active]:
+        """Jobs with a unit that may run now, the most urgent first."""
+        running = [step.picks[0][2].key for step in self._running]
+        ready = [job for job in self._jobs.values() if job.waiting]
+        return sorted(
+            (job for job in ready if not running or self._engine.admits(job.waiting[0][1].key, running)),
+            key=lambda job: job.due,
+        )
+
+    def _room(self, job: Active) -> bool:
         """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
         if len(self._running) < self._engine.parallel:
             return True
         running = [job for step in self._running for job, _, _ in step.picks]
         return len(self._running) == self._engine.parallel and job.due < min(other.due for other in running)
 
-    def _pick(self, ready: list[_Active]) -> list[tuple[_Active, int, Unit]]:
+    def _pick(self, ready: list[Active]) -> list[tuple[Active, int, Unit]]:
         """Units of the most urgent job; where batches may be filled, of the jobs behind it too."""
         first = ready[0]
         key = first.waiting[0][1].key
-        batch = self._engine.batch(key)
+        batch = min(self._engine.batch(key), self._caps.get(key, sys.maxsize))
+        if first.lesser_first:
+            batch = 1
         if not self._fill:
             # An even share for every thread, so that none idles at the end of a wave.
             batch = min(batch, math.ceil(len(first.waiting) / self._engine.parallel))
-        picks: list[tuple[_Active, int, Unit]] = []
+        picks: list[tuple[Active, int, Unit]] = []
         for job in ready if self._fill and not first.alone else [first]:
             while job.waiting and len(picks) < batch and job.waiting[0][1].key == key:
-                if job.alone and job is not first:
+                if job is not first and (job.alone or job.lesser_first):
                     break
                 picks.append((job, *job.waiting.popleft()))
         return picks
 
-    def _step(self, step: _Step) -> None:
+    def _step(self, step: Step) -> None:
         outputs, error = None, None
         try:
             units = [unit for _, _, unit in step.picks]
             with about(" ".join(dict.fromkeys(job.task for job, _, _ in step.picks))):
-                outputs = list(outputs_of(self._engine.run(units), partial(self._wanted, step)))
+                run = self._engine.fallback if step.lesser else self._engine.run
+                results = run(units)
+                if results is None:
+                    raise JobError("out_of_memory", "The recording does not fit into the memory of the device.")
+                outputs = list(outputs_of(results, partial(self._wanted, step)))
                 self._log.debug("%s: a step of %d in %.3f s", units[0].key, len(units), time.monotonic() - step.started)
             if len(outputs) != len(units) and self._wanted(step):
                 raise RuntimeError(f"{len(units)} units gave {len(outputs)} outputs")
         except BaseException as caught:  # it must reach the loop: this thread has nobody else to tell
             error = caught
-        self._inbox.put(_StepEnd(step, outputs, error, time.monotonic() - step.started))
+        self._inbox.put(StepEnd(step, outputs, error, time.monotonic() - step.started))
 
-    def _wanted(self, step: _Step) -> bool:
+    def _wanted(self, step: Step) -> bool:
         return any(self._jobs.get(job.id) is job for job, _, _ in step.picks)
 
-    def _finish(self, end: _StepEnd) -> None:
+    def _finish(self, end: StepEnd) -> None:
         self._running.remove(end.step)
+        self._tend()
         picks = end.step.picks
         jobs = {id(job): job for job, _, _ in picks if self._jobs.get(job.id) is job}.values()
         if not jobs:
@@ -195,8 +186,10 @@ class Scheduler:
                 self._send(Progress(job.id, self._share(job), tuple(job.show())))
                 if job.shown == len(job.wave):
                     self._advance(job, job.outputs)
-        elif not isinstance(end.error, Exception):
-            raise end.error  # MemoryError is an Exception; this is SystemExit and its like
+        elif not isinstance(end.error, Exception) or devices.broken(end.error):
+            raise end.error  # SystemExit and its like, or a GPU that this process cannot use any more
+        elif devices.out_of_memory(end.error) and not end.step.lesser:
+            self._relieve(picks)
         elif len({id(job) for job, _, _ in picks}) > 1:
             for job, index, unit in reversed(picks):
                 job.alone = True
@@ -205,12 +198,43 @@ class Scheduler:
             for job in jobs:
                 self._fail(job, end.error)
 
-    def _share(self, job: _Active) -> float:
+    def _relieve(self, picks: list[tuple[Active, int, Unit]]) -> None:
+        """The device's memory was too small for a step: half the batch, or for a single unit the fallback."""
+        devices.release()
+        self._events.append("out_of_memory")
+        if len(picks) > 1:
+            self._caps[picks[0][2].key] = len(picks) // 2
+        else:
+            self._events.append("fallback")
+            job, index, _ = picks[0]
+            job.lesser.add(index)
+            job.degraded = True
+        log.warning("a step of %d %s does not fit into the device's memory", len(picks), picks[0][2].key)
+        for job, index, unit in reversed(picks):
+            job.waiting.appendleft((index, unit))
+
+    def _tend(self) -> None:
+        """Let the engine give memory back, and tell the server what changed."""
+        now = time.monotonic()
+        if self._jobs:
+            self._worked = now
+        else:
+            self._caps.clear()  # perhaps others left the device meanwhile
+        self._events += self._engine.tend(now - self._worked)
+        if self._events or now - self._looked >= _TEND:
+            self._looked = now
+            model = self._engine.describe()
+            if self._events or model != self._reported:
+                self._send(Report(dict(model), tuple(self._events)))
+            self._reported, self._events = model, []
+
+    def _share(self, job: Active) -> float:
         key = job.wave[0].key
-        begin, end = self._engine.spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
+        spans = self._engine.spans
+        begin, end = job.wave[0].span or spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
         return begin + (end - begin) * job.done / len(job.wave)
 
-    def _fail(self, active: _Active, error: Exception) -> None:
+    def _fail(self, active: Active, error: Exception) -> None:
         self._drop(active.id)
         if isinstance(error, JobError):
             self._send(Failed(active.id, error.code, error.message, retry=False))
