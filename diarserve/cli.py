@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+from asyncio import AbstractEventLoop
 from pathlib import Path
 from typing import get_args
 
@@ -54,6 +56,15 @@ def main() -> int:
         return 2
 
 
+def _loop() -> AbstractEventLoop:
+    """uvloop's where it is installed: it costs less CPU for every request."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 def _serve(settings: config.Settings) -> int:
     from aiohttp import web
 
@@ -67,5 +78,6 @@ def _serve(settings: config.Settings) -> int:
         handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
         print=None,
         access_log=None,  # /metrics counts requests
+        loop=_loop(),
     )
     return 0

@@ -26,12 +26,13 @@ async def features(request: web.Request) -> web.Response:
 
 def describe(service: Service) -> dict[str, Any]:
     models = {lane.name: dict(lane.info) or None for lane in service.lanes}  # None: not loaded yet
-    # Whisper's models are named .en where they know English only. Of others it is known when they are asked.
-    english = str(service.lanes.whisper.info.get("model", "")).endswith(".en")
+    multilingual = service.lanes.whisper.info.get("multilingual")  # None: not known before it is loaded
+    translates = None if multilingual is None else bool(multilingual)
     return {
         "models": models,
         "devices": sorted({str(model["device"]) for model in models.values() if model and "device" in model}),
-        "languages": ["en"] if english else None,
+        "languages": ["en"] if translates is False else None,
+        "diarizers": list(service.lanes.diarizers),
         "formats": {"input": INPUTS, "output": list(FORMATS), "openai": get_args(Shape)},
         "limits": service.settings.limits.model_dump(include=set(LIMITS)),
         "priorities": PRIORITIES,
@@ -44,8 +45,8 @@ def describe(service: Service) -> dict[str, Any]:
             "durable_tasks": True,
             "progress_events": True,
             "callbacks": True,
-            "translation": False if english else None,
-            "source_separation": False,
-            "enhanced_alignment": False,
+            "translation": translates,
+            "source_separation": service.lanes.separate is not None,
+            "enhanced_alignment": service.lanes.align is not None,
         },
     }

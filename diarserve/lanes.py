@@ -67,7 +67,12 @@ class Lane:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        return next((slot.info for slot in self._slots if slot.info), {})
+        """What its models say of themselves; which are loaded, of all workers together."""
+        infos = [slot.info for slot in self._slots if slot.info]
+        if not infos:
+            return {}
+        loaded = {name for info in infos for name in info.get("loaded", ())}
+        return {**infos[0], "loaded": sorted(loaded)} if loaded else infos[0]
 
     def state(self) -> dict[str, Any]:
         return {

@@ -55,7 +55,9 @@ def event(name: str | None, data: Schema) -> Schema:
 
 _BATCH_STATUS = enum("queued", "processing", "completed")
 _EVENTS = {"progress": "Progress", "segment": "Heard", "done": "Task"}
-_STAGES = record(decode=PERCENT, transcribe=PERCENT, diarize=PERCENT)
+_STAGES = record(
+    "separate", "align", decode=PERCENT, separate=PERCENT, transcribe=PERCENT, align=PERCENT, diarize=PERCENT
+)
 _USAGE = record(type=enum("duration"), seconds=COUNT)
 _SPAN = {"start": NUMBER, "end": NUMBER}
 
@@ -75,6 +77,7 @@ _DOCUMENT = {
     "segments": array(ref("Segment")),
     "turns": array(ref("Turn")),
     "models": record(whisper=STRING, diarization=STRING, alignment=STRING, source_separation=nullable(STRING)),
+    "degraded": BOOLEAN | {"description": "Whether some of it did not fit into the device's memory and ran on less."},
     "performance": ref("Performance"),
     "warnings": array(STRING),
 }
@@ -109,7 +112,9 @@ SCHEMAS: dict[str, Schema] = {
         processing_time=NUMBER,
         queue_time=NUMBER,
         decode_time=NUMBER,
+        separation_time=NUMBER,
         transcription_time=NUMBER,
+        forced_alignment_time=NUMBER,
         diarization_time=NUMBER,
         alignment_time=NUMBER,
         real_time_factor=NUMBER,
@@ -155,7 +160,7 @@ SCHEMAS: dict[str, Schema] = {
         completed_tasks=COUNT,
         failed_tasks=COUNT,
         average_processing_time=NUMBER,
-        average_stage_times=record(decode=NUMBER, transcribe=NUMBER, diarize=NUMBER),
+        average_stage_times=record(decode=NUMBER, separate=NUMBER, transcribe=NUMBER, align=NUMBER, diarize=NUMBER),
         active_tasks=array(
             record(
                 task_id=STRING,
@@ -177,7 +182,9 @@ SCHEMAS: dict[str, Schema] = {
         queued=COUNT,
         oldest_queued=NUMBER,
         model=ANYTHING,
-        workers=array(record(pid=nullable(COUNT), jobs=COUNT, restarts=COUNT)),
+        workers=array(
+            record(pid=nullable(COUNT), jobs=COUNT, restarts=COUNT, device=nullable(STRING), memory=mapping(COUNT))
+        ),
     ),
     "Features": record(
         models=mapping(nullable(ANYTHING)),
@@ -187,6 +194,7 @@ SCHEMAS: dict[str, Schema] = {
         limits=record(**dict.fromkeys(LIMITS, NUMBER)),
         priorities=array(enum(*PRIORITIES)),
         parallel_processing=BOOLEAN,
+        diarizers=array(STRING),
         features=mapping(nullable(BOOLEAN)) | {"description": "null: where the model can."},
     ),
     # OpenAI's shapes; theirs have no warnings.
