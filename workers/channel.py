@@ -16,6 +16,7 @@ import threading
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
+_LARGE = 64 * 1024  # bytes above which a message is unpacked off the event loop: hours of words take 0.2 s
 
 
 def pack(message: object) -> bytes:
@@ -27,7 +28,8 @@ async def read(reader: asyncio.StreamReader) -> Any:
     """The next message. Raises EOFError when the other end is gone, between frames or inside one."""
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        return pickle.loads(await reader.readexactly(length))
+        body = await reader.readexactly(length)
+        return pickle.loads(body) if length < _LARGE else await asyncio.to_thread(pickle.loads, body)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise EOFError from error
 
