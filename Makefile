@@ -5,7 +5,7 @@ BIN := .venv/bin
 # No model hub is asked for anything: the embedded default has its weights in packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo serve test check accuracy bench storm urgency lock clean
+.PHONY: demo serve test check accuracy bench performance peers overhead load scaling plots storm urgency lock clean
 
 demo: .venv/installed  ## start the server, send it a real recording, print who said what
 	$(BIN)/python -m bench.demo
@@ -25,7 +25,26 @@ accuracy: .venv/installed  ## WER and DER on the real recordings
 	$(BIN)/python -m bench.accuracy
 
 bench: .venv/installed  ## five minutes of speech over HTTP, beside the sequential baseline
-	$(BIN)/python -m bench.five_minutes
+	$(BIN)/python -m bench.performance_test --runs 3 --files --minutes 5
+
+# The measurements: each puts its section into bench/RESULTS.md; ARGUMENTS="--runs 1" and the like are handed on.
+performance: .venv/installed  ## sequential against parallel: clips of 30 s and five minutes
+	$(BIN)/python -m bench.performance_test --write $(ARGUMENTS)
+
+peers: .venv/installed  ## the same recordings and weights through other designs
+	$(BIN)/python -m bench.peers --write $(ARGUMENTS)
+
+overhead: .venv/installed  ## what the service costs around models that do nothing
+	$(BIN)/python -m bench.overhead --write $(ARGUMENTS)
+
+load: .venv/installed  ## Locust, closed and open loop
+	$(BIN)/python -m bench.load --write $(ARGUMENTS)
+
+scaling: .venv/installed  ## lengths, clients, and a clip behind a long job; ARGUMENTS="--minutes 240 ..." for four hours
+	$(BIN)/python -m bench.scaling --write $(ARGUMENTS)
+
+plots: .venv/installed  ## figures of what the measurements left
+	$(BIN)/python -m bench.plots
 
 urgency: .venv/installed  ## a short clip behind a long recording; how soon a cancelled task frees the workers
 	$(BIN)/python -m bench.urgency

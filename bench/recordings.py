@@ -51,10 +51,23 @@ def decoded(path: Path) -> Samples:
     return np.concatenate([frame.to_ndarray()[0] for frame in frames])
 
 
-def write_wav(path: Path, samples: Samples) -> None:
-    """16-bit mono 16 kHz."""
+def write_wav(path: Path, samples: Samples, times: float = 1.0) -> None:
+    """16-bit mono 16 kHz; so many `times` one after the other."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2")
+        left = round(times * len(pcm))
+        while left:
+            file.writeframes(pcm[:left].tobytes())
+            left -= min(left, len(pcm))
+
+
+def clips(folder: Path, count: int, seconds: float) -> list[Path]:
+    """That many WAV files of different real speech."""
+    samples = speech(count * seconds) if count else np.zeros(0, np.float32)
+    paths = [folder / f"clip-{number}.wav" for number in range(count)]
+    for path, piece in zip(paths, np.split(samples, count) if count else [], strict=True):
+        write_wav(path, piece)
+    return paths

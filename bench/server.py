@@ -13,9 +13,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+API = "/api/v1/parallel"
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,39 @@ class Server:
     alive_after: float  # seconds from start to /livez
     ready_after: float  # seconds from start to /readyz
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
             return json.load(answer)
+
+    def transcribe(self, path: Path) -> dict[str, Any]:
+        """The document of one recording."""
+        import requests  # here, as every test imports this module
+
+        with path.open("rb") as file:
+            answer = requests.post(f"{self.url}{API}/transcribe", files={"file": file}, timeout=7200)
+        answer.raise_for_status()
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def transcribe_at_once(self, paths: Sequence[Path]) -> list[dict[str, Any]]:
+        with ThreadPoolExecutor(len(paths)) as pool:
+            return list(pool.map(self.transcribe, paths))
+
+    def workers(self) -> dict[str, list[int]]:
+        """The processes of each lane."""
+        lanes = self.get("/stats")["lanes"]
+        return {name: [worker["pid"] for worker in lane["workers"] if worker["pid"]] for name, lane in lanes.items()}
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far, of the server's own process and of each lane's."""
+        import psutil
+
+        processes = {"server": [self.pid], **self.workers()}
+        return {name: sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids) for name, pids in processes.items()}
 
 
 @contextmanager
@@ -36,28 +71,48 @@ def running(
 ) -> Iterator[Server]:
     """Start a server and wait until it is ready. Raises RuntimeError with the reason if it never will be.
     `arguments` may name a data directory other than one that is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
+        command = [sys.executable, "-m", "diarserve", "serve", "--data-dir", folder, *arguments]
+        with started(command, environment, quiet=quiet) as server:
+            yield server
+
+
+@contextmanager
+def configured(config: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """As `running`, with the text of a configuration file, whose engines may be the tests'."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(config)
+        file.flush()
+        environment = {"PYTHONPATH": str(REPOSITORY), **(environment or {})}
+        with running(environment, arguments=["--config", file.name]) as server:
+            yield server
+
+
+@contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, *, quiet: bool = True
+) -> Iterator[Server]:
+    """Any server that takes --port and answers /livez and /readyz."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
-        command = [sys.executable, "-m", "diarserve", "serve", "--port", str(port), "--data-dir", folder, *arguments]
-        started = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **(environment or {})},
-            stderr=subprocess.DEVNULL if quiet else None,
-        )
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*command, "--port", str(port)],
+        env={**os.environ, **(environment or {})},
+        stderr=subprocess.DEVNULL if quiet else None,
+    )
+    try:
+        alive = _wait(process, url + "/livez") - began
+        ready = _wait(process, url + "/readyz") - began
+        yield Server(url, process.pid, alive, ready)
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            alive = _wait(process, url + "/livez") - started
-            ready = _wait(process, url + "/readyz") - started
-            yield Server(url, process.pid, alive, ready)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, limit: float = 300.0) -> float:

@@ -1,0 +1,119 @@
+"""Plots of what the measurements left in bench/results, one figure each, into bench/plots."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from bench.results import FOLDER
+
+
+def main() -> None:
+    target = FOLDER / "plots"
+    target.mkdir(exist_ok=True)
+    for file in sorted((FOLDER / "results").glob("*.json")):
+        if file.stem in FIGURES:
+            print(draw(file, target))
+
+
+def draw(file: Path, target: Path) -> Path:
+    figures = json.loads(file.read_text())
+    count, plot = FIGURES[file.stem]
+    shape, axes = pyplot.subplots(1, count, figsize=(5.5 * count, 4), layout="constrained", squeeze=False)
+    plot(figures, list(axes[0]))
+    here = figures["machine"]
+    shape.suptitle(f"{file.stem}: {here['cores']} cores, commit {here['commit']}, {here['date']}", fontsize=9)
+    path = target / f"{file.stem}.svg"
+    shape.savefig(path, metadata={"Date": None})
+    pyplot.close(shape)
+    return path
+
+
+def performance(figures: Any, axes: list[Axes]) -> None:
+    cases = figures["cases"]
+    names = [case["name"] for case in cases]
+    bars(axes[0], names, {name: [case[name] for case in cases] for name in ("sequential", "parallel")})
+    axes[0].set_ylabel("seconds")
+
+
+def peers(figures: Any, axes: list[Axes]) -> None:
+    timings = figures["timings"]
+    designs = list(timings[0]["seconds"])
+    names = [timing["work"] for timing in timings]
+    bars(axes[0], names, {design: [timing["seconds"][design] for timing in timings] for design in designs})
+    axes[0].set_ylabel("seconds")
+    errors = figures["errors"]
+    kinds = list(errors[designs[0]])
+    bars(axes[1], kinds, {design: [[errors[design][kind]] for kind in kinds] for design in designs})
+    axes[1].set_ylabel("error rate")
+
+
+def overhead(figures: Any, axes: list[Axes]) -> None:
+    for name, seconds in figures["added"].items():
+        ordered = sorted(1e3 * value for value in seconds)
+        axes[0].plot(ordered, [place / len(ordered) for place in range(1, len(ordered) + 1)], label=name)
+    axes[0].set(xlabel="ms for a 30 s recording", ylabel="share of requests", xscale="log")
+    axes[0].legend(fontsize=8)
+    loads = figures["loads"]
+    axes[1].plot([load["clients"] for load in loads], [load["rate"] for load in loads], marker="o")
+    axes[1].set(xlabel="clients", ylabel="one-second jobs a second", ylim=(0, None))
+
+
+def scaling(figures: Any, axes: list[Axes]) -> None:
+    minutes = {float(name): row for name, row in figures["minutes"].items()}
+    axes[0].plot(list(minutes), [row["seconds"] / length for length, row in minutes.items()], marker="o")
+    axes[0].set(xlabel="minutes of audio", ylabel="seconds per minute of audio", xscale="log", ylim=(0, None))
+    for process in next(iter(minutes.values()))["peak_rss"] if minutes else ():
+        peaks = [row["peak_rss"][process] / 2**30 for row in minutes.values()]
+        axes[1].plot(list(minutes), peaks, marker="o", label=process)
+    axes[1].set(xlabel="minutes of audio", ylabel="peak RSS, GiB", xscale="log", ylim=(0, None))
+    axes[1].legend(fontsize=8)
+    clients = {int(name): row for name, row in figures["clients"].items()}
+    axes[2].plot(list(clients), [row["audio_per_second"] for row in clients.values()], marker="o")
+    axes[2].set(xlabel="clients", ylabel="seconds of audio per second", ylim=(0, None))
+
+
+def load(figures: Any, axes: list[Axes]) -> None:
+    shares = ("50%", "90%", "95%", "99%", "100%")
+    for row in figures["loads"]:
+        axes[0].plot(shares, [float(row[share]) / 1e3 for share in shares], marker="o", label=row["load"])
+    axes[0].set(ylabel="seconds for a 30 s recording", ylim=(0, None))
+    axes[0].legend(fontsize=8)
+
+
+def bars(axes: Axes, names: list[str], groups: dict[str, list[list[float]]]) -> None:
+    """A bar for each median, and a line from the smallest to the largest."""
+    width = 0.8 / len(groups)
+    for number, (group, samples) in enumerate(groups.items()):
+        places = [place + (number - (len(groups) - 1) / 2) * width for place in range(len(names))]
+        medians = [statistics.median(values) for values in samples]
+        reach = [
+            [median - min(values) for median, values in zip(medians, samples, strict=True)],
+            [max(values) - median for median, values in zip(medians, samples, strict=True)],
+        ]
+        axes.bar(places, medians, width, yerr=reach, label=group, capsize=3)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.legend(fontsize=8)
+
+
+# By the measurement's name: how many plots stand side by side, and who draws them.
+FIGURES: dict[str, tuple[int, Callable[[Any, list[Axes]], None]]] = {
+    "performance": (1, performance),
+    "peers": (2, peers),
+    "overhead": (2, overhead),
+    "scaling": (3, scaling),
+    "load": (1, load),
+}
+
+if __name__ == "__main__":
+    main()
