@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import os
 import tempfile
 
@@ -25,12 +27,21 @@ async def alive(request: web.Request) -> web.Response:
     return web.json_response({"pid": os.getpid()})
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """As `diarserve serve` has it."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     app = web.Application(client_max_size=0)
     app.add_routes([web.post("/api/v1/parallel/transcribe", take), web.get("/livez", alive), web.get("/readyz", alive)])
-    web.run_app(app, host="127.0.0.1", port=parser.parse_args().port, print=None, access_log=None)
+    web.run_app(app, host="127.0.0.1", port=parser.parse_args().port, print=None, access_log=None, loop=new_loop())
 
 
 if __name__ == "__main__":
