@@ -146,8 +146,8 @@ class Sortformer(Engine):
         threads: int = 1,
         bf16: bool = True,  # on a GPU
         batch: int | None = None,  # windows in a step: 8 on a GPU, 1 on a CPU
-        window: float = 90.0,  # seconds; the length of NVIDIA's training sessions
-        overlap: float = 30.0,  # seconds of a window that are heard again, at most
+        window: float | None = None,  # seconds: 90 on a GPU, as in training; 60 on a CPU: attention costs its square
+        overlap: float = 24.0,  # seconds of a window that are heard again, at most
         max_seconds: float = 3600.0,  # of a recording; a longer one is better given to somebody who knows more voices
         post_processing: Mapping[str, float] | None = None,  # of workers.diarize.binarize
         save_memory: bool = False,
@@ -155,7 +155,8 @@ class Sortformer(Engine):
         torch.set_num_threads(threads)
         self.source, self.name = model, name_of(model)
         self.max_seconds, self.save_memory = max_seconds, save_memory
-        self.window, self.overlap = round(window / FRAME_SECONDS), round(overlap / FRAME_SECONDS)
+        seconds = window or (90.0 if devices.on_gpu({"device": device}) else 60.0)
+        self.window, self.overlap = round(seconds / FRAME_SECONDS), round(overlap / FRAME_SECONDS)
         if not 0 < RECENT <= self.overlap <= self.window / 2:
             raise ValueError(f"overlap must be between {RECENT * FRAME_SECONDS:.1f} s and half of the window")
         self.network = Network(load(model), device, bf16)
