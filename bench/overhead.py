@@ -38,7 +38,7 @@ SERVERS = ("bare upload handler", "no models, no decoder", "no models, real deco
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=500, help="30 s recordings to each server")
+    parser.add_argument("--requests", type=int, default=1000, help="30 s recordings to each server")
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 8, 16, 32])
     parser.add_argument("--seconds", type=float, default=10, help="of load for each number of clients")
     parser.add_argument("--profile", action="store_true", help="show where the server's time goes under the last load")

@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="*", default=[5], help="lengths of long files")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     asked = arguments(parser)
+    if not any(asked.files) and not asked.minutes:
+        parser.error("neither clips nor long files are asked for")
     with tempfile.TemporaryDirectory(prefix="diarserve-bench-") as folder:
         cases = cases_in(Path(folder), asked.files, asked.minutes)
         with running(on(asked.device)) as server, baseline("sequential", asked.device) as sequential:
