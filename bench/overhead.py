@@ -57,7 +57,8 @@ def latencies(servers: Sequence[Server], count: int) -> dict[str, list[float]]:
     """Seconds of each request, by server."""
     ports, request = [server.port for server in servers], upload(silence(30))
     asyncio.run(in_turn(ports, request, min(count, 30)))  # warm
-    return dict(zip(SERVERS, asyncio.run(in_turn(ports, request, count)), strict=True))
+    measured = asyncio.run(in_turn(ports, request, count))
+    return {name: [round(value, 6) for value in seconds] for name, seconds in zip(SERVERS, measured, strict=True)}
 
 
 def throughput(server: Server, clients: int, seconds: float) -> dict[str, Any]:
