@@ -64,7 +64,13 @@ class Networks:
 
 
 class ClusteringDiarizer(Engine):
-    spans: ClassVar = {"vad": (0.0, 0.05), "embed": (0.05, 0.95), "reduce": (0.95, 0.98), "cluster": (0.98, 1.0)}
+    spans: ClassVar = {
+        "vad": (0.0, 0.05),
+        "embed": (0.05, 0.95),
+        "reduce": (0.95, 0.98),
+        "cluster": (0.98, 1.0),
+        "settle": (1.0, 1.0),
+    }
 
     def __init__(
         self,
@@ -146,19 +152,9 @@ class ClusteringDiarizer(Engine):
             for scale, own in zip(self.scales, segments, strict=True)
             for segment in own.tolist()
         ]
-        voices = voices_of(embeddings, segments, self.scales)
         bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
-        labels = np.arange(len(voices))
-        while len(voices) > multiscale.WHOLE:
-            parts = [voices.part(chunk) for chunk in multiscale.chunks_of(len(voices))]
-            found = yield [Unit(("reduce",), (part, bounds)) for part in parts]
-            counts = [int(own.max()) + 1 for own in found]
-            labels = np.concatenate(
-                [own + before for own, before in zip(found, np.cumsum([0, *counts[:-1]]), strict=True)]
-            )[labels]
-            voices = multiscale.joined([part.means(own) for part, own in zip(parts, found, strict=True)])
-        [speakers] = yield [Unit(("cluster",), (voices, bounds))]
-        return finish(named(spans_of(segments[-1], speakers[labels])), request, name)
+        labels = yield from speakers_of(voices_of(embeddings, segments, self.scales), bounds)
+        return finish(named(spans_of(segments[-1], labels)), request, name)
 
     def run(self, units: Sequence[Unit]) -> Sequence[Any]:
         return self._run(units, self.networks)
@@ -179,6 +175,8 @@ class ClusteringDiarizer(Engine):
                 return [multiscale.reduce(self.nme_sc, *payload) for payload in payloads]
             case ("cluster",):
                 return [multiscale.cluster(self.nme_sc, *payload) for payload in payloads]
+            case ("settle",):
+                return [multiscale.settle(*payload) for payload in payloads]
         return networks.run(units[0].key, payloads)
 
 
@@ -196,6 +194,23 @@ def voices_of(embeddings: Sequence[Vectors], segments: Sequence[Segments], scale
         [multiscale.nearest(own, segments[-1]) for own in segments],
         [scale.weight for scale in scales],
     )
+
+
+def speakers_of(voices: Voices, bounds: Bounds) -> Generator[list[Unit], list[Any], Labels]:
+    """The speaker of each voice. What is too much to be clustered at once is reduced first, if need be repeatedly."""
+    everything = voices
+    place = np.arange(len(voices))  # of each base segment among the voices
+    while len(voices) > multiscale.WHOLE:
+        parts = [voices.part(chunk) for chunk in multiscale.chunks_of(len(voices))]
+        clusters = yield [Unit(("reduce",), (part, bounds)) for part in parts]
+        before = np.cumsum([0, *(own.max() + 1 for own in clusters[:-1])])
+        place = np.concatenate([own + first for own, first in zip(clusters, before, strict=True)])[place]
+        voices = multiscale.joined([part.means(own) for part, own in zip(parts, clusters, strict=True)])
+    [speakers] = yield [Unit(("cluster",), (voices, bounds))]
+    if voices is everything:
+        return np.asarray(speakers)
+    [settled] = yield [Unit(("settle",), (everything, speakers[place]))]
+    return np.asarray(settled)
 
 
 def spans_of(segments: Segments, labels: Labels) -> list[tuple[float, float, int]]:

@@ -106,6 +106,14 @@ def cluster(nme_sc: Any, voices: Voices, bounds: Bounds) -> Labels:
     return split(labels, affinity.numpy(), least)
 
 
+def settle(voices: Voices, labels: Labels) -> Labels:
+    """Each item given to the speaker whose mean voice is most like it: a reduced chunk's clusters are not all pure."""
+    means = voices.means(labels)
+    likeness = sum(weight * voices.of(scale) @ means.of(scale).T for scale, weight in enumerate(voices.weights))
+    settled = np.asarray(likeness).argmax(axis=1)
+    return settled if len(np.unique(settled)) == len(means) else labels
+
+
 def spectral(nme_sc: Any, affinity: Tensor, count: int | None, most: int, **settings: int) -> Labels:
     """NME-SC's labels, from 0; as many as it counts where `count` is None."""
     clustering = nme_sc.SpeakerClustering(**settings)
