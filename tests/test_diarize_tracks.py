@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.diarize.segmentation import FRAMES
+from workers.diarize.segmentation import FRAMES, Windows
 from workers.diarize.speakers import Bounds, Labels, Vectors, assign, load_nme_sc
 from workers.diarize.tracks import Piece, Track, cut, hysteresis, stitch
 from workers.diarize.turns import runs
 
 
-def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> list[np.ndarray]:
+def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> Windows:
     """Windows of (speakers, frames) activity; every other window may name its speakers in another order."""
     made = []
     for index, start in enumerate(starts):
@@ -19,7 +19,7 @@ def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> lis
         part = speech[:, start : start + FRAMES].T
         window[: len(part), : part.shape[1]] = part
         made.append(window[:, ::-1] if swap and index % 2 else window)
-    return made
+    return np.stack(made)
 
 
 def test_runs_and_hysteresis() -> None:

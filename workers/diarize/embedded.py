@@ -14,12 +14,20 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from workers import audio
 from workers.audio import Samples
+from workers.devices import upload
 from workers.diarize.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MelFrames, load_encoder
-from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, WINDOW, load_segmentation
+from workers.diarize.segmentation import (
+    FRAME_CENTER,
+    FRAME_STEP,
+    FRAMES,
+    LOCAL_SPEAKERS,
+    WINDOW,
+    Windows,
+    load_segmentation,
+)
 from workers.diarize.speakers import Bounds, Labels, assign, load_nme_sc
 from workers.diarize.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
 from workers.diarize.turns import Mask, finish, turns_of
@@ -29,6 +37,7 @@ from workers.messages import SAMPLE_RATE, Diarize, Request
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
 SILENCE = 1e-5  # root mean square below which a recording is not made louder still
 MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
+STRETCH = 8  # windows that share a pass over their samples: 19 s
 EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
 
 
@@ -49,22 +58,28 @@ class EmbeddedDiarizer(Engine):
         threads: int = 1,
         device: str = "cpu",
         step: float = 2.0,
-        segmentation_batch: int = 16,
-        embedding_batch: int = 32,
+        segmentation_batch: int | None = None,  # stretches of 19 s: 2 on a CPU, 16 on a GPU
+        embedding_batch: int | None = None,  # pieces of 1.6 s: 32 on a CPU, 256 on a GPU
     ) -> None:
         torch.set_num_threads(threads)
         self.device = torch.device(device)
+        gpu = self.device.type == "cuda"
         self.step = round(step * SAMPLE_RATE / FRAME_STEP)  # in frames, so that all windows share one grid
-        self.batches = {"segment": segmentation_batch, "embed": embedding_batch, "cluster": 1}
-        self.segmentation = load_segmentation(installed("whisperx", "assets/pytorch_model.bin")).to(self.device)
-        self.encoder = load_encoder(installed("resemblyzer", "pretrained.pt")).to(self.device)
+        self.batches = {
+            "segment": segmentation_batch or (16 if gpu else 2),
+            "embed": embedding_batch or (256 if gpu else 32),
+            "cluster": 1,
+        }
+        checkpoint = installed("whisperx", "assets/pytorch_model.bin")
+        self.segmentation = load_segmentation(checkpoint, self.device, threads)
+        self.encoder = load_encoder(installed("resemblyzer", "pretrained.pt"), self.device, threads)
         self.mel_frames = MelFrames().to(self.device)
         self.nme_sc = load_nme_sc()
         self.warm_up()
 
     def warm_up(self) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, WINDOW).astype(np.float32)
-        self.run([Unit("segment", (noise, 0, 0.1))] * self.batches["segment"])
+        self.run([Unit("segment", (noise, range(1), 0.1))] * self.batches["segment"])
         self.run([Unit("embed", (noise, np.arange(EMBEDDING_FRAMES)))] * self.batches["embed"])
         self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
 
@@ -82,9 +97,10 @@ class EmbeddedDiarizer(Engine):
             return finish([], request, "embedded")
         gain = LOUDNESS / max(SILENCE, math.sqrt(np.dot(samples, samples) / len(samples)))
         last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
-        starts = [*range(0, last, self.step), last]
-        windows = yield [Unit("segment", (samples, start * FRAME_STEP, gain)) for start in starts]
-        tracks = stitch(windows, starts)
+        grid = range(0, last, self.step)
+        stretches = [*(grid[first : first + STRETCH] for first in range(0, len(grid), STRETCH)), range(last, last + 1)]
+        windows = yield [Unit("segment", (samples, starts, gain)) for starts in stretches]
+        tracks = stitch(np.concatenate(windows), [*grid, last])
         pieces = cut(tracks)
         if not pieces:
             return finish([], request, "embedded")
@@ -97,23 +113,37 @@ class EmbeddedDiarizer(Engine):
     def run(self, units: Sequence[Unit]) -> Sequence[Any]:
         match units[0].key:
             case "segment":
-                windows = self.stacked([window(*unit.payload) for unit in units])
-                return list(self.segmentation(windows).cpu().numpy().astype(np.float16))
+                return self.segment([unit.payload for unit in units])
             case "embed":
-                mels = self.mel_frames(self.stacked([mel_windows(*unit.payload) for unit in units]))
+                frames = torch.from_numpy(np.stack([mel_windows(*unit.payload) for unit in units]))
+                mels = self.mel_frames(upload(frames, self.device))
                 mels *= MEL_POWER / mels.sum(dim=2).mean(dim=1).clamp(min=1e-12)[:, None, None]
                 return list(self.encoder(mels).cpu().numpy())
             case _:
                 return [assign(self.nme_sc, *unit.payload) for unit in units]
 
-    def stacked(self, arrays: Sequence[Samples]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(self.device)
+    def segment(self, stretches: Sequence[tuple[Samples, range, float]]) -> list[Windows]:
+        """Of each stretch of windows, given by the frames they start at. Nobody speaks where all samples are 0."""
+        found = [np.zeros((len(starts), FRAMES, LOCAL_SPEAKERS), dtype=np.float16) for _, starts, _ in stretches]
+        envelopes = {}
+        for place, (samples, starts, gain) in enumerate(stretches):
+            part = stretch(samples, starts)
+            if part.any():
+                sound = upload(torch.from_numpy(part * np.float32(gain)), self.device)
+                envelopes[place] = self.segmentation.envelopes(sound, starts.step * FRAME_STEP)
+        if envelopes:
+            activity = self.segmentation.activity(torch.cat([*envelopes.values()])).cpu().numpy().astype(np.float16)
+            lengths = [len(windows) for windows in envelopes.values()]
+            for place, windows in zip(envelopes, np.split(activity, np.cumsum(lengths)[:-1]), strict=True):
+                found[place] = windows
+        return found
 
 
-def window(samples: Samples, start: int, gain: float) -> Samples:
-    """5 s of samples, padded with silence."""
-    part = samples[start : start + WINDOW] * np.float32(gain)
-    return np.pad(part, (0, WINDOW - len(part)))
+def stretch(samples: Samples, starts: range) -> Samples:
+    """The samples of windows, padded with silence."""
+    length = (starts[-1] - starts[0]) * FRAME_STEP + WINDOW
+    part = samples[starts[0] * FRAME_STEP :][:length]
+    return np.pad(part, (0, length - len(part)))
 
 
 def mel_windows(samples: Samples, mel_frames: npt.NDArray[np.int64]) -> Samples:

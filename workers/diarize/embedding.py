@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from workers.diarize.compiled import LastFrame, Layers, Network, UnitLength
+
 MEL_HOP = 160  # samples: 10 ms
 MEL_WINDOW = 400  # samples
 MELS = 40
@@ -44,20 +46,20 @@ class MelFrames(nn.Module):
         return power @ self.filters.T
 
 
-class SpeakerEncoder(nn.Module):
+class SpeakerEncoder(Layers):
+    """Of mel frames (batch, frames, mels), embeddings of unit length (batch, dimension)."""
+
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(MELS, DIMENSION, num_layers=3, batch_first=True)
         self.linear = nn.Linear(DIMENSION, DIMENSION)
 
-    def forward(self, mels: Tensor) -> Tensor:
-        """Embeddings of unit length, (batch, dimension), of mel frames (batch, frames, mels)."""
-        _, (hidden, _) = self.lstm(mels)
-        return nn.functional.normalize(torch.relu(self.linear(hidden[-1])), dim=1)
+    def layers(self) -> list[nn.Module]:
+        return [self.lstm, LastFrame(), self.linear, nn.ReLU(), UnitLength()]
 
 
-def load_encoder(checkpoint: Path) -> SpeakerEncoder:
+def load_encoder(checkpoint: Path, device: torch.device, threads: int = 1) -> Network:
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["model_state"]
     encoder = SpeakerEncoder()
     encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name.startswith(("lstm", "linear"))})
-    return encoder.eval().requires_grad_(False)
+    return encoder.on(device, (EMBEDDING_FRAMES, MELS), threads)

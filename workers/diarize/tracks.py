@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.diarize.embedding import EMBEDDING_FRAMES, MEL_HOP
-from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOCAL_SPEAKERS
+from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOCAL_SPEAKERS, Windows
 from workers.diarize.turns import Mask, runs
 
 FRAME_SECONDS = FRAME_STEP / 16_000
@@ -65,8 +65,8 @@ def pair_up(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> 
     return {new: old for old, new in enumerate(best) if product[old, new] >= AGREEMENT * norms[old, new]}
 
 
-def stitch(windows: Sequence[npt.NDArray[np.float16]], starts: Sequence[int]) -> list[Track]:
-    """Tracks of windows (frames, local speakers) that start at the frames `starts` of the recording."""
+def stitch(windows: Windows, starts: Sequence[int]) -> list[Track]:
+    """Tracks of windows that start at the frames `starts` of the recording."""
     members: list[list[tuple[int, int]]] = []  # of each track: window, local speaker
     before: dict[int, int] = {}  # local speaker of the window before: track
     for window, (activity, start) in enumerate(zip(windows, starts, strict=True)):

@@ -1,0 +1,146 @@
+"""Networks that are a row of layers, run by ONNX Runtime: on a CPU its LSTMs take 0.7 of the time that torch's take,
+and its convolutions of few channels half, for the same numbers.
+
+The graph is written here, layer by layer, since torch's exporters take a second at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Network = Callable[[Tensor], Tensor]
+OPSET, IR = 17, 8
+
+
+class ChannelsLast(nn.Module):
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch.transpose(1, 2)
+
+
+class LastFrame(nn.Module):
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch[:, -1]
+
+
+class UnitLength(nn.Module):
+    def forward(self, batch: Tensor) -> Tensor:
+        return nn.functional.normalize(batch, dim=1)
+
+
+class Layers(nn.Module):
+    """Whose parameters keep the names they have in a checkpoint, in whichever row the layers stand."""
+
+    def layers(self) -> Sequence[nn.Module]:
+        raise NotImplementedError
+
+    def forward(self, batch: Tensor) -> Tensor:
+        for layer in self.layers():
+            batch = layer(batch)[0] if isinstance(layer, nn.LSTM) else layer(batch)
+        return batch
+
+    def on(self, device: torch.device, shape: Sequence[int], threads: int) -> Network:
+        """The network for batches of items of a shape, in the way that is fastest on the device."""
+        self.eval().requires_grad_(False)
+        return session(self.layers(), shape, threads) if device.type == "cpu" else self.to(device)
+
+
+def session(layers: Sequence[nn.Module], shape: Sequence[int], threads: int) -> Network:
+    """Safe in many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are Whisper's as well
+    model = Graph(layers).model(shape)
+    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(batch: Tensor) -> Tensor:
+        [outputs] = made.run(None, {"batch": batch.numpy()})
+        return torch.from_numpy(outputs)
+
+    return run
+
+
+class Graph:
+    """Every method adds to it what continues the last node."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.last = "batch"
+        for layer in layers:
+            self.layer(layer)
+
+    def add(self, operator: str, *constants: Tensor, **attributes: Any) -> None:
+        from onnx import helper, numpy_helper
+
+        names = []
+        for constant in constants:
+            names.append(f"weight{len(self.weights)}")
+            self.weights.append(numpy_helper.from_array(constant.numpy(), names[-1]))
+        output = f"node{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, [self.last, *names], [output], **attributes))
+        self.last = output
+
+    def layer(self, layer: nn.Module) -> None:
+        match layer:
+            case nn.Conv1d():
+                assert layer.bias is not None
+                self.add("Conv", layer.weight, layer.bias)
+            case nn.InstanceNorm1d():
+                self.add("InstanceNormalization", layer.weight, layer.bias, epsilon=layer.eps)
+            case nn.MaxPool1d():
+                self.add("MaxPool", kernel_shape=[layer.kernel_size], strides=[layer.stride])
+            case nn.Linear():
+                self.add("MatMul", layer.weight.T.contiguous())
+                self.add("Add", layer.bias)
+            case nn.LSTM():
+                self.lstm(layer)
+            case nn.LeakyReLU():
+                self.add("LeakyRelu", alpha=layer.negative_slope)
+            case nn.ReLU():
+                self.add("Relu")
+            case nn.Sigmoid():
+                self.add("Sigmoid")
+            case ChannelsLast():
+                self.add("Transpose", perm=[0, 2, 1])
+            case LastFrame():
+                self.add("Gather", torch.tensor(-1), axis=1)
+            case UnitLength():
+                self.add("LpNormalization", axis=1, p=2)
+            case _:
+                raise TypeError(f"no ONNX operator is known for {layer}")
+
+    def lstm(self, lstm: nn.LSTM) -> None:
+        self.add("Transpose", perm=[1, 0, 2])  # frames first
+        suffixes = ["", "_reverse"][: 1 + lstm.bidirectional]
+        direction = "bidirectional" if lstm.bidirectional else "forward"
+        for depth in range(lstm.num_layers):
+            inputs, recurrent, input_bias, recurrent_bias = (
+                torch.stack([gates(getattr(lstm, f"{name}_l{depth}{suffix}")) for suffix in suffixes])
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            biases = torch.cat([input_bias, recurrent_bias], dim=1)
+            self.add("LSTM", inputs, recurrent, biases, hidden_size=lstm.hidden_size, direction=direction)
+            self.add("Transpose", perm=[0, 2, 1, 3])  # (frames, batch, directions, hidden)
+            self.add("Reshape", torch.tensor([0, 0, -1]))
+        self.add("Transpose", perm=[1, 0, 2])
+
+    def model(self, shape: Sequence[int]) -> bytes:
+        from onnx import TensorProto, helper
+
+        batch = helper.make_tensor_value_info("batch", TensorProto.FLOAT, ["items", *shape])
+        outputs = helper.make_tensor_value_info(self.last, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "layers", [batch], [outputs], self.weights)
+        opset = helper.make_opsetid("", OPSET)
+        serialized: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=IR).SerializeToString()
+        return serialized
+
+
+def gates(weights: Tensor) -> Tensor:
+    """From torch's order of the gates (input, forget, cell, output) to that of ONNX (input, output, forget, cell)."""
+    return torch.cat([weights.chunk(4)[place] for place in (0, 3, 1, 2)])
