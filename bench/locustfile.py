@@ -9,6 +9,7 @@ the answers take, as from many people who know nothing of each other.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,23 @@ from bench.recordings import sample
 def _options(parser: Any) -> None:
     parser.add_argument("--arrivals", type=float, default=0.5, help="Open: recordings a second from each user")
     parser.add_argument("--recording", default=str(sample()), help="what everybody sends")
+    parser.add_argument("--answers", default="", help="a file for every answer: when it was asked for, seconds, well")
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _keep(environment: Any, **_: Any) -> None:
+    """Locust's own CSV file is written before those who still wait have their answers."""
+    answers: list[tuple[float, float, bool]] = []
+
+    def answered(start_time: float, response_time: float, exception: Exception | None, **_: Any) -> None:
+        answers.append((start_time, response_time / 1e3, exception is None))
+
+    def write(**_: Any) -> None:
+        if environment.parsed_options.answers:
+            Path(environment.parsed_options.answers).write_text(json.dumps(answers))
+
+    environment.events.request.add_listener(answered)
+    environment.events.quit.add_listener(write)
 
 
 class _Caller(FastHttpUser):

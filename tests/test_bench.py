@@ -100,9 +100,11 @@ def test_long_recordings_are_compared_with_five_minutes() -> None:
     assert "largest worker at 60 minutes, GiB: 2.00 (target <= 4): met" in text
 
 
-def test_locusts_line_of_all_requests_is_found() -> None:
-    text = "Type,Name,Request Count,50%\nPOST,/x,3,20\n,Aggregated,3,21\n"
-    assert load.aggregated(text)["50%"] == "21"
+def test_load_counts_answers_by_their_time_and_failures_apart() -> None:
+    answers = [(0.0, 2.0, True), (1.0, 3.0, True), (1.0, 0.1, False)]
+    text = load.report([{"load": "open", "answers": answers}, {"load": "none", "answers": []}])
+    assert "| open | 2 | 1 | 0.50 | 2.00 | 3.00 |" in text
+    assert "| none | 0 | 0 |" in text
 
 
 def test_a_recording_can_be_longer_than_its_speech(tmp_path: Path) -> None:
