@@ -27,7 +27,7 @@ SECOND = SAMPLE_RATE
 
 @pytest.fixture(scope="module")
 def rnnoise() -> RNNoise:
-    return RNNoise()
+    return RNNoise(original=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,13 @@ def test_rnnoise_takes_noise_away_and_leaves_speech_in_its_place(
     before_speech = slice(2 * SECOND, 6 * SECOND)
     assert decibels(voices[before_speech]) < decibels(noisy[before_speech]) - 15
     assert abs(delay(call, voices)) <= SAMPLE_RATE / 1000
+
+
+def test_a_share_of_the_original_stays(rnnoise: RNNoise, call: Samples, tmp_path: Path) -> None:
+    noisy = call[6 * SECOND : 9 * SECOND] + hiss(3 * SECOND, 0.01)
+    clean = separate(rnnoise, noisy, tmp_path)
+    mixture = separate(RNNoise(original=0.25), noisy, tmp_path)
+    np.testing.assert_allclose(mixture, 0.75 * clean + 0.25 * noisy, atol=1e-6)
 
 
 def test_rnnoise_in_steps_is_rnnoise_in_one(

@@ -27,8 +27,11 @@ REST = 100  # frames between two moments at which a step can be left
 
 
 class RNNoise(Engine):
-    def __init__(self, *, parallel: int = 1) -> None:
+    def __init__(self, *, parallel: int = 1, original: float = 0.3) -> None:
+        """`original`: the share of it that stays. Recognizers stumble over what RNNoise does to speech more than over
+        some noise (bench/separation.py; "observation adding" in https://arxiv.org/abs/2201.06685)."""
         self.parallel = parallel
+        self.original = np.float32(original)
         self._library = _load()
         for _ in Denoiser(self._library).feed(np.zeros(SAMPLE_RATE, np.float32), last=True):
             pass
@@ -50,7 +53,9 @@ class RNNoise(Engine):
                 part = samples[start : start + STEP_SECONDS * SAMPLE_RATE]
                 end = start + part.size
                 [clean] = yield [Unit("denoise", (denoiser, part, end == size), span=(start / size, end / size))]
-                clean[:left].tofile(file)
+                clean = clean[:left]
+                heard = samples[size - left : size - left + clean.size]
+                (clean + self.original * (heard - clean)).tofile(file)
                 left -= clean.size
         return Separation(AudioRef(request.target, size), "rnnoise")
 
