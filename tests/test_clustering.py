@@ -3,7 +3,7 @@ is tested on made-up embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -165,10 +165,15 @@ def test_a_batch_changes_nothing(engine: ClusteringDiarizer, call: Samples) -> N
 def test_a_long_recording_is_reduced_first(diarize: Diarizer, call: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiscale, "WHOLE", 60)
     monkeypatch.setattr(multiscale, "CHUNK", 50)
-    monkeypatch.setattr(multiscale, "CHUNK_CLUSTERS", 20)
+    monkeypatch.setattr(multiscale, "CHUNK_CLUSTERS", (20, 20))
     keys = []
     run = diarize.engine.run
-    monkeypatch.setattr(diarize.engine, "run", lambda units: keys.append(units[0].key) or run(units))
+
+    def watched(units: Sequence[Unit]) -> Sequence[Any]:
+        keys.append(units[0].key)
+        return run(units)
+
+    monkeypatch.setattr(diarize.engine, "run", watched)
     assert speakers(diarize(call, num_speakers=3)) == 3
     assert ("reduce",) in keys
 
@@ -322,7 +327,7 @@ def same(one: Labels, other: Labels) -> bool:
     )
 
 
-def run_alone(steps: Iterator[Any] | Any, engine: ClusteringDiarizer) -> tuple[Labels, list[Any]]:
+def run_alone(steps: Generator[list[Unit], list[Any], Labels], engine: ClusteringDiarizer) -> tuple[Labels, list[Any]]:
     keys = []
     try:
         wave = next(steps)
@@ -339,6 +344,12 @@ def test_speakers_are_found_and_counted(nme_sc: Any, count: int) -> None:
     assert same(cluster(nme_sc, voices, Bounds(count, count)), truth)
     if count > 1:
         assert same(cluster(nme_sc, voices, Bounds()), truth)
+
+
+def test_fewer_than_there_are_is_the_most_that_is_allowed(nme_sc: Any) -> None:
+    voices, _ = made_up(4, 240)
+    assert cluster(nme_sc, voices, Bounds(1, 3)).max() == 2
+    assert cluster(nme_sc, voices, Bounds(6, None)).max() >= 5
 
 
 @pytest.mark.parametrize("items", range(1, 12))
@@ -365,6 +376,7 @@ def test_long_recordings_are_labelled_as_short_ones(
     assert same(plain, truth)
     monkeypatch.setattr(multiscale, "WHOLE", 250)
     monkeypatch.setattr(multiscale, "CHUNK", 200)
+    monkeypatch.setattr(multiscale, "TARGET", 150)
     long, keys = run_alone(speakers_of(voices, Bounds()), engine)
     assert keys == [("reduce",)] * 3 + [("cluster",), ("settle",)]
     assert same(long, plain)

@@ -202,7 +202,7 @@ def speakers_of(voices: Voices, bounds: Bounds) -> Generator[list[Unit], list[An
     place = np.arange(len(voices))  # of each base segment among the voices
     while len(voices) > multiscale.WHOLE:
         parts = [voices.part(chunk) for chunk in multiscale.chunks_of(len(voices))]
-        clusters = yield [Unit(("reduce",), (part, bounds)) for part in parts]
+        clusters = yield [Unit(("reduce",), (part, len(voices), bounds)) for part in parts]
         before = np.cumsum([0, *(own.max() + 1 for own in clusters[:-1])])
         place = np.concatenate([own + first for own, first in zip(clusters, before, strict=True)])[place]
         voices = multiscale.joined([part.means(own) for part, own in zip(parts, clusters, strict=True)])

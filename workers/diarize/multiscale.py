@@ -21,9 +21,10 @@ from torch import Tensor
 from workers.diarize.speakers import Bounds, Labels, Vectors, compact, unit
 from workers.diarize.titanet import Segments
 
-WHOLE = 2048  # base segments that are clustered at once: the eigenvectors take a second or two
+WHOLE = 3072  # items that are clustered at once: their eigenvectors take some seconds
 CHUNK = 1024  # of a longer recording
-CHUNK_CLUSTERS = 50  # what a chunk is reduced to, as in NeMo
+TARGET = 1536  # what a longer recording is reduced to, about: of few items NME-SC counts too few speakers
+CHUNK_CLUSTERS = (50, 100)  # what a chunk is reduced to: at least as in NeMo, and no more than k-means does in a second
 ROUGH = 256  # how much of a chunk NME-SC looks at, where it need not count
 FEW = 80  # segments up to which speakers are counted beside invented ones: NeMo's enhanced_count_thres
 MOST_SPEAKERS = 20  # up to which NeMo's count is stable
@@ -83,9 +84,10 @@ def chunks_of(items: int) -> list[slice]:
     return [slice(first, past) for first, past in pairwise(edges)]
 
 
-def reduce(nme_sc: Any, voices: Voices, bounds: Bounds) -> Labels:
-    """The cluster of each item of a chunk, of which there are more than speakers."""
-    count = min(max(CHUNK_CLUSTERS, 2 * (bounds.most or bounds.least)), len(voices) // 2)
+def reduce(nme_sc: Any, voices: Voices, total: int, bounds: Bounds) -> Labels:
+    """The cluster of each item of a chunk, of `total` items in all; there are more clusters than speakers."""
+    count = int(np.clip(TARGET * len(voices) // total, *CHUNK_CLUSTERS))
+    count = min(max(count, 2 * (bounds.most or bounds.least)), len(voices) // 2)
     return spectral(nme_sc, voices.affinity(), count, count, nme_mat_size=ROUGH)
 
 
@@ -100,9 +102,10 @@ def cluster(nme_sc: Any, voices: Voices, bounds: Bounds) -> Labels:
     if count is None and len(voices) <= FEW:
         counted = nme_sc.getEnhancedSpeakerCount(emb=torch.from_numpy(voices.of(-1)))
         count = int(np.clip(int(counted), least, most))
-    labels = spectral(nme_sc, affinity, count, most)
-    if labels.max() + 1 < least:
-        labels = spectral(nme_sc, affinity, least, most)
+    labels = spectral(nme_sc, affinity, count, min(max(MOST_SPEAKERS, most), len(voices)))
+    found = int(labels.max()) + 1
+    if not least <= found <= most:  # counted freely: NeMo's count within a bound is often far below it
+        labels = spectral(nme_sc, affinity, int(np.clip(found, least, most)), most)
     return split(labels, affinity.numpy(), least)
 
 
