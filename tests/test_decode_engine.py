@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import signal
 import struct
@@ -19,11 +20,12 @@ import numpy as np
 import pytest
 
 from bench.drive import drive
-from workers import containers
+from workers import containers, decode
 from workers.audio import Samples, load
 from workers.decode import Decoder
 from workers.engine import JobError
 from workers.messages import AudioRef, Decode
+from workers.pcm import Plain
 
 RATE = 16_000
 Decoded = Callable[..., Samples]
@@ -286,3 +288,13 @@ def test_sniff_needs_no_decoder() -> None:
 def test_a_runaway_step_is_ended_by_the_kernel() -> None:
     code = "from workers.decode import cpu_limit\nwith cpu_limit(1):\n    while True: pass"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGXCPU
+
+
+def test_a_wav_that_needs_no_decoder_gives_what_one_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with decode._reading(str(sample_path()), "wav") as reader:
+        assert isinstance(reader, Plain)
+    plain = drive(Decoder(), Decode(str(sample_path()), str(tmp_path / "plain"), 60.0))
+    monkeypatch.setattr(decode, "plain", lambda source: contextlib.nullcontext(None))
+    decoded = drive(Decoder(), Decode(str(sample_path()), str(tmp_path / "decoded"), 60.0))
+    assert plain.samples == decoded.samples
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "decoded").read_bytes()

@@ -21,6 +21,7 @@ from workers import containers
 from workers.audio import Samples
 from workers.engine import Engine, Job, JobError, Unit
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
+from workers.pcm import Plain, plain
 
 STEP_SECONDS = 60.0  # audio per step
 STEP_PACKETS = 20_000  # packets per step: a file may hold many that give no audio
@@ -115,8 +116,7 @@ def decode(source: str, target: str, max_seconds: float) -> Iterator[int]:
 
     limit = int(max_seconds * SAMPLE_RATE)
     samples = 0
-    with _opened(source, kind) as container, open(target, "wb") as out:
-        reader = Reader(container)
+    with _reading(source, kind) as reader, open(target, "wb") as out:
         reported = 0
         for packets, block in enumerate(reader.blocks()):
             samples += _write(out, block)
@@ -137,6 +137,17 @@ def decode(source: str, target: str, max_seconds: float) -> Iterator[int]:
     if samples == 0:
         raise JobError("empty_audio", "the file holds no audio samples")
     yield samples
+
+
+@contextmanager
+def _reading(source: str, kind: str) -> Iterator[Plain | Reader]:
+    if kind == "wav":
+        with plain(source) as file:
+            if file:
+                yield file
+                return
+    with _opened(source, kind) as container:
+        yield Reader(container)
 
 
 @contextmanager

@@ -9,8 +9,17 @@ from typing import Any
 SAMPLE_RATE = 16_000
 
 
+class _Message:
+    """Pickled as its class and its fields in order, which takes half the time of what dataclasses with slots do."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, name) for name in self.__slots__)
+
+
 @dataclass(frozen=True, slots=True)
-class WorkerSpec:
+class WorkerSpec(_Message):
     """How to start one worker process: which engine, with which options, within which limits."""
 
     lane: str
@@ -26,7 +35,7 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioRef:
+class AudioRef(_Message):
     """A file of raw float32 samples that every worker maps read-only."""
 
     path: str
@@ -38,7 +47,7 @@ class AudioRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Word(_Message):
     word: str  # as Whisper spells it, with its leading space where it has one
     start: float
     end: float
@@ -46,7 +55,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(_Message):
     start: float
     end: float
     speaker: str  # SPEAKER_00, SPEAKER_01, … in order of first appearance
@@ -56,14 +65,14 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Decode:
+class Decode(_Message):
     source: str
     target: str
     max_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Transcribe:
+class Transcribe(_Message):
     audio: AudioRef
     language: str | None = None  # None: detect, where the model can
     model: str | None = None  # None: the worker's default
@@ -75,7 +84,7 @@ class Transcribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Diarize:
+class Diarize(_Message):
     audio: AudioRef
     num_speakers: int | None = None
     min_speakers: int | None = None
@@ -83,7 +92,7 @@ class Diarize:
 
 
 @dataclass(frozen=True, slots=True)
-class Align:
+class Align(_Message):
     """Find the times of words that are known."""
 
     audio: AudioRef
@@ -92,7 +101,7 @@ class Align:
 
 
 @dataclass(frozen=True, slots=True)
-class Separate:
+class Separate(_Message):
     """Free the voices of music and noise."""
 
     audio: AudioRef
@@ -106,7 +115,7 @@ Request = Decode | Transcribe | Diarize | Align | Separate
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(_Message):
     words: tuple[Word, ...]
     language: str
     model: str
@@ -114,21 +123,21 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
-class Diarization:
+class Diarization(_Message):
     turns: tuple[Turn, ...]  # sorted by start; turns of different speakers may overlap
     model: str
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Alignment:
+class Alignment(_Message):
     words: tuple[Word, ...]  # those of the request, in its order
     model: str
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Separation:
+class Separation(_Message):
     audio: AudioRef  # as long as the original
     model: str
     warnings: tuple[str, ...] = ()
@@ -138,7 +147,7 @@ class Separation:
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(_Message):
     job: str
     task: str  # what the log calls it
     request: Request
@@ -146,7 +155,7 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(_Message):
     job: str
 
 
@@ -154,13 +163,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(_Message):
     model: Mapping[str, Any]  # what the engine says of itself
     seconds: float  # import, load and warm-up
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(_Message):
     """What changed in a worker besides its jobs."""
 
     model: Mapping[str, Any]  # what the engine says of itself now
@@ -168,12 +177,12 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class BootFailed:
+class BootFailed(_Message):
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(_Message):
     """One step of a job is done. Also the sign of life that the step deadline watches."""
 
     job: str
@@ -182,7 +191,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Done(_Message):
     job: str
     result: Any
     started: float  # time.monotonic() of the first step, comparable across processes of one machine
@@ -192,7 +201,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(_Message):
     job: str
     code: str  # stable, for machines
     message: str  # for people; no paths, no traces

@@ -83,8 +83,9 @@ class Scheduler:
             case _:
                 log.warning("unknown message %s", type(message).__name__)
 
-    def _advance(self, active: Active, outputs: list[Any] | None) -> None:
-        """Resume the job with a finished wave's outputs (None at the start) and take its next wave."""
+    def _advance(self, active: Active, outputs: list[Any] | None, progress: Progress | None = None) -> None:
+        """Resume the job with a finished wave's outputs (None at the start) and take its next wave. The progress that
+        the wave's end is goes before, unless the job's end says it all."""
         try:
             wave = next(active.steps) if outputs is None else active.steps.send(outputs)
             while not wave:
@@ -92,6 +93,8 @@ class Scheduler:
         except StopIteration as stop:
             now = time.monotonic()
             self._drop(active.id)
+            if progress and progress.partial:
+                self._send(progress)
             with about(active.task):
                 log.info("done: %d units, %.3f s of steps", active.units, active.busy)
             self._send(Done(active.id, stop.value, active.started or now, now, active.busy, active.degraded))
@@ -103,6 +106,8 @@ class Scheduler:
             active.done = 0
             active.lesser.clear()
             active.units += len(wave)
+            if progress:
+                self._send(progress)
 
     def _dispatch(self) -> None:
         while ready := self._ready():
@@ -183,9 +188,11 @@ class Scheduler:
                 job.done += 1
                 job.busy += end.seconds / len(picks)
             for job in jobs:
-                self._send(Progress(job.id, self._share(job), tuple(job.show())))
+                progress = Progress(job.id, self._share(job), tuple(job.show()))
                 if job.shown == len(job.wave):
-                    self._advance(job, job.outputs)
+                    self._advance(job, job.outputs, progress)
+                else:
+                    self._send(progress)
         elif not isinstance(end.error, Exception) or devices.broken(end.error):
             raise end.error  # SystemExit and its like, or a GPU that this process cannot use any more
         elif devices.out_of_memory(end.error) and not end.step.lesser:
