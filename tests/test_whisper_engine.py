@@ -18,8 +18,9 @@ from bench.drive import drive
 from workers.audio import Samples
 from workers.engine import JobError
 from workers.messages import AudioRef, Transcribe, Transcript, Word
+from workers.recognizer import _repetitive
 from workers.speech import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
-from workers.whisper import Whisper, _repetitive
+from workers.whisper import Whisper
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
 RATE = 16_000
@@ -53,7 +54,7 @@ def check_words(words: tuple[Word, ...], duration: float) -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Whisper:
-    return Whisper(parallel=2)
+    return Whisper(parallel=2, substitute=True)
 
 
 @pytest.fixture(scope="module")

