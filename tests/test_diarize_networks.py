@@ -12,9 +12,19 @@ import torch
 from bench.recordings import decoded, packaged
 from bench.recordings import sample as sample_path
 from workers.audio import Samples
+from workers.diarize.compiled import Layers
 from workers.diarize.embedded import mel_windows
 from workers.diarize.embedding import EMBEDDING_FRAMES, MELS, MelFrames, SpeakerEncoder, load_encoder
-from workers.diarize.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, WINDOW, load_segmentation
+from workers.diarize.segmentation import (
+    BANDS,
+    ENVELOPE,
+    FRAME_CENTER,
+    FRAME_STEP,
+    FRAMES,
+    WINDOW,
+    Activity,
+    load_segmentation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +55,16 @@ def test_segmentation_equals_pyannotes(call: Samples) -> None:
     assert middle == pytest.approx(FRAME_CENTER / 16_000, abs=0.001)
 
 
-def test_it_does_not_matter_what_runs_a_network() -> None:
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [(Activity(), (BANDS, ENVELOPE)), (SpeakerEncoder(), (EMBEDDING_FRAMES, MELS))],
+    ids=["segmentation", "embedding"],
+)
+def test_it_does_not_matter_what_runs_a_network(network: Layers, shape: tuple[int, int]) -> None:
     """ONNX Runtime on a CPU gives what torch gives, which runs it on a GPU."""
-    encoder = SpeakerEncoder()
-    mels = torch.rand(3, EMBEDDING_FRAMES, MELS, generator=torch.Generator().manual_seed(0))
-    ours = encoder.on(torch.device("cpu"), (EMBEDDING_FRAMES, MELS), 1)(mels)
-    torch.testing.assert_close(ours, encoder(mels), rtol=1e-3, atol=1e-5)
+    batch = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    ours = network.on(torch.device("cpu"), shape, 1)(batch)
+    torch.testing.assert_close(ours, network(batch), rtol=1e-3, atol=1e-5)
 
 
 def test_mels_equal_librosas(call: Samples) -> None:

@@ -50,7 +50,7 @@ def installed(package: str, file: str) -> Path:
 
 
 class EmbeddedDiarizer(Engine):
-    spans: ClassVar = {"segment": (0.0, 0.72), "embed": (0.72, 0.96), "cluster": (0.96, 1.0)}
+    spans: ClassVar = {"segment": (0.0, 0.67), "embed": (0.67, 0.95), "cluster": (0.95, 1.0)}
 
     def __init__(
         self,
