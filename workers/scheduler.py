@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import takewhile
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -121,13 +122,13 @@ class Scheduler:
             self._pool.submit(self._step, step)
 
     def _ready(self) -> list[Active]:
-        """Jobs with a unit that may run now, the most urgent first."""
+        """Jobs with a unit that may run now, the most urgent first. Behind one that may not yet run, none may: or the
+        steps of the less urgent would overlap for ever, and its turn never come."""
+        ready = sorted((job for job in self._jobs.values() if job.waiting), key=lambda job: job.due)
         running = [step.picks[0][2].key for step in self._running]
-        ready = [job for job in self._jobs.values() if job.waiting]
-        return sorted(
-            (job for job in ready if not running or self._engine.admits(job.waiting[0][1].key, running)),
-            key=lambda job: job.due,
-        )
+        if running:
+            ready = list(takewhile(lambda job: self._engine.admits(job.waiting[0][1].key, running), ready))
+        return ready
 
     def _room(self, job: Active) -> bool:
         """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
