@@ -5,7 +5,7 @@ BIN := .venv/bin
 # No model hub is asked for anything: the embedded default has its weights in packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo serve test check accuracy bench performance peers overhead load scaling plots storm urgency lock clean
+.PHONY: demo serve test check accuracy bench performance peers overhead load scaling gpu separation plots storm urgency lock clean
 
 demo: .venv/installed  ## start the server, send it a real recording, print who said what
 	$(BIN)/python -m bench.demo
@@ -48,6 +48,12 @@ plots: .venv/installed  ## figures of what the measurements left
 
 urgency: .venv/installed  ## a short clip behind a long recording; how soon a cancelled task frees the workers
 	$(BIN)/python -m bench.urgency
+
+gpu: .venv/installed  ## Whisper and Sortformer of the real sizes on a GPU
+	$(BIN)/python -m bench.gpu --write $(ARGUMENTS)
+
+separation: .venv/installed  ## WER with and without source separation, in music, noise and babble
+	$(BIN)/python -m bench.separation
 
 storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
 	$(BIN)/python -m bench.kill_storm --rounds 20
