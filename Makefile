@@ -53,7 +53,7 @@ gpu: .venv/installed  ## Whisper and Sortformer of the real sizes on a GPU
 	$(BIN)/python -m bench.gpu --write $(ARGUMENTS)
 
 separation: .venv/installed  ## WER with and without source separation, in music, noise and babble
-	$(BIN)/python -m bench.separation
+	$(BIN)/python -m bench.separation --write $(ARGUMENTS)
 
 storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
 	$(BIN)/python -m bench.kill_storm --rounds 20
