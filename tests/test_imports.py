@@ -22,6 +22,11 @@ MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whis
         ("diarserve.cli", ("aiohttp", *MODELS)),
         ("workers.whisper", ("whisperx", "torch", "diarserve")),
         ("workers.decode", ("torch", "ctranslate2", "diarserve")),
+        ("workers.align", ("whisperx", "transformers", "torchaudio", "nemo", "diarserve")),
+        ("workers.rnnoise", ("torch", "demucs", "pyrnnoise", "diarserve")),
+        ("workers.separate", ("demucs", "torchaudio", "diarserve")),
+        ("workers.diarize.sortformer", ("nemo", "pyannote", "whisperx", "diarserve")),
+        ("workers.diarize.clustering", ("nemo", "pyannote", "whisperx", "diarserve")),
         ("workers.diarize.embedded", ("nemo", "pyannote", "whisperx", "resemblyzer", "librosa", "diarserve")),
     ],
 )
