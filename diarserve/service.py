@@ -100,6 +100,9 @@ class Service:
                 diarizer=self.settings.diarizer,
             )
             self.tasks.record(document)
+            log.info(
+                "done: %.1f s of audio in %.3f s", document["duration"], document["performance"]["processing_time"]
+            )
             return document
 
     def check(self, options: Options) -> None:

@@ -33,7 +33,7 @@ class Plain:
 def plain(source: str) -> Iterator[Plain | None]:
     """None for every other kind of file."""
     try:
-        file = wave.open(source)
+        file = wave.open(source)  # noqa: SIM115 (it is, below)
     except (wave.Error, EOFError):
         yield None
         return

@@ -49,15 +49,18 @@ class Scheduler:
         self._events: list[str] = []
         self._reported: Mapping[str, Any] = engine.describe()
         self._looked = self._worked = time.monotonic()
+        self._slack = min(1.0, (step_timeout or 0.0) / 4)  # seconds by which the deadline may be late
+        self._armed: float | None = None  # since when
         self._pool = ThreadPoolExecutor(engine.parallel + 1, thread_name_prefix="step")
 
     def run(self) -> None:
         """Serve the inbox until STOP. Raises the error of a device that cannot be trusted any more."""
         while True:
             try:
-                message = self._inbox.get(timeout=_TEND)
+                message = self._inbox.get(timeout=_TEND if self._armed is None else self._slack)
             except Empty:
                 self._tend()
+                self._watch()
                 continue
             if message is STOP:
                 return
@@ -97,7 +100,7 @@ class Scheduler:
             if progress and progress.partial:
                 self._send(progress)
             with about(active.task):
-                log.info("done: %d units, %.3f s of steps", active.units, active.busy)
+                log.debug("done: %d units, %.3f s of steps", active.units, active.busy)
             self._send(Done(active.id, stop.value, active.started or now, now, active.busy, active.degraded))
         except Exception as error:
             self._fail(active, error)
@@ -258,12 +261,16 @@ class Scheduler:
             active.steps.close()
 
     def _watch(self) -> None:
-        """Arm the process's own deadline on its oldest step: faulthandler's timer needs no GIL, prints where
-        the step hangs, and exits; the server sees the death and tries the jobs elsewhere."""
-        if self._step_timeout is None:
+        """Arm the process's own deadline on its oldest step: faulthandler's timer needs no GIL, prints where the step
+        hangs, and exits; the server sees the death and tries the jobs elsewhere. Arming it starts a thread, which is
+        half of what a short job costs: it is left alone for a while, and set late by as much."""
+        now = time.monotonic()
+        if self._step_timeout is None or (self._armed is not None and now - self._armed < self._slack):
             return
         if self._running:
-            left = self._running[0].started + self._step_timeout - time.monotonic()
+            left = self._running[0].started + self._step_timeout + self._slack - now
             faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=2)
-        else:
+            self._armed = now
+        elif self._armed is not None:
             faulthandler.cancel_dump_traceback_later()
+            self._armed = None
