@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, ClassVar
 
@@ -38,6 +38,8 @@ CODECS = (
     "vorbis"
 )
 
+Steps = Generator[int, None, int]
+
 
 class Decoder(Engine):
     """Writes the first audio stream of a file as mono 16 kHz float32."""
@@ -63,8 +65,8 @@ class Decoder(Engine):
     def batch(self, key: Hashable) -> int:
         return 1
 
-    def run(self, units: Sequence[Unit]) -> Sequence[int | JobError | None]:
-        """Per unit: the samples written so far, None at the end, or why the file cannot be decoded."""
+    def run(self, units: Sequence[Unit]) -> Sequence[tuple[int, bool] | JobError]:
+        """Per unit: the samples written so far and whether that is all, or why the file cannot be decoded."""
         with cpu_limit(self.step_cpu_seconds):
             return [_advance(unit.payload) for unit in units]
 
@@ -73,19 +75,20 @@ def _job(request: Decode) -> Job:
     # Nothing closes `steps`: a cancelled job may be dropped while a thread is in it. Its files close with its
     # last reference, at the end of that step.
     steps = decode(request.source, request.target, request.max_seconds)
-    samples = 0
     while True:
         [outcome] = yield [Unit("decode", steps)]
         if isinstance(outcome, JobError):
             raise outcome
-        if outcome is None:
+        samples, ended = outcome
+        if ended:
             return AudioRef(request.target, samples)
-        samples = outcome
 
 
-def _advance(steps: Iterator[int]) -> int | JobError | None:
+def _advance(steps: Steps) -> tuple[int, bool] | JobError:
     try:
-        return next(steps, None)
+        return next(steps), False
+    except StopIteration as stop:
+        return stop.value, True
     except JobError as error:
         return error
 
@@ -103,8 +106,8 @@ def cpu_limit(seconds: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def decode(source: str, target: str, max_seconds: float) -> Iterator[int]:
-    """Write `target`; yields the samples written so far, after every step and at the end. Raises JobError."""
+def decode(source: str, target: str, max_seconds: float) -> Steps:
+    """Write `target`; yields the samples written so far after every step, and returns them all. Raises JobError."""
     with open(source, "rb") as file:
         head = file.read(containers.HEAD)
         if not head:
@@ -136,7 +139,7 @@ def decode(source: str, target: str, max_seconds: float) -> Iterator[int]:
         )
     if samples == 0:
         raise JobError("empty_audio", "the file holds no audio samples")
-    yield samples
+    return samples
 
 
 @contextmanager
