@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from math import inf
 from pathlib import Path
 
 import jiwer
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--demucs", metavar="MODEL", help="Demucs too: a name or a file")
     asked = arguments(parser)
     whisper = Whisper()
-    separators: dict[str, Engine] = {"RNNoise": RNNoise(), "RNNoise, nothing left": RNNoise(original=0.0)}
+    separators: dict[str, Engine] = {"RNNoise": RNNoise(), "RNNoise alone": RNNoise(original=0.0, clean=inf)}
     if asked.demucs:
         from workers.separate import Demucs
 

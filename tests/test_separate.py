@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ SECOND = SAMPLE_RATE
 
 @pytest.fixture(scope="module")
 def rnnoise() -> RNNoise:
-    return RNNoise(original=0.0)
+    return RNNoise(original=0.0, clean=inf)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +95,19 @@ def test_rnnoise_takes_noise_away_and_leaves_speech_in_its_place(
     assert abs(delay(call, voices)) <= SAMPLE_RATE / 1000
 
 
+def test_a_recording_without_noise_is_left_as_it_is(call: Samples, tmp_path: Path) -> None:
+    request = request_for(call, tmp_path)
+    result = drive(RNNoise(), request)
+    assert (result.audio, result.model) == (request.audio, None)
+    assert "no noise to speak of" in result.warnings[0]
+    request = request_for(call + hiss(call.size, 0.01), tmp_path)
+    assert drive(RNNoise(), request).model == "rnnoise"
+
+
 def test_a_share_of_the_original_stays(rnnoise: RNNoise, call: Samples, tmp_path: Path) -> None:
     noisy = call[6 * SECOND : 9 * SECOND] + hiss(3 * SECOND, 0.01)
     clean = separate(rnnoise, noisy, tmp_path)
-    mixture = separate(RNNoise(original=0.25), noisy, tmp_path)
+    mixture = separate(RNNoise(original=0.25, clean=inf), noisy, tmp_path)
     np.testing.assert_allclose(mixture, 0.75 * clean + 0.25 * noisy, atol=1e-6)
 
 
@@ -117,7 +127,7 @@ def test_rnnoise_keeps_the_length(rnnoise: RNNoise, size: int, tmp_path: Path) -
 
 def test_a_job_that_is_dropped_leaves_its_running_step_alone(rnnoise: RNNoise, call: Samples, tmp_path: Path) -> None:
     job = rnnoise.job(request_for(call[: 3 * SECOND], tmp_path))
-    step = rnnoise.run(next(job))
+    step = rnnoise.run(job.send([*outputs_of(rnnoise.run(next(job)))]))
     assert isinstance(step, Iterator)
     next(step)
     job.close()
@@ -129,7 +139,7 @@ def test_two_jobs_do_not_hear_each_other(rnnoise: RNNoise, call: Samples, tmp_pa
     alone = separate(rnnoise, part, tmp_path)
     (tmp_path / "other").mkdir()
     other = rnnoise.job(request_for(hiss(SECOND, 0.1), tmp_path / "other"))
-    outputs_of(rnnoise.run(next(other)))
+    outputs_of(rnnoise.run(other.send([*outputs_of(rnnoise.run(next(other)))])))
     np.testing.assert_array_equal(separate(rnnoise, part, tmp_path), alone)
 
 
@@ -234,7 +244,7 @@ def play(job: Job) -> Any:
     try:
         wave = next(job)
         while True:
-            wave = job.send([silence(unit) for unit in wave])
+            wave = job.send([0.0 if unit.key == "level" else silence(unit) for unit in wave])
     except StopIteration as end:
         return end.value
 

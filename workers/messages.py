@@ -139,7 +139,7 @@ class Alignment(_Message):
 @dataclass(frozen=True, slots=True)
 class Separation(_Message):
     audio: AudioRef  # as long as the original
-    model: str
+    model: str | None  # None: there was nothing to separate, and it is the original
     warnings: tuple[str, ...] = ()
 
 

@@ -23,14 +23,17 @@ FRAME = 480
 DELAY = 2 * FRAME  # samples at 48 kHz that the output is late: a frame for the overlap, one of look-ahead
 SCALE = 32_768.0  # the library's samples are those of 16-bit audio
 STEP_SECONDS = 60
+LEVEL_FRAME = 320  # samples
+SILENCE = 1e-10  # power: digital silence is no cleaner than that of good microphones
 REST = 100  # frames between two moments at which a step can be left
 
 
 class RNNoise(Engine):
-    def __init__(self, *, parallel: int = 1, original: float = 0.3) -> None:
+    def __init__(self, *, parallel: int = 1, original: float = 0.3, clean: float = 20.0) -> None:
         """`original`: the share of it that stays. Recognizers stumble over what RNNoise does to speech more than over
-        some noise (bench/separation.py; "observation adding" in https://arxiv.org/abs/2201.06685)."""
-        self.parallel = parallel
+        some noise (bench/separation.py; "observation adding" in https://arxiv.org/abs/2201.06685). A recording whose
+        speech is `clean` dB over its pauses is left as it is: there RNNoise costs words, and turns more than that."""
+        self.parallel, self.clean = parallel, clean
         self.original = np.float32(original)
         self._library = _load()
         for _ in Denoiser(self._library).feed(np.zeros(SAMPLE_RATE, np.float32), last=True):
@@ -47,6 +50,10 @@ class RNNoise(Engine):
     def _job(self, request: Separate) -> Job:
         samples = load(request.audio)
         size = left = samples.size
+        [level] = yield [Unit("level", samples, span=(0.0, 0.02))]
+        if level >= self.clean:
+            said = f"source_separation was not needed: there is no noise to speak of (speech is {level:.0f} dB over it)"
+            return Separation(request.audio, None, (said,))
         denoiser = Denoiser(self._library)
         with open(request.target, "wb") as file:
             for start in range(0, size, STEP_SECONDS * SAMPLE_RATE):
@@ -61,9 +68,24 @@ class RNNoise(Engine):
 
     def run(self, units: Sequence[Unit]) -> Step:
         [unit] = units
+        if unit.key == "level":
+            return [over_pauses(unit.payload)]
+        return self._denoise(unit)
+
+    def _denoise(self, unit: Unit) -> Generator[None, None, list[Samples]]:
         denoiser, part, last = unit.payload
         clean = yield from denoiser.feed(part, last)
         return [clean]
+
+
+def over_pauses(samples: Samples) -> float:
+    """How loud the loudest tenth of a recording is over its quietest tenth, by frames of 20 ms: dB."""
+    frames = samples[: samples.size // LEVEL_FRAME * LEVEL_FRAME].reshape(-1, LEVEL_FRAME)
+    if not len(frames):
+        return 0.0
+    power = np.einsum("ij,ij->i", frames, frames) / LEVEL_FRAME + SILENCE
+    quiet, loud = np.quantile(power, (0.1, 0.9))
+    return float(10 * np.log10(loud / quiet))
 
 
 class Denoiser:
