@@ -144,17 +144,15 @@ class Scheduler:
         """Units of the most urgent job; where batches may be filled, of the jobs behind it too."""
         first = ready[0]
         key = first.waiting[0][1].key
-        batch = min(self._engine.batch(key), self._caps.get(key, sys.maxsize))
-        if first.lesser_first:
-            batch = 1
-        if not self._fill:
-            # An even share for every thread, so that none idles at the end of a wave.
-            batch = min(batch, math.ceil(len(first.waiting) / self._engine.parallel))
+        batch = 1 if first.lesser_first else min(self._engine.batch(key), self._caps.get(key, sys.maxsize))
+        jobs = [first]
+        if self._fill and not (first.alone or first.lesser_first):
+            jobs += [job for job in ready[1:] if job.waiting[0][1].key == key and not (job.alone or job.lesser_first)]
+        # An even share for every thread, so that none idles at the end of a wave.
+        batch = min(batch, math.ceil(sum(len(job.waiting) for job in jobs) / self._engine.parallel))
         picks: list[tuple[Active, int, Unit]] = []
-        for job in ready if self._fill and not first.alone else [first]:
+        for job in jobs:
             while job.waiting and len(picks) < batch and job.waiting[0][1].key == key:
-                if job is not first and (job.alone or job.lesser_first):
-                    break
                 picks.append((job, *job.waiting.popleft()))
         return picks
 
