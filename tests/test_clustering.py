@@ -199,7 +199,6 @@ def test_one_clustering_at_a_time(engine: ClusteringDiarizer) -> None:
 def test_an_engine_says_what_it_is(engine: ClusteringDiarizer, diarize: Diarizer, call: Samples) -> None:
     assert engine.describe() == {"model": "titanet", "vad": "marblenet", "device": "cpu", "max_speakers": None}
     assert diarize(call[: 4 * SAMPLE_RATE]).model == "titanet"
-    assert engine.tend(10.0) == ()
     with pytest.raises(TypeError):
         engine.job(Transcribe(AudioRef("", 0)))
 

@@ -4,6 +4,9 @@ On stand-in engines in real processes."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -11,8 +14,10 @@ from aiohttp import ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
 from diarserve.settings import Settings
+from tests.standins import StandIn
 from tests.test_http import TRANSCRIBE, Recording, Start, form, metric
 from tests.test_http import start as start  # a fixture
+from workers.scheduler import Scheduler
 
 SEPARATE = {"engine": "tests.standins:Separator"}
 ALIGN = {"engine": "tests.standins:Aligner"}
@@ -155,6 +160,34 @@ async def test_a_broken_device_ends_its_worker_and_the_next_answers(start: Start
     answer = await document(client, form(recording(3, "broken-once whisper")))
     assert (answer["text"], answer["degraded"]) == ("w0 w1 w2", False)
     assert await metric(client, "diarserve_worker_restarts_total", lane="whisper", reason="exited") == 1
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "workers.whisper:Whisper",
+        "workers.diarize.embedded:EmbeddedDiarizer",
+        "workers.diarize.sortformer:Sortformer",
+        "workers.diarize.clustering:ClusteringDiarizer",
+        "workers.align:Aligner",
+        "workers.separate:Demucs",
+    ],
+)
+def test_every_engine_that_can_be_on_a_gpu_can_save_its_memory(engine: str) -> None:
+    module, _, name = engine.partition(":")
+    assert {"device", "save_memory"} <= set(signature(getattr(import_module(module), name)).parameters)
+
+
+def test_memory_is_given_back_when_there_are_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = []
+    monkeypatch.setattr("workers.devices.release", lambda: released.append(True))
+    engine = StandIn()
+    scheduler = Scheduler(engine, SimpleQueue(), lambda message: None, fill=False, step_timeout=None)
+    scheduler._tend()
+    assert not released
+    engine.save_memory = True
+    scheduler._tend()
+    assert released
 
 
 async def test_the_workers_of_a_lane_take_its_devices_in_turn(settings: Callable[..., Settings]) -> None:

@@ -88,7 +88,7 @@ class Aligner(Engine):
         torch.set_num_threads(threads)
         self.parallel = parallel
         self._batch = batch or (8 if device.startswith("cuda") else 1)
-        self._device, self._save_memory = device, save_memory
+        self._device, self.save_memory = device, save_memory
         self._load_model = alignment.load_align_model
         chosen = dict.fromkeys(languages, model) if isinstance(model, str) else dict(model or {})
         self._names = {**alignment.DEFAULT_ALIGN_MODELS_HF, **alignment.DEFAULT_ALIGN_MODELS_TORCH, **chosen}
@@ -166,8 +166,6 @@ class Aligner(Engine):
         ]
 
     def tend(self, idle: float) -> Sequence[str]:
-        if self._save_memory and idle:
-            devices.release()
         events, self._events = self._events, []
         return events
 

@@ -39,6 +39,8 @@ class Engine:
     # wave that is not listed is the whole job.
     spans: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
+    save_memory: bool = False  # whether what is kept of a GPU's memory for later is given back when there are no jobs
+
     def describe(self) -> Mapping[str, Any]:
         """What the model is: at least {"model": name, "device": device}."""
         raise NotImplementedError

@@ -229,6 +229,8 @@ class Scheduler:
             self._worked = now
         else:
             self._caps.clear()  # perhaps others left the device meanwhile
+            if self._engine.save_memory:
+                devices.release()
         self._events += self._engine.tend(now - self._worked)
         if self._events or now - self._looked >= _TEND:
             self._looked = now

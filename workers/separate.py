@@ -45,7 +45,7 @@ class Demucs(Engine):
         gpu = device.startswith("cuda")
         self.parallel = parallel
         self._batch = batch or (8 if gpu else 1)
-        self._save_memory = save_memory
+        self.save_memory = save_memory
         self.device = torch.device(device)
         loaded, self.name = _load(model)
         ticks = int(TICKS * min(segment or math.inf, float(loaded.segment)) + 1e-6)
@@ -88,11 +88,6 @@ class Demucs(Engine):
 
     def fallback(self, units: Sequence[Unit]) -> Sequence[Samples] | None:
         return self._run(units, self._spare, torch.device("cpu")) if self._spare else None
-
-    def tend(self, idle: float) -> Sequence[str]:
-        if self._save_memory and idle:
-            devices.release()
-        return ()
 
     def _run(self, units: Sequence[Unit], voices: Voices, device: torch.device) -> list[Samples]:
         windows = []

@@ -20,7 +20,7 @@ from workers.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
 from workers.engine import Engine, Job, JobError, Step, Unit
 from workers.messages import Request, Transcribe, Transcript, Word
 from workers.recognizer import Decoding, Recognizer, Traits
-from workers.shelf import Shelf, trim
+from workers.shelf import Shelf
 from workers.speech import WINDOW, Chunk, Piece, pack, pieces, segments
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Whisper(Engine):
         self._sources = {name_of(source): source for source in (model, *models)} | {self.name: model}
         self.parallel, self.beam, self._batch = parallel, beam, batch
         self._folder, self._threads, self._batched = folder, threads, batched
-        self._substitute, self._save_memory, self._lean = substitute, save_memory, False
+        self._substitute, self.save_memory = substitute, save_memory
         self._places: dict[str, Path] = {}
         self._traits: dict[str, Traits] = {}  # of the models that were loaded once
         kind, index = _device(device)
@@ -137,14 +137,7 @@ class Whisper(Engine):
         return wanted is None or self.shelf.fits({wanted, *filter(None, map(_model_of, running))})
 
     def tend(self, idle: float) -> Sequence[str]:
-        events = [event for shelf in (self.shelf, self.spare) if shelf for event in shelf.tend()]
-        if idle == 0:
-            self._lean = False
-        elif self._save_memory and not self._lean:
-            self._lean = True
-            trim()
-            devices.release()
-        return events
+        return [event for shelf in (self.shelf, self.spare) if shelf for event in shelf.tend()]
 
     def job(self, request: Request) -> Job:
         if not isinstance(request, Transcribe):

@@ -117,11 +117,6 @@ class ClusteringDiarizer(Engine):
         }
         return {**about, "memory": devices.memory()} if self.networks.device.type == "cuda" else about
 
-    def tend(self, idle: float) -> Sequence[str]:
-        if self.save_memory and idle > 0:
-            devices.release()
-        return ()
-
     def batch(self, key: Hashable) -> int:
         assert isinstance(key, tuple)
         return self.batches.get(key[0], 1)

@@ -60,7 +60,9 @@ class EmbeddedDiarizer(Engine):
         step: float = 2.0,
         segmentation_batch: int | None = None,  # stretches of 19 s: 2 on a CPU, 16 on a GPU
         embedding_batch: int | None = None,  # pieces of 1.6 s: 32 on a CPU, 256 on a GPU
+        save_memory: bool = False,
     ) -> None:
+        self.save_memory = save_memory
         torch.set_num_threads(threads)
         self.device = torch.device(device)
         gpu = self.device.type == "cuda"

@@ -184,11 +184,6 @@ class Sortformer(Engine):
         }
         return {**about, "memory": devices.memory()} if self.network.device.type == "cuda" else about
 
-    def tend(self, idle: float) -> Sequence[str]:
-        if self.save_memory and idle > 0:
-            devices.release()
-        return ()
-
     def batch(self, key: Hashable) -> int:
         return 1 if key == "chunk" else self._batch
 
