@@ -97,14 +97,15 @@ def overlap(timings: dict[str, Any]) -> float:
     """The share of the shorter model's time in which the other ran too: what both exceed their common wall by."""
     both = timings["transcription_time"] + timings["diarization_time"]
     shorter = min(timings["transcription_time"], timings["diarization_time"])
-    return float((both - both / timings["speedup_estimate"]) / shorter)
+    return max(0.0, float((both - both / timings["speedup_estimate"]) / shorter))
 
 
 def report(cases: Sequence[Case]) -> str:
     head = ("work", "sequential s", "parallel s", "speedup", "of the limit", "models' overlap")
     rows = [
         [case.name, mean(case.sequential), mean(case.parallel), spread(case.speedups), spread(case.of_limit),
-         spread(case.overlap)]
+         # Of several recordings at once each waits for the others in both models.
+         spread(case.overlap) if len(case.paths) == 1 else "-"]
         for case in cases
     ]  # fmt: skip
     targets = []
