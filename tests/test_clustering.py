@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.drive import drive
 from bench.recordings import decoded
 from bench.recordings import sample as sample_path
+from tests.diarizing import Diarizer, speakers
 from workers.audio import Samples
 from workers.diarize import marblenet, multiscale
 from workers.diarize.checkpoints import quiet, restore
@@ -22,8 +22,8 @@ from workers.diarize.clustering import ClusteringDiarizer, spans_of, speakers_of
 from workers.diarize.multiscale import Voices, chunks_of, cluster, nearest, split
 from workers.diarize.speakers import Bounds, Labels, load_nme_sc, unit
 from workers.diarize.titanet import SCALES, scales_of, segments_of, waveform
-from workers.engine import Unit
-from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Diarize, Transcribe, Turn
+from workers.engine import Step, Unit
+from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Transcribe, Turn
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
 RECORDINGS = [
@@ -62,35 +62,14 @@ def nme_sc() -> Any:
     return load_nme_sc()
 
 
-class Diarizer:
-    def __init__(self, engine: ClusteringDiarizer, folder: Path) -> None:
-        self.engine = engine
-        self.file = folder / "audio.f32"
-
-    def __call__(self, samples: Samples, **hints: int) -> Diarization:
-        samples.astype(np.float32).tofile(self.file)
-        result = drive(self.engine, Diarize(AudioRef(str(self.file), len(samples)), **hints))
-        assert isinstance(result, Diarization)
-        check(result, len(samples) / SAMPLE_RATE)
-        return result
-
-
 @pytest.fixture
 def diarize(engine: ClusteringDiarizer, tmp_path: Path) -> Diarizer:
     return Diarizer(engine, tmp_path)
 
 
-def check(result: Diarization, duration: float) -> None:
-    turns = result.turns
-    assert all(0 <= turn.start < turn.end <= duration + 0.001 for turn in turns)
-    assert all(one.end <= other.start for one, other in pairwise(turns))  # nobody speaks at the same time
-    appearances = list(dict.fromkeys(turn.speaker for turn in turns))
-    assert appearances == [f"SPEAKER_{i:02d}" for i in range(len(appearances))]
-    assert all(one.speaker != other.speaker or one.end < other.start for one, other in pairwise(turns))
-
-
-def speakers(result: Diarization) -> int:
-    return len({turn.speaker for turn in result.turns})
+def one_at_a_time(result: Diarization) -> bool:
+    """Whether nobody speaks at the same time as another."""
+    return all(one.end <= other.start for one, other in pairwise(result.turns))
 
 
 def speech(turns: Sequence[Turn]) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -108,7 +87,9 @@ def speech(turns: Sequence[Turn]) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def test_turns_are_where_there_is_speech(diarize: Diarizer, call: Samples, gain: float) -> None:
     fields = [line.split() for line in sample_path(".rttm").read_text().splitlines()]
     truth = speech([Turn(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields])
-    found = speech(diarize(call * np.float32(gain)).turns)
+    result = diarize(call * np.float32(gain))
+    assert one_at_a_time(result)
+    found = speech(result.turns)
     missed, false_alarm = (truth & ~found).sum() / truth.sum(), (found & ~truth).sum() / truth.sum()
     assert missed <= 0.01
     assert false_alarm <= 0.06
@@ -169,7 +150,7 @@ def test_a_long_recording_is_reduced_first(diarize: Diarizer, call: Samples, mon
     keys = []
     run = diarize.engine.run
 
-    def watched(units: Sequence[Unit]) -> Sequence[Any]:
+    def watched(units: Sequence[Unit]) -> Step:
         keys.append(units[0].key)
         return run(units)
 

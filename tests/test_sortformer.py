@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.drive import drive
 from bench.recordings import decoded
 from bench.recordings import sample as sample_path
+from tests.diarizing import Diarizer, speakers
 from tests.models.sortformer import sortformer
 from workers.audio import Samples
 from workers.diarize import windows
@@ -171,23 +171,7 @@ def call() -> Samples:
 
 
 def diarize(engine: Sortformer, samples: Samples, folder: Path, **hints: int) -> Diarization:
-    file = folder / "audio.f32"
-    samples.astype(np.float32).tofile(file)
-    result = drive(engine, Diarize(AudioRef(str(file), len(samples)), **hints))
-    assert isinstance(result, Diarization)
-    turns, duration = result.turns, len(samples) / SAMPLE_RATE
-    assert all(0 <= turn.start < turn.end <= duration + 0.001 for turn in turns)
-    assert [turn.start for turn in turns] == sorted(turn.start for turn in turns)
-    appearances = list(dict.fromkeys(turn.speaker for turn in turns))
-    assert appearances == [f"SPEAKER_{i:02d}" for i in range(len(appearances))]
-    for name in appearances:
-        own = [turn for turn in turns if turn.speaker == name]
-        assert all(one.end < other.start for one, other in pairwise(own))
-    return result
-
-
-def speakers(result: Diarization) -> int:
-    return len({turn.speaker for turn in result.turns})
+    return Diarizer(engine, folder)(samples, **hints)
 
 
 def test_turns_of_half_a_minute_and_of_four(engine: Sortformer, call: Samples, tmp_path: Path) -> None:
