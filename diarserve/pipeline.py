@@ -17,6 +17,7 @@ from diarserve.metrics import Metrics
 from diarserve.settings import Diarizer
 from diarserve.tasks import Task
 from workers.messages import (
+    CROSS_ATTENTION,
     Align,
     AudioRef,
     Decode,
@@ -33,7 +34,6 @@ from workers.messages import (
 log = logging.getLogger(__name__)
 
 _LARGE = 2000  # words above which joining leaves the event loop
-_CROSS_ATTENTION = "whisper cross-attention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ async def run(
         "models": {
             "whisper": transcribed.result.model,
             "diarization": diarized.result.model,
-            "alignment": aligned.result.model if aligned else _CROSS_ATTENTION,
+            "alignment": aligned.result.model if aligned else CROSS_ATTENTION,
             "source_separation": separated.result.model if separated else None,
         },
         # Whether a step did not fit into its device's memory, so that a lesser model or device did it.

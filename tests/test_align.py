@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from bench.drive import drive
 from tests.models.wav2vec2 import VOCABULARY, wav2vec2
-from workers.align import CROSS_ATTENTION, Acoustic, Aligner
+from workers.align import Acoustic, Aligner
 from workers.audio import Samples
 from workers.ctc import MAX_SECONDS, PAUSE, WILDCARD, Alphabet, alphabet_of, place, segments, timed
-from workers.messages import SAMPLE_RATE, Align, Alignment, AudioRef, Word
+from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, AudioRef, Word
 
 FRAME = 320
 DICTIONARY = {letter.lower(): code for code, letter in enumerate(VOCABULARY)}

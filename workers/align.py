@@ -21,11 +21,10 @@ from workers import devices
 from workers.audio import Samples, load
 from workers.ctc import Alphabet, Segment, Times, alphabet_of, place, segments, timed
 from workers.engine import Engine, Job, Unit
-from workers.messages import SAMPLE_RATE, Align, Alignment, Request
+from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, Request
 
 log = logging.getLogger(__name__)
 
-CROSS_ATTENTION = "whisper cross-attention"  # where the times came from that an unknown language keeps
 QUANTUM = 5 * SAMPLE_RATE  # lengths of windows, so that those of a batch are equal and none needs padding
 FRAME = 320  # samples; of every wav2vec 2.0, HuBERT and WavLM
 LEAST = 400  # samples that such a model needs

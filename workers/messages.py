@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SAMPLE_RATE = 16_000
+CROSS_ATTENTION = "whisper cross-attention"  # where word times come from without forced alignment
 
 
 class _Message:

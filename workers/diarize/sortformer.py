@@ -254,10 +254,4 @@ def load(model: str) -> Any:
     """SortformerEncLabelModel of a .nemo file or of the hub, on the CPU. Raises RuntimeError that says what to do."""
     with quiet():
         from nemo.collections.asr.models import SortformerEncLabelModel
-    try:
-        return restore(SortformerEncLabelModel, model)
-    except Exception as error:
-        raise RuntimeError(
-            f"no Sortformer model {model!r}: set it to a .nemo file, or to a name on the hub such as "
-            f"nvidia/diar_sortformer_4spk-v1 that this machine can download ({type(error).__name__})"
-        ) from error
+    return restore(SortformerEncLabelModel, model)
