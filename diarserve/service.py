@@ -25,7 +25,7 @@ from diarserve.tasks import Task, Tasks
 from diarserve.threads import WorkerThread
 from diarserve.webhooks import Webhooks
 from workers.logs import about
-from workers.messages import WorkerSpec
+from workers.messages import Fill, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
                 options=section.options(number, save_memory=settings.gpu_memory_optimization),
                 environment=section.environment,
                 memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
-                fill=section.fill,
+                fill=Fill(section.fill_units, section.fill_within) if section.fill else None,
                 step_timeout=section.step_timeout,
                 log_level=settings.log_level,
                 log_modules=settings.log_modules,

@@ -7,6 +7,7 @@ at start.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -48,7 +49,9 @@ class Lane(_Section):
     engine: str
     workers: int = Field(1, ge=1)
     width: int = Field(4, ge=1)  # jobs that one worker holds at a time
-    fill: bool = False  # fill a step with units of several jobs: pays on a GPU
+    fill: bool = False  # fill a step with units of several jobs
+    fill_units: int = Field(0, ge=0)  # ... up to so many, where that is more than the engine takes of one job,
+    fill_within: float = Field(math.inf, ge=0)  # ... of jobs that differ by so many seconds in urgency at most
     step_timeout: float = Field(120.0, gt=0)  # seconds
     boot_timeout: float = Field(300.0, gt=0)  # seconds
     memory_limit_mib: int | None = Field(None, gt=0)

@@ -11,7 +11,7 @@ import socket
 import sys
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from workers import channel
@@ -80,7 +80,7 @@ class WorkerProcess(Worker):
                 raise
             try:
                 process = _spawn.Process(target=main, args=(theirs, spec), name=spec.lane)
-                with _main_module_hidden():
+                with _main_module_hidden(), _environment(spec.environment):
                     process.start()
             except BaseException:
                 writer.transport.abort()
@@ -121,3 +121,18 @@ def _main_module_hidden() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = real
+
+
+@contextlib.contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Some of it counts only if it is there when a process begins: LD_PRELOAD, GLIBC_TUNABLES."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

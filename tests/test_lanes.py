@@ -27,7 +27,8 @@ async def make_lane() -> AsyncIterator[MakeLane]:
     opened: list[Lane] = []
 
     def make(*, step_timeout: float = 60.0, options: dict[str, Any] | None = None, **settings: Any) -> Lane:
-        spec = WorkerSpec("whisper", "tests.standins:Whisper", options or {}, step_timeout=step_timeout)
+        environment = {"SAID_AT_BIRTH": "yes"}
+        spec = WorkerSpec("whisper", "tests.standins:Whisper", options or {}, environment, step_timeout=step_timeout)
         lane = Lane([spec], Metrics(), **settings)
         lane.start()
         opened.append(lane)
@@ -72,6 +73,14 @@ async def test_a_job_is_done_and_reports_progress(make_lane: MakeLane, tmp_path:
     assert [word.word for word in done.result.words] == [" w0", " w1", " w2"]
     assert seen == [(1 / 3, 1), (2 / 3, 1), (1.0, 1)]
     assert done.started <= done.finished
+
+
+async def test_a_worker_begins_with_its_environment(make_lane: MakeLane, tmp_path: Path) -> None:
+    """What is set later, the C library does not see."""
+    lane = make_lane()
+    await do(lane, job(tmp_path, 1))
+    assert "SAID_AT_BIRTH=yes" in Path(f"/proc/{pid(lane)}/environ").read_text().split("\0")
+    assert "SAID_AT_BIRTH" not in os.environ
 
 
 @pytest.mark.parametrize("when", ["kill-once", "stop-once", "hang-once"])

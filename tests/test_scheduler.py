@@ -7,8 +7,10 @@ from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import Any
 
+import pytest
+
 from workers.engine import Engine, Job, Unit
-from workers.messages import AudioRef, Done, Request, Submit, Transcribe
+from workers.messages import AudioRef, Done, Fill, Request, Submit, Transcribe
 from workers.scheduler import STOP, Scheduler
 
 NOTHING = AudioRef("", 0)
@@ -42,7 +44,7 @@ class OneModelAtATime(Engine):
 
 def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() -> None:
     engine, inbox, sent = OneModelAtATime(), SimpleQueue[object](), SimpleQueue[object]()
-    thread = Thread(target=Scheduler(engine, inbox, sent.put, fill=False, step_timeout=None).run)
+    thread = Thread(target=Scheduler(engine, inbox, sent.put, fill=None, step_timeout=None).run)
     thread.start()
     inbox.put(Submit("slow", "", Transcribe(NOTHING, model="patient"), due=100.0))
     engine.begun.wait()
@@ -58,3 +60,58 @@ def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() ->
     inbox.put(STOP)
     thread.join()
     assert ended == ["quick"]
+
+
+class TwoOfEach(Engine):
+    """Each job has a unit to prepare, and then four that are done two at a time. Records who was in which step."""
+
+    def __init__(self) -> None:
+        self.go, self.steps = Event(), list[tuple[str, list[str]]]()
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": "test", "device": "cpu"}
+
+    def batch(self, key: Hashable) -> int:
+        return 2 if key == "main" else 1
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Transcribe)
+        yield [Unit("prepare", request.model)]
+        yield [Unit("main", request.model)] * 4
+
+    def alike(self, unit: Unit, other: Unit) -> bool:
+        return "unlike" not in {unit.payload, other.payload}
+
+    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+        self.go.wait()
+        self.steps.append((str(units[0].key), [str(unit.payload) for unit in units]))
+        return units
+
+
+def steps_of(fill: Fill | None, **due: float) -> list[tuple[str, list[str]]]:
+    engine, inbox, sent = TwoOfEach(), SimpleQueue[object](), SimpleQueue[object]()
+    thread = Thread(target=Scheduler(engine, inbox, sent.put, fill=fill, step_timeout=None).run)
+    for name, when in due.items():
+        inbox.put(Submit(name, "", Transcribe(NOTHING, model=name), due=when))
+    thread.start()
+    engine.go.set()
+    ended = 0
+    while ended < len(due):
+        ended += isinstance(sent.get(), Done)
+    inbox.put(STOP)
+    thread.join()
+    return [step for step in engine.steps if step[0] == "main"]
+
+
+def test_jobs_about_as_urgent_share_steps() -> None:
+    shared = steps_of(Fill(3, within=10), a=100, b=101)
+    assert shared == [("main", ["a", "a", "b"]), ("main", ["a", "a", "b"]), ("main", ["b", "b"])]
+    # Without room for more than an engine takes of one job, only what that leaves is filled.
+    assert steps_of(Fill(), a=100, b=101) == [("main", [name, name]) for name in "aabb"]
+
+
+@pytest.mark.parametrize("due", [{"a": 100, "b": 130}, {"a": 100, "unlike": 100.5}])
+@pytest.mark.parametrize("fill", [None, Fill(3, within=10)])
+def test_others_do_not(fill: Fill | None, due: dict[str, float]) -> None:
+    first, second = due
+    assert steps_of(fill, **due) == [("main", [name, name]) for name in (first, first, second, second)]

@@ -182,7 +182,7 @@ def test_memory_is_given_back_when_there_are_no_jobs(monkeypatch: pytest.MonkeyP
     released = []
     monkeypatch.setattr("workers.devices.release", lambda: released.append(True))
     engine = StandIn()
-    scheduler = Scheduler(engine, SimpleQueue(), lambda message: None, fill=False, step_timeout=None)
+    scheduler = Scheduler(engine, SimpleQueue(), lambda message: None, fill=None, step_timeout=None)
     scheduler._tend()
     assert not released
     engine.save_memory = True

@@ -26,6 +26,7 @@ class Active:
     shown: int = 0  # units from the wave's start whose outputs were shown, if they are partial
     done: int = 0  # units of this wave
     units: int = 0  # of all waves
+    waves: int = 0
     started: float | None = None
     busy: float = 0.0
     alone: bool = False  # after a shared step failed: share no step, so that the culprit fails by itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,12 @@ def release() -> None:
     """Give what the allocator keeps for later back to the device."""
     if torch := _torch():
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Give what malloc keeps for later back to the operating system."""
+    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's own
+        malloc_trim(0)
 
 
 def memory() -> dict[str, int]:

@@ -67,6 +67,10 @@ class Engine:
         """Whether a step with this key may begin beside those that run, of which these are the keys."""
         return True
 
+    def alike(self, unit: Unit, other: Unit) -> bool:
+        """Whether units of two jobs, with the same key, are done sooner in one step than in two."""
+        return True
+
     def tend(self, idle: float) -> Sequence[str]:
         """Called between steps and every few seconds, `idle` seconds after the last job ended (0 while one is
         there): the moment to give memory back. Returns what happened since the last call, to be counted."""

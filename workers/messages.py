@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,14 @@ class _Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Fill(_Message):
+    """Which jobs share a step."""
+
+    units: int = 0  # at most, where that is more than the engine takes of one job
+    within: float = math.inf  # seconds by which they may differ in urgency
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSpec(_Message):
     """How to start one worker process: which engine, with which options, within which limits."""
 
@@ -29,7 +38,7 @@ class WorkerSpec(_Message):
     environment: Mapping[str, str] = field(default_factory=dict)  # set before anything heavy is imported
     memory_limit: int | None = None  # bytes of address space (RLIMIT_AS)
     file_limit: int | None = None  # bytes in one written file (RLIMIT_FSIZE)
-    fill: bool = False  # whether one step may hold units of several jobs
+    fill: Fill | None = None  # whether one step may hold units of several jobs
     step_timeout: float = 120.0  # seconds; a step that takes longer hangs
     log_level: str = "info"
     log_modules: Mapping[str, str] = field(default_factory=dict)

@@ -26,7 +26,6 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
     os.setpgid(0, 0)  # so that the server can kill whatever the engine starts along with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ.update(spec.environment)
     devices.prepare(spec.options)
     logs.configure(spec.lane, spec.log_level, spec.log_modules)
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)

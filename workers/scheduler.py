@@ -19,11 +19,12 @@ from workers import devices
 from workers.active import PENDING, Active, Step, StepEnd
 from workers.engine import Engine, JobError, Unit, outputs_of
 from workers.logs import about
-from workers.messages import Cancel, Done, Failed, Progress, Report, Submit
+from workers.messages import Cancel, Done, Failed, Fill, Progress, Report, Submit
 
 log = logging.getLogger(__name__)
 
 STOP = object()  # in the inbox: there is nobody left to work for
+_HEAD_START = 5.0  # seconds of urgency
 _TEND = 5.0  # seconds between two looks at an engine that has nothing to do
 
 
@@ -34,7 +35,7 @@ class Scheduler:
         inbox: SimpleQueue[object],
         send: Callable[[object], None],
         *,
-        fill: bool,
+        fill: Fill | None,
         step_timeout: float | None,  # None: the process is not ours to end
     ) -> None:
         self._engine = engine
@@ -110,6 +111,7 @@ class Scheduler:
             active.done = 0
             active.lesser.clear()
             active.units += len(wave)
+            active.waves += 1
             if progress:
                 self._send(progress)
 
@@ -127,11 +129,15 @@ class Scheduler:
     def _ready(self) -> list[Active]:
         """Jobs with a unit that may run now, the most urgent first. Behind one that may not yet run, none may: or the
         steps of the less urgent would overlap for ever, and its turn never come."""
-        ready = sorted((job for job in self._jobs.values() if job.waiting), key=lambda job: job.due)
+        ready = sorted((job for job in self._jobs.values() if job.waiting), key=self._urgency)
         running = [step.picks[0][2].key for step in self._running]
         if running:
             ready = list(takewhile(lambda job: self._engine.admits(job.waiting[0][1].key, running), ready))
         return ready
+
+    def _urgency(self, job: Active) -> float:
+        """A job that has hardly begun goes a little before: those that came together then share their later steps."""
+        return job.due - _HEAD_START if self._fill and job.waves == 1 else job.due
 
     def _room(self, job: Active) -> bool:
         """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
@@ -146,15 +152,29 @@ class Scheduler:
         key = first.waiting[0][1].key
         batch = 1 if first.lesser_first else min(self._engine.batch(key), self._caps.get(key, sys.maxsize))
         jobs = [first]
+        room = batch
         if self._fill and not (first.alone or first.lesser_first):
-            jobs += [job for job in ready[1:] if job.waiting[0][1].key == key and not (job.alone or job.lesser_first)]
+            jobs += [job for job in ready[1:] if self._shares(job, first)]
+            if len(jobs) > 1:
+                room = min(max(batch, self._fill.units), self._caps.get(key, sys.maxsize))
         # An even share for every thread, so that none idles at the end of a wave.
-        batch = min(batch, math.ceil(sum(len(job.waiting) for job in jobs) / self._engine.parallel))
+        room = min(room, math.ceil(sum(len(job.waiting) for job in jobs) / self._engine.parallel))
         picks: list[tuple[Active, int, Unit]] = []
         for job in jobs:
-            while job.waiting and len(picks) < batch and job.waiting[0][1].key == key:
-                picks.append((job, *job.waiting.popleft()))
+            fit = sum(1 for _ in takewhile(lambda item: item[1].key == key, job.waiting))
+            count = min(batch, room - len(picks), fit)
+            picks += [(job, *job.waiting.popleft()) for _ in range(count)]
         return picks
+
+    def _shares(self, job: Active, first: Active) -> bool:
+        """Whether the job's units may fill up a step of the most urgent one's."""
+        assert self._fill is not None
+        return (
+            job.due - first.due <= self._fill.within
+            and not (job.alone or job.lesser_first)
+            and job.waiting[0][1].key == first.waiting[0][1].key
+            and self._engine.alike(job.waiting[0][1], first.waiting[0][1])
+        )
 
     def _step(self, step: Step) -> None:
         outputs, error = None, None

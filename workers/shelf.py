@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from threading import Condition, Lock
 from typing import Generic, Protocol, TypeVar
 
-from workers.devices import out_of_memory
+from workers.devices import out_of_memory, trim
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +143,3 @@ class Shelf(Generic[M]):
         trim()
         self._events.append("unload")
         log.info("unloaded %s", name)
-
-
-def trim() -> None:
-    """Give freed memory back to the operating system: glibc keeps much of it for later."""
-    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        malloc_trim(0)

@@ -14,7 +14,7 @@ from ctranslate2 import get_cuda_device_count
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 from faster_whisper.vad import get_vad_model
 
-from workers import devices
+from workers import devices, gaps
 from workers.audio import Samples, load
 from workers.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
 from workers.engine import Engine, Job, JobError, Step, Unit
@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 LANGUAGE_CHUNKS = 3  # that are heard to tell the language: a recording may begin with a jingle or a greeting
 SPARE_SECONDS = 300.0
-THIN = 1.5  # words a second: so few in a chunk of speech mean that the model stopped early
-THIN_SECONDS = 8.0
+PADDED = 1.25  # times its length, at most, on a CPU
+REST_SECONDS = 30.0  # without work, before the memory that steps take goes back
+LISTENINGS = 3  # to speech that the model passes over
 
 
 class Whisper(Engine):
@@ -67,9 +68,10 @@ class Whisper(Engine):
         self._folder, self._threads, self._batched = folder, threads, batched
         self._substitute, self.save_memory = substitute, save_memory
         self._places: dict[str, Path] = {}
+        self._resting = False
         self._traits: dict[str, Traits] = {}  # of the models that were loaded once
         kind, index = _device(device)
-        on_gpu = kind == "cuda"
+        self._on_gpu = on_gpu = kind == "cuda"
         compute_type = compute_type or (("int8_float16" if save_memory else "float16") if on_gpu else "int8")
         budget = None if memory_mib is None else memory_mib << 20
         self.shelf = self._shelf(kind, index, compute_type, budget=budget, count=resident, keep=keep_seconds)
@@ -136,7 +138,19 @@ class Whisper(Engine):
         wanted = _model_of(key)
         return wanted is None or self.shelf.fits({wanted, *filter(None, map(_model_of, running))})
 
+    def alike(self, unit: Unit, other: Unit) -> bool:
+        """What is padded to the longer one's length costs a GPU nothing."""
+        if not isinstance(unit.payload, Chunk) or self._on_gpu:
+            return True
+        shorter, longer = sorted((unit.payload.seconds, other.payload.seconds))
+        return bool(longer <= PADDED * shorter)
+
     def tend(self, idle: float) -> Sequence[str]:
+        if idle < REST_SECONDS:
+            self._resting = False
+        elif not self._resting:
+            self._resting = True
+            devices.trim()
         return [event for shelf in (self.shelf, self.spare) if shelf for event in shelf.tend()]
 
     def job(self, request: Request) -> Job:
@@ -169,17 +183,15 @@ class Whisper(Engine):
             request.hotwords,
         )
         words: list[Word] = []
-        first = True  # what a second try rescues lies in the middle of what was shown already
-        while chunks:
-            written = yield [Unit(("asr", name, decoding), chunk, partial=first) for chunk in chunks]
-            first = False
-            thin = []
-            for chunk, part in zip(chunks, written, strict=True):
-                if chunk.seconds > THIN_SECONDS and 0 < len(part) < THIN * chunk.seconds:
-                    thin += chunk.halves()
-                else:
-                    words += part
-            chunks = thin
+        for listening in range(LISTENINGS):
+            if not chunks:
+                break
+            # What a second listening adds lies in the middle of what was shown already.
+            units = [Unit(("asr", name, decoding), chunk, partial=not listening) for chunk in chunks]
+            written = yield units
+            found = [gaps.find(chunk, gaps.heard(part)) for chunk, part in zip(chunks, written, strict=True)]
+            words += [word for settled, _ in found for word in settled]
+            chunks = [gap for _, passed_over in found for gap in passed_over]
         words.sort(key=lambda word: word.start)
         return Transcript(tuple(words), decoding.language, name, tuple(warnings))
 
