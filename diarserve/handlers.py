@@ -82,7 +82,7 @@ def folders(service: Service) -> Iterator[Any]:
     made: list[Path] = []
 
     def new_folder() -> Path:
-        made.append(service.spool.incoming / new_id())
+        made.append(service.spool.new(new_id()))
         return made[-1]
 
     try:

@@ -84,9 +84,12 @@ class Service:
     async def process(self, task: Task) -> dict[str, Any]:
         """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
         try:
-            return await self.work(task)
-        finally:
+            document = await self.work(task)
+        except BaseException:  # a cancelled one's workers may be at it still
             self.spool.remove(task.folder)
+            raise
+        self.spool.remove(task.folder, reuse=True)
+        return document
 
     async def work(self, task: Task) -> dict[str, Any]:
         """As `process`, but the folder stays."""
