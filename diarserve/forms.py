@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiofiles.threadpool import wrap
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, content_disposition_filename, hdrs, parse_content_disposition, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from diarserve.errors import (
@@ -26,8 +26,8 @@ from workers.containers import HEAD, sniff
 _FIELD_LIMIT = 64 * 1024  # bytes of one text field
 _FIELDS = 100
 _CHUNK = 256 * 1024
-_BLOCK = MIB  # written at once, by a thread: a trip there and back costs more than to write so little
-_SMALL = 64 * 1024  # as this
+_BLOCK = MIB  # written at once, by a thread: a trip there and back takes as long as to write half of it
+_SMALL = MIB  # bytes of an upload that are written without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,60 +81,66 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
 
 
 async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits) -> None:
-    if not isinstance(part, BodyPartReader) or part.name is None:
+    if not isinstance(part, BodyPartReader):
         raise InvalidRequest("Nested multipart bodies are not understood.")
-    if part.name not in ("file", "files"):
+    # Parsed once: part.name and part.filename would do so each.
+    _, named = parse_content_disposition(part.headers.get(hdrs.CONTENT_DISPOSITION))
+    field = content_disposition_filename(named, "name")
+    if field is None:
+        raise InvalidRequest("Nested multipart bodies are not understood.")
+    if field not in ("file", "files"):
         if len(form.fields) >= _FIELDS:
             raise InvalidRequest(f"More than {_FIELDS} fields were sent.")
-        form.fields.setdefault(part.name, []).append(await _text(part))
+        form.fields.setdefault(field, []).append(await _text(part, field))
     elif len(form.uploads) >= limits.max_batch_files:
         raise TooLarge(f"More than {limits.max_batch_files} files were sent.", param="files")
     else:
         folder = new_folder()
-        folder.mkdir()
-        name = (part.filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
+        name = (content_disposition_filename(named) or "audio").replace("\\", "/").rpartition("/")[2][:255]
         name = name.encode(errors="replace").decode()  # bytes that were no UTF-8 came as lone surrogates
         form.uploads.append(Upload(folder, name, await _save(part, folder / "upload", limits)))
 
 
-async def _text(part: BodyPartReader) -> str:
+async def _text(part: BodyPartReader, field: str) -> str:
     value = bytearray()
     while chunk := await part.read_chunk():
         value += chunk
         if len(value) > _FIELD_LIMIT:
-            raise TooLarge(f"The field '{part.name}' is longer than 64 KiB.", param=part.name)
+            raise TooLarge(f"The field '{field}' is longer than 64 KiB.", param=field)
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The field '{part.name}' is not UTF-8 text.", param=part.name) from error
+        raise InvalidRequest(f"The field '{field}' is not UTF-8 text.", param=field) from error
 
 
 async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceError | None:
     """Stream the part to `path`. What is no recording is read to its end and thrown away, so that the client gets
     to see the answer instead of a closed connection; the error is returned for the caller to raise or list."""
-    block = bytearray()
-    while len(block) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
-        block += chunk
-    kind, size = sniff(bytes(block[:HEAD])), len(block)
+    head = b""
+    while len(head) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
+        head += chunk
+    kind, size, written, chunk = sniff(head[:HEAD]), len(head), 0, head
     room = shutil.disk_usage(path.parent).free - limits.min_free_mib * MIB
     # Opened here and not in a thread: a client that goes away at that moment would leave it open.
     with path.open("wb") as plain:
         file = wrap(plain)
-        while block:
-            while len(block) < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
-                block += chunk
+        while chunk:
+            chunks = [chunk]
+            while size > _SMALL and size - written < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
+                chunks.append(chunk)
                 size += len(chunk)
             if size > limits.max_upload_mib * MIB:
                 raise _too_large(limits)
             if kind is not None:
                 if size > room:
                     raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-                if len(block) > _SMALL:
-                    await file.write(block)
+                if size > _SMALL:
+                    await file.writelines(chunks)
                 else:
-                    plain.write(block)
-            block = bytearray(await part.read_chunk(_CHUNK))
-            size += len(block)
+                    plain.write(chunk)
+            written = size
+            chunk = await part.read_chunk(_CHUNK)
+            size += len(chunk)
     if size == 0:
         return InvalidRequest("The file is empty.", code="empty_file", param="file")
     if kind is None:
