@@ -126,7 +126,7 @@ async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceErro
         file = wrap(plain)
         while chunk:
             chunks = [chunk]
-            while size > _SMALL and size - written < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
+            while size - written < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
                 chunks.append(chunk)
                 size += len(chunk)
             if size > limits.max_upload_mib * MIB:
@@ -137,7 +137,7 @@ async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceErro
                 if size > _SMALL:
                     await file.writelines(chunks)
                 else:
-                    plain.write(chunk)
+                    plain.writelines(chunks)
             written = size
             chunk = await part.read_chunk(_CHUNK)
             size += len(chunk)
