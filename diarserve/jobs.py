@@ -63,7 +63,8 @@ class Slot:
     info: Mapping[str, Any] = field(default_factory=dict)
     restarts: int = 0
     failures: int = 0
-    deadline: asyncio.TimerHandle | None = None
+    heard: float = 0.0  # when the worker last gave a sign of life, or was first asked for one
+    deadline: asyncio.TimerHandle | None = None  # to look how long ago that is
 
     def room(self, job: Job, width: int) -> bool:
         if not (self.ready and self.held):

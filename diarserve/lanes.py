@@ -38,6 +38,7 @@ class Lane:
         self.name = specs[0].lane
         self.halted: str | None = None  # why the lane gave up starting workers
         self._metrics = metrics
+        self._queue_wait = metrics.queue_wait.labels(self.name)
         self._slots = [Slot(spec) for spec in specs]
         self._width = width  # jobs one worker holds at a time
         self._attempts = attempts
@@ -112,7 +113,7 @@ class Lane:
         finally:
             if not answer.done() or answer.cancelled():
                 self._withdraw(job)
-        self._metrics.queue_wait.labels(self.name).observe(done.started - job.queued)
+        self._queue_wait.observe(done.started - job.queued)
         if done.degraded:
             self._metrics.degraded.labels(self.name).inc()
         return done
@@ -142,17 +143,25 @@ class Lane:
             self._watch(slot)
 
     def _watch(self, slot: Slot) -> None:
-        """(Re)start the clock for the worker's next sign of life; stop it when nothing is asked of it."""
-        if slot.deadline:
-            slot.deadline.cancel()
-            slot.deadline = None
-        if slot.held and slot.worker:
-            limit = slot.spec.step_timeout + _KILL_GRACE
-            slot.deadline = asyncio.get_running_loop().call_later(limit, self._hung, slot, slot.worker)
+        """(Re)start the clock for the worker's next sign of life. The timer is let run: to move it with every message
+        costs more than to look at the clock once it has rung."""
+        slot.heard = time.monotonic()
+        if not slot.deadline:
+            self._wait(slot, slot.spec.step_timeout + _KILL_GRACE)
 
-    def _hung(self, slot: Slot, worker: Worker) -> None:
-        log.error("%s worker %d gave no sign of life for too long: killed", self.name, worker.pid)
-        worker.kill()
+    def _wait(self, slot: Slot, seconds: float) -> None:
+        slot.deadline = asyncio.get_running_loop().call_later(seconds, self._look, slot)
+
+    def _look(self, slot: Slot) -> None:
+        slot.deadline = None
+        if not (slot.held and slot.worker):
+            return  # nothing is asked of it
+        left = slot.heard + slot.spec.step_timeout + _KILL_GRACE - time.monotonic()
+        if left > 0:
+            self._wait(slot, left)
+        else:
+            log.error("%s worker %d gave no sign of life for too long: killed", self.name, slot.worker.pid)
+            slot.worker.kill()
 
     async def _keep(self, slot: Slot) -> None:
         """Keep a worker in the slot: start it, serve it, and when it dies, start the next."""

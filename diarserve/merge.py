@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from workers.messages import Turn, Word
 
@@ -24,8 +25,7 @@ _SLACK = 0.6  # seconds by which a change of speaker may be moved to the end of 
 _TIE = 0.02  # seconds; coverages closer than this are equal
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledWord:
+class LabelledWord(NamedTuple):  # made faster than a frozen dataclass
     word: str
     start: float
     end: float
@@ -105,7 +105,7 @@ def _without_flicker(words: list[LabelledWord]) -> list[LabelledWord]:
         sandwiched = before.speaker == after.speaker != word.speaker
         flowing = word.start - before.end < 0.3 and after.start - word.end < 0.3
         if sandwiched and flowing and word.speaker_confidence < 0.5:
-            repaired[index] = replace(word, speaker=before.speaker, speaker_confidence=0.0)
+            repaired[index] = word._replace(speaker=before.speaker, speaker_confidence=0.0)
     return repaired
 
 
@@ -123,9 +123,9 @@ def _at_sentence_ends(words: list[LabelledWord]) -> list[LabelledWord]:
             and word.end - word.start < _SLACK
             and word.start - before.end < _SLACK
         ):
-            moved[index] = replace(word, speaker=before.speaker, speaker_confidence=0.0)
+            moved[index] = word._replace(speaker=before.speaker, speaker_confidence=0.0)
         elif index > 1 and _ends_sentence(moved[index - 2]) and word.start - before.start < _SLACK:
-            moved[index - 1] = replace(before, speaker=word.speaker, speaker_confidence=0.0)
+            moved[index - 1] = before._replace(speaker=word.speaker, speaker_confidence=0.0)
     return moved
 
 

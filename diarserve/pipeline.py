@@ -209,10 +209,11 @@ async def _both(
         return await write(), await diarize()
     try:
         async with asyncio.TaskGroup() as group:  # when one fails the other is cancelled
-            whisper, nemo = group.create_task(write()), group.create_task(diarize())
+            diarized = group.create_task(diarize())
+            written = await write()
     except* Exception as failures:
         raise failures.exceptions[0] from None
-    return whisper.result(), nemo.result()
+    return written, diarized.result()
 
 
 def _wall(done: Done | None) -> float:

@@ -129,6 +129,7 @@ class Tasks:
         self._failed = 0
         self._seconds = 0.0  # of processing, all completed tasks together
         self._stage_seconds = dict.fromkeys(_WEIGHTS, 0.0)
+        self._stages = {stage: metrics.stage.labels(stage) for stage in _WEIGHTS}
 
     def __len__(self) -> int:
         return len(self._active)
@@ -174,7 +175,7 @@ class Tasks:
         self._seconds += timings["processing_time"]
         for stage, key in _TIMES.items():
             self._stage_seconds[stage] += timings[key]
-            self._metrics.stage.labels(stage).observe(timings[key])
+            self._stages[stage].observe(timings[key])
         self._metrics.total.observe(timings["processing_time"])
         self._metrics.audio.inc(document["duration"])
         self._metrics.real_time_factor.observe(timings["real_time_factor"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # which json.dumps would make anew for every line
 _task: ContextVar[str | None] = ContextVar("task", default=None)
 
 
@@ -41,7 +42,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps({key: value for key, value in line.items() if value is not None}, ensure_ascii=False)
+        return _encode({key: value for key, value in line.items() if value is not None})
 
 
 def configure(process: str, level: str, modules: Mapping[str, str]) -> None:
