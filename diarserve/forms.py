@@ -98,7 +98,7 @@ async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits
         folder = new_folder()
         name = (content_disposition_filename(named) or "audio").replace("\\", "/").rpartition("/")[2][:255]
         name = name.encode(errors="replace").decode()  # bytes that were no UTF-8 came as lone surrogates
-        form.uploads.append(Upload(folder, name, await _save(part, folder / "upload", limits)))
+        form.uploads.append(Upload(folder, name, await _save(part, folder, limits)))
 
 
 async def _text(part: BodyPartReader, field: str) -> str:
@@ -113,16 +113,16 @@ async def _text(part: BodyPartReader, field: str) -> str:
         raise InvalidRequest(f"The field '{field}' is not UTF-8 text.", param=field) from error
 
 
-async def _save(part: BodyPartReader, path: Path, limits: Limits) -> ServiceError | None:
-    """Stream the part to `path`. What is no recording is read to its end and thrown away, so that the client gets
+async def _save(part: BodyPartReader, folder: Path, limits: Limits) -> ServiceError | None:
+    """Stream the part into the folder. What is no recording is read to its end and thrown away, so that the client gets
     to see the answer instead of a closed connection; the error is returned for the caller to raise or list."""
     head = b""
     while len(head) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
         head += chunk
     kind, size, written, chunk = sniff(head[:HEAD]), len(head), 0, head
-    room = shutil.disk_usage(path.parent).free - limits.min_free_mib * MIB
+    room = shutil.disk_usage(folder).free - limits.min_free_mib * MIB
     # Opened here and not in a thread: a client that goes away at that moment would leave it open.
-    with path.open("wb") as plain:
+    with (folder / "upload").open("wb") as plain:
         file = wrap(plain)
         while chunk:
             chunks = [chunk]

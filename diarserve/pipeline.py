@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ async def run(
         return done
 
     # The length is not known yet; decoding is quick, so every recording's turn comes at once.
-    source = Decode(str(task.source), str(task.folder / "audio.f32"), max_seconds)
+    source = Decode(task.source, os.path.join(task.folder, "audio.f32"), max_seconds)
     decoded = await step("decode", lanes.decode, source, due(task.priority, 0, waited))
     audio: AudioRef = decoded.result
     log.debug("decoded: %.1f s of audio", audio.duration)

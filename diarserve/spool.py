@@ -18,7 +18,7 @@ class Spool:
         self.incoming = data_dir / "spool"
         self.kept = data_dir / "tasks"
         self._trash = data_dir / "trash"
-        self._spare: list[Path] = []
+        self._spare: list[str] = []
 
     def prepare(self) -> None:
         """Make the folders. What was incoming when an earlier server ended has nobody waiting for it."""
@@ -58,7 +58,7 @@ class Spool:
         `reuse`: every worker is done with it, so that it may serve another task. A folder for each would take ext4
         twice the time of all else that is done to files: it passes over everything that was deleted in the last
         minute."""
-        trashed = self._trash / folder.name
+        trashed = os.path.join(self._trash, folder.name)
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder, trashed)
             with os.scandir(trashed) as scan:

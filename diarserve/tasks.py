@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -62,8 +63,8 @@ class Task:
         return self.folder.name
 
     @property
-    def source(self) -> Path:
-        return self.folder / "upload"
+    def source(self) -> str:
+        return os.path.join(self.folder, "upload")
 
     @property
     def progress(self) -> float:
