@@ -25,7 +25,7 @@ from workers.containers import HEAD, sniff
 
 _FIELD_LIMIT = 64 * 1024  # bytes of one text field
 _FIELDS = 100
-_CHUNK = 256 * 1024
+_CHUNK = 64 * 1024  # read at once: larger ones take longer, since they leave the cache of the CPU
 _BLOCK = MIB  # written at once, by a thread: a trip there and back takes as long as to write half of it
 _SMALL = MIB  # bytes of an upload that are written without one
 
