@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
     done = await do(lane, job(tmp_path, 3, f"{when} whisper"))
     assert len(done.result.words) == 3
     assert restarts(lane) == 1
+
+
+async def test_a_hang_is_counted_from_the_last_sign_of_life(
+    make_lane: MakeLane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_KILL_GRACE", 0.5)
+    lane = make_lane(step_timeout=1.0)
+    await do(lane, job(tmp_path / "before"))
+    await asyncio.sleep(1.0)
+    began = time.monotonic()
+    await do(lane, job(tmp_path / "hangs", 3, "stop-once whisper"))
+    assert restarts(lane) == 1
+    assert time.monotonic() - began > 1.5
 
 
 async def test_a_poison_recording_fails_and_its_neighbours_do_not(make_lane: MakeLane, tmp_path: Path) -> None:
