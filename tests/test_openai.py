@@ -104,7 +104,7 @@ def test_a_stream(client: openai.OpenAI, sample: Path) -> None:
         strict(event)
     heard = "".join(delta.delta for delta in deltas)
     assert SAID in heard
-    # A second try of a thin chunk may add words in the end that were not streamed.
+    # Listening again to what was passed over may add words that were not streamed.
     assert len(set(heard.split()) & set(done.text.split())) > 0.8 * len(set(done.text.split()))
 
 
