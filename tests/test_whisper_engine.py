@@ -20,7 +20,7 @@ from workers.engine import JobError
 from workers.messages import AudioRef, Transcribe, Transcript, Word
 from workers.recognizer import _repetitive
 from workers.speech import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
-from workers.whisper import Whisper
+from workers.whisper import REST_SECONDS, Whisper
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
 RATE = 16_000
@@ -151,6 +151,14 @@ def test_a_loop_is_seen() -> None:
     assert not _repetitive(said)
     assert not _repetitive("")
     assert _repetitive(said + "fi-" * 100)
+
+
+def test_memory_goes_back_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, trimmed = Whisper(), list[float]()
+    for idle in (0.0, 5.0, REST_SECONDS, REST_SECONDS + 5, 0.0, REST_SECONDS + 1):
+        monkeypatch.setattr("workers.devices.trim", lambda idle=idle: trimmed.append(idle))
+        engine.tend(idle)
+    assert trimmed == [REST_SECONDS, REST_SECONDS + 1]
 
 
 def test_languages(transcribe: Callable[..., Transcript], sample: Samples) -> None:
