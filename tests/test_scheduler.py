@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
 
 from workers.engine import Engine, Job, Unit
 from workers.messages import AudioRef, Done, Fill, Request, Submit, Transcribe
-from workers.scheduler import STOP, Scheduler
+from workers.scheduler import Scheduler
 
 NOTHING = AudioRef("", 0)
 
@@ -43,12 +43,11 @@ class OneModelAtATime(Engine):
 
 
 def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() -> None:
-    engine, inbox, sent = OneModelAtATime(), SimpleQueue[object](), SimpleQueue[object]()
-    thread = Thread(target=Scheduler(engine, inbox, sent.put, fill=None, step_timeout=None).run)
-    thread.start()
-    inbox.put(Submit("slow", "", Transcribe(NOTHING, model="patient"), due=100.0))
+    engine, sent = OneModelAtATime(), SimpleQueue[object]()
+    scheduler = Scheduler(engine, sent.put, fill=None, step_timeout=None)
+    scheduler.take(Submit("slow", "", Transcribe(NOTHING, model="patient"), due=100.0))
     engine.begun.wait()
-    inbox.put(Submit("quick", "", Transcribe(NOTHING, model="urgent"), due=0.0))
+    scheduler.take(Submit("quick", "", Transcribe(NOTHING, model="urgent"), due=0.0))
     ended: list[str] = []
     for _ in range(10):
         engine.permits.release()  # one step ends, while the other goes on
@@ -57,8 +56,7 @@ def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() ->
             ended.append(message.job)
             break
     engine.permits.release(50)
-    inbox.put(STOP)
-    thread.join()
+    scheduler.close()
     assert ended == ["quick"]
 
 
@@ -89,17 +87,15 @@ class TwoOfEach(Engine):
 
 
 def steps_of(fill: Fill | None, **due: float) -> list[tuple[str, list[str]]]:
-    engine, inbox, sent = TwoOfEach(), SimpleQueue[object](), SimpleQueue[object]()
-    thread = Thread(target=Scheduler(engine, inbox, sent.put, fill=fill, step_timeout=None).run)
+    engine, sent = TwoOfEach(), SimpleQueue[object]()
+    scheduler = Scheduler(engine, sent.put, fill=fill, step_timeout=None)
     for name, when in due.items():
-        inbox.put(Submit(name, "", Transcribe(NOTHING, model=name), due=when))
-    thread.start()
+        scheduler.take(Submit(name, "", Transcribe(NOTHING, model=name), due=when))
     engine.go.set()
     ended = 0
     while ended < len(due):
         ended += isinstance(sent.get(), Done)
-    inbox.put(STOP)
-    thread.join()
+    scheduler.close()
     return [step for step in engine.steps if step[0] == "main"]
 
 

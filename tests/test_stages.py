@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -182,7 +181,7 @@ def test_memory_is_given_back_when_there_are_no_jobs(monkeypatch: pytest.MonkeyP
     released = []
     monkeypatch.setattr("workers.devices.release", lambda: released.append(True))
     engine = StandIn()
-    scheduler = Scheduler(engine, SimpleQueue(), lambda message: None, fill=None, step_timeout=None)
+    scheduler = Scheduler(engine, lambda message: None, fill=None, step_timeout=None)
     scheduler._tend()
     assert not released
     engine.save_memory = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,16 +45,11 @@ class Active:
             self.shown += 1
 
 
+Pick = tuple[Active, int, Unit]  # of a job's wave the unit at this index
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    picks: list[tuple[Active, int, Unit]]
+    picks: Sequence[Pick]
     started: float
     lesser: bool  # on the engine's fallback
-
-
-@dataclass(frozen=True, slots=True)
-class StepEnd:
-    step: Step
-    outputs: list[Any] | None
-    error: BaseException | None
-    seconds: float

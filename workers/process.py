@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from queue import SimpleQueue
+from concurrent.futures import Future
 
 from workers import devices, logs
 from workers.channel import Channel
@@ -31,8 +31,8 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)
     channel = Channel(sock)
-    inbox: SimpleQueue[object] = SimpleQueue()
-    threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
+    scheduler: Future[Scheduler] = Future()
+    threading.Thread(target=_read, args=(channel, scheduler), daemon=True).start()
     try:
         engine = make_engine(spec)
     except BaseException as error:
@@ -42,7 +42,8 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
     _limit(resource.RLIMIT_AS, spec.memory_limit)
     channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
     try:
-        Scheduler(engine, inbox, channel.send, fill=spec.fill, step_timeout=spec.step_timeout).run()
+        scheduler.set_result(Scheduler(engine, channel.send, fill=spec.fill, step_timeout=spec.step_timeout))
+        scheduler.result().run()
     except BrokenPipeError:  # the server went while we answered
         os._exit(0)
     except Exception:  # what hangs in another thread must not keep us
@@ -50,11 +51,12 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
         os._exit(1)
 
 
-def _read(channel: Channel, inbox: SimpleQueue[object]) -> None:
+def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
     """Feed the scheduler. Nobody is left to work for when the server is gone, however busy the steps are."""
     try:
         while True:
-            inbox.put(channel.receive())
+            message = channel.receive()
+            scheduler.result().take(message)
     except EOFError:
         os._exit(0)
 

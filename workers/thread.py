@@ -3,16 +3,17 @@ environment, logging, deadlines that exit) is left alone: it is not the worker's
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
 import time
-from queue import SimpleQueue
+from concurrent.futures import CancelledError, Future
 
 from workers.channel import Channel
 from workers.messages import BootFailed, Ready, WorkerSpec
 from workers.process import make_engine, reason
-from workers.scheduler import STOP, Scheduler
+from workers.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +24,11 @@ _booting = threading.Lock()
 def main(sock: socket.socket, spec: WorkerSpec) -> int:
     """Until the server's end of the channel is closed. Returns what a process would as its exit code."""
     channel = Channel(sock)
-    inbox: SimpleQueue[object] = SimpleQueue()
-    reader = threading.Thread(target=_read, args=(channel, inbox), name=f"{spec.lane}-reader", daemon=True)
+    scheduler: Future[Scheduler] = Future()
+    reader = threading.Thread(target=_read, args=(channel, scheduler), name=f"{spec.lane}-reader", daemon=True)
     reader.start()
     try:
-        return _serve(channel, inbox, spec)
+        return _serve(channel, scheduler, spec)
     except ConnectionError:  # the server went while we answered
         return 0
     except BaseException:  # SystemExit too: an engine's step may end its worker, not the server
@@ -35,11 +36,12 @@ def main(sock: socket.socket, spec: WorkerSpec) -> int:
         return 1
     finally:
         channel.end()
+        scheduler.cancel()  # if there never was one
         reader.join()
         channel.close()
 
 
-def _serve(channel: Channel, inbox: SimpleQueue[object], spec: WorkerSpec) -> int:
+def _serve(channel: Channel, scheduler: Future[Scheduler], spec: WorkerSpec) -> int:
     started = time.monotonic()
     try:
         with _booting:
@@ -49,17 +51,19 @@ def _serve(channel: Channel, inbox: SimpleQueue[object], spec: WorkerSpec) -> in
         channel.send(BootFailed(reason(error)))
         return 1
     channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
-    scheduler = Scheduler(engine, inbox, channel.send, fill=spec.fill, step_timeout=None)
+    scheduler.set_result(Scheduler(engine, channel.send, fill=spec.fill, step_timeout=None))
     try:
-        scheduler.run()
+        scheduler.result().run()
     finally:
-        scheduler.close()
+        scheduler.result().close()
     return 0
 
 
-def _read(channel: Channel, inbox: SimpleQueue[object]) -> None:
-    try:
-        while True:
-            inbox.put(channel.receive())
-    except EOFError:
-        inbox.put(STOP)
+def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
+    with contextlib.suppress(CancelledError):
+        try:
+            while True:
+                message = channel.receive()
+                scheduler.result().take(message)
+        except EOFError:
+            scheduler.result().stop()

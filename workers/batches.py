@@ -1,0 +1,81 @@
+"""Which units the next step holds: those of the most urgent job, and of others beside them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import takewhile
+
+from workers.active import Active, Pick, Step
+from workers.engine import Engine
+from workers.messages import Fill
+
+_HEAD_START = 5.0  # seconds of urgency
+
+
+class Batches:
+    def __init__(self, engine: Engine, fill: Fill | None) -> None:
+        self._engine = engine
+        self._fill = fill
+        self._caps: dict[Hashable, int] = {}  # the largest that fit into the device's memory, by the units' key
+
+    def pick(self, jobs: Iterable[Active], running: Sequence[Step]) -> list[Pick]:
+        """Units to begin with now, taken from those that wait; none if there are none that may begin yet."""
+        ready = self._ready(jobs, [step.picks[0][2].key for step in running])
+        return self._take(ready) if ready and self._room(ready[0], running) else []
+
+    def halve(self, picks: Sequence[Pick]) -> None:
+        """So many did not fit into the device's memory."""
+        self._caps[picks[0][2].key] = len(picks) // 2
+
+    def forget(self) -> None:
+        """Perhaps others left the device meanwhile."""
+        self._caps.clear()
+
+    def _ready(self, jobs: Iterable[Active], running: Sequence[Hashable]) -> list[Active]:
+        """Jobs with a unit that may run now, the most urgent first. Behind one that may not yet run, none may: or the
+        steps of the less urgent would overlap for ever, and its turn never come."""
+        ready = sorted((job for job in jobs if job.waiting), key=self._urgency)
+        if running:
+            ready = list(takewhile(lambda job: self._engine.admits(job.waiting[0][1].key, running), ready))
+        return ready
+
+    def _urgency(self, job: Active) -> float:
+        """A job that has hardly begun goes a little before: those that came together then share their later steps."""
+        return job.due - _HEAD_START if self._fill and job.waves == 1 else job.due
+
+    def _room(self, job: Active, running: Sequence[Step]) -> bool:
+        """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
+        if len(running) < self._engine.parallel:
+            return True
+        others = [other for step in running for other, _, _ in step.picks]
+        return len(running) == self._engine.parallel and self._urgency(job) < min(map(self._urgency, others))
+
+    def _take(self, ready: Sequence[Active]) -> list[Pick]:
+        first = ready[0]
+        key = first.waiting[0][1].key
+        most = self._caps.get(key, sys.maxsize)
+        batch = 1 if first.lesser_first else min(self._engine.batch(key), most)
+        jobs, room = [first], batch
+        if self._fill and not (first.alone or first.lesser_first):
+            jobs += [job for job in ready[1:] if self._shares(job, first, self._fill)]
+            if len(jobs) > 1:
+                room = min(max(batch, self._fill.units), most)
+        # An even share for every thread, so that none idles at the end of a wave.
+        room = min(room, math.ceil(sum(len(job.waiting) for job in jobs) / self._engine.parallel))
+        picks: list[Pick] = []
+        for job in jobs:
+            fit = sum(1 for _ in takewhile(lambda item: item[1].key == key, job.waiting))
+            count = min(batch, room - len(picks), fit)
+            picks += [(job, *job.waiting.popleft()) for _ in range(count)]
+        return picks
+
+    def _shares(self, job: Active, first: Active, fill: Fill) -> bool:
+        """Whether the job's units may fill up a step of the most urgent one's."""
+        return (
+            job.due - first.due <= fill.within
+            and not (job.alone or job.lesser_first)
+            and job.waiting[0][1].key == first.waiting[0][1].key
+            and self._engine.alike(job.waiting[0][1], first.waiting[0][1])
+        )
