@@ -52,9 +52,16 @@ def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
     starts = [turn.start for turn in turns]
     latest_end = list(accumulate((turn.end for turn in turns), max))  # up to each turn: sorted, so bisectable
     labelled: list[LabelledWord] = []
+    speaker = UNKNOWN
     for word in words:
-        near = turns[bisect_left(latest_end, word.start - _REACH) : bisect_right(starts, word.end + _REACH)]
-        labelled.append(_label(word, near, labelled[-1].speaker if labelled else UNKNOWN))
+        start, end = word.start, word.end
+        near = turns[bisect_right(latest_end, start) : bisect_left(starts, end)]
+        if near and start < end:
+            speaker, confidence, overlap = _covering(word, near, speaker)
+        else:
+            near = turns[bisect_left(latest_end, start - _REACH) : bisect_right(starts, end + _REACH)]
+            speaker, confidence, overlap = _nearest(word, near), 0.0, False
+        labelled.append(LabelledWord(word.word, start, end, word.probability, speaker, confidence, overlap))
     return _at_sentence_ends(_without_flicker(labelled))
 
 
@@ -71,26 +78,33 @@ def segments(words: Iterable[LabelledWord]) -> list[Segment]:
     ]
 
 
-def _label(word: Word, turns: Sequence[Turn], previous: str) -> LabelledWord:
+def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, float, bool]:
+    """Who says a word, how sure that is, and whether others speak during it: of turns that begin before it ends, the
+    first of which ends after it starts."""
+    length = max(word.end - word.start, 1e-3)
+    if len(turns) == 1:  # nearly always
+        return turns[0].speaker, round(min(1.0, _shared(word, turns[0]) / length), 3), False
     covered: dict[str, float] = {}
     for turn in turns:
-        shared = min(word.end, turn.end) - max(word.start, turn.start)
+        shared = _shared(word, turn)
         if shared > 0:
             covered[turn.speaker] = covered.get(turn.speaker, 0.0) + shared
-    if covered:
-        most = max(covered.values())
-        equal = [speaker for speaker, seconds in covered.items() if seconds >= most - _TIE]
-        # Two people at once and nothing to tell them apart: whoever was speaking goes on.
-        speaker = previous if previous in equal else equal[0]
-        confidence = min(1.0, covered[speaker] / max(word.end - word.start, 1e-3)) / len(equal)
-    else:
-        nearest = min(turns, key=lambda turn: _gap(word, turn), default=None)
-        reached = nearest is not None and _gap(word, nearest) <= _REACH
-        speaker = nearest.speaker if nearest is not None and reached else UNKNOWN
-        confidence = 0.0
-    return LabelledWord(
-        word.word, word.start, word.end, word.probability, speaker, round(confidence, 3), len(covered) > 1
-    )
+    most = max(covered.values())
+    equal = [speaker for speaker, seconds in covered.items() if seconds >= most - _TIE]
+    # Two people at once and nothing to tell them apart: whoever was speaking goes on.
+    speaker = previous if previous in equal else equal[0]
+    return speaker, round(min(1.0, covered[speaker] / length) / len(equal), 3), len(covered) > 1
+
+
+def _shared(word: Word, turn: Turn) -> float:
+    end = word.end if word.end < turn.end else turn.end  # min and max take ten times the time
+    start = word.start if word.start > turn.start else turn.start
+    return end - start
+
+
+def _nearest(word: Word, turns: Sequence[Turn]) -> str:
+    turn = min(turns, key=lambda turn: _gap(word, turn), default=None)
+    return turn.speaker if turn and _gap(word, turn) <= _REACH else UNKNOWN
 
 
 def _gap(word: Word, turn: Turn) -> float:
