@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from aiofiles.threadpool import wrap
@@ -83,9 +84,7 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
 async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits) -> None:
     if not isinstance(part, BodyPartReader):
         raise InvalidRequest("Nested multipart bodies are not understood.")
-    # Parsed once: part.name and part.filename would do so each.
-    _, named = parse_content_disposition(part.headers.get(hdrs.CONTENT_DISPOSITION))
-    field = content_disposition_filename(named, "name")
+    field, filename = _names(part.headers.get(hdrs.CONTENT_DISPOSITION))
     if field is None:
         raise InvalidRequest("Nested multipart bodies are not understood.")
     if field not in ("file", "files"):
@@ -96,9 +95,16 @@ async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits
         raise TooLarge(f"More than {limits.max_batch_files} files were sent.", param="files")
     else:
         folder = new_folder()
-        name = (content_disposition_filename(named) or "audio").replace("\\", "/").rpartition("/")[2][:255]
+        name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
         name = name.encode(errors="replace").decode()  # bytes that were no UTF-8 came as lone surrogates
         form.uploads.append(Upload(folder, name, await _save(part, folder, limits)))
+
+
+@lru_cache(256)  # parsing takes as long as reading a short part, and clients often say the same
+def _names(disposition: str | None) -> tuple[str | None, str | None]:
+    """Of the field, and of the file."""
+    _, params = parse_content_disposition(disposition)
+    return content_disposition_filename(params, "name"), content_disposition_filename(params)
 
 
 async def _text(part: BodyPartReader, field: str) -> str:

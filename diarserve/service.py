@@ -88,7 +88,7 @@ class Service:
         except BaseException:  # a cancelled one's workers may be at it still
             self.spool.remove(task.folder)
             raise
-        self.spool.remove(task.folder, reuse=True)
+        self.spool.recycle(task.folder)
         return document
 
     async def work(self, task: Task) -> dict[str, Any]:

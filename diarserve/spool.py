@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import threading
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 _LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
@@ -51,26 +53,37 @@ class Spool:
         folder.mkdir()
         return folder
 
-    def remove(self, folder: Path, *, reuse: bool = False) -> None:
+    def remove(self, folder: Path) -> None:
         """Remove a task's folder. Moved away first: a worker that has not yet heard that the task is cancelled
-        could else put a new file into it, between the look at what is in it and its end.
+        could else put a new file into it, between the look at what is in it and its end."""
+        if trashed := self._discard(folder):
+            self._clear(trashed, reuse=False)
 
-        `reuse`: every worker is done with it, so that it may serve another task. A folder for each would take ext4
-        twice the time of all else that is done to files: it passes over everything that was deleted in the last
-        minute."""
+    def recycle(self, folder: Path) -> None:
+        """Remove the folder of a task that every worker is done with, so that it may serve another task. A folder for
+        each would take ext4 twice the time of all else that is done to files: it passes over everything that was
+        deleted in the last minute. Its files go once the answer is on its way, which need not wait for them."""
+        if trashed := self._discard(folder):
+            asyncio.get_running_loop().call_soon(partial(self._clear, trashed, reuse=True))
+
+    def _discard(self, folder: Path) -> str | None:
         trashed = os.path.join(self._trash, folder.name)
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder, trashed)
-            with os.scandir(trashed) as scan:
-                files = list(scan)
-            if sum(file.stat().st_size for file in files) > _LARGE:
-                threading.Thread(target=shutil.rmtree, args=(trashed, True)).start()
-            elif reuse and len(self._spare) < _SPARE:
-                for file in files:
-                    os.unlink(file)
-                self._spare.append(trashed)
-            else:
-                shutil.rmtree(trashed, ignore_errors=True)
+            return trashed
+        return None
+
+    def _clear(self, trashed: str, *, reuse: bool) -> None:
+        with os.scandir(trashed) as scan:
+            files = list(scan)
+        if sum(file.stat().st_size for file in files) > _LARGE:
+            threading.Thread(target=shutil.rmtree, args=(trashed, True)).start()
+        elif reuse and len(self._spare) < _SPARE:
+            for file in files:
+                os.unlink(file)
+            self._spare.append(trashed)
+        else:
+            shutil.rmtree(trashed, ignore_errors=True)
 
     def size(self) -> int:
         """Bytes of all uploads and decoded audio."""

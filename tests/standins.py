@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Hashable, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ class Aligner(StandIn):
     def job(self, request: Request) -> Job:
         assert isinstance(request, Align)
         yield _units(request.audio)
-        words = tuple(replace(word, start=word.start + 0.3, end=word.end - 0.3) for word in request.words)
+        words = tuple(word._replace(start=word.start + 0.3, end=word.end - 0.3) for word in request.words)
         return Alignment(words, f"stand-in for {request.language}")
 
 

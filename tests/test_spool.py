@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -23,17 +24,22 @@ def used(spool: Spool, id: str) -> Path:
     return folder
 
 
-def test_a_finished_tasks_folder_serves_the_next_empty(spool: Spool) -> None:
+async def recycled(spool: Spool, folder: Path) -> None:
+    spool.recycle(folder)
+    await asyncio.sleep(0)
+
+
+async def test_a_finished_tasks_folder_serves_the_next_empty(spool: Spool) -> None:
     first = used(spool, "first")
     inode = first.stat().st_ino
-    spool.remove(first, reuse=True)
+    await recycled(spool, first)
     assert not first.exists()
     assert spool.size() == 0
     second = spool.new("second")
     assert second.stat().st_ino == inode
     assert list(second.iterdir()) == []
     assert [folder.name for folder in spool.incoming.iterdir()] == ["second"]
-    spool.remove(first, reuse=True)  # once more, as the request's end does
+    await recycled(spool, first)  # once more, as the request's end does
     assert second.exists()
 
 
@@ -44,15 +50,15 @@ def test_a_cancelled_tasks_folder_serves_nobody(spool: Spool) -> None:
     assert spool._spare == []
 
 
-def test_what_was_kept_for_reuse_may_be_gone(spool: Spool) -> None:
-    spool.remove(used(spool, "first"), reuse=True)
+async def test_what_was_kept_for_reuse_may_be_gone(spool: Spool) -> None:
+    await recycled(spool, used(spool, "first"))
     Path(spool._spare[0]).rmdir()
     assert list(spool.new("second").iterdir()) == []
 
 
-def test_not_every_folder_is_kept(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_every_folder_is_kept(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diarserve.spool._SPARE", 1)
     for folder in [used(spool, id) for id in ("first", "second")]:
-        spool.remove(folder, reuse=True)
+        await recycled(spool, folder)
     assert len(spool._spare) == 1
     assert list(spool.incoming.iterdir()) == []

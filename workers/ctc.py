@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -155,5 +155,5 @@ def timed(words: Sequence[Word], found: Sequence[Times | None], duration: float)
             start = min(max(word.start, after), limit)
             end = min(word.end, limit)
         before = min(max(before, round(start, 3)), duration)
-        result.append(replace(word, start=before, end=min(max(before, round(end, 3)), duration)))
+        result.append(word._replace(start=before, end=min(max(before, round(end, 3)), duration)))
     return tuple(result)

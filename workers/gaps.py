@@ -4,7 +4,6 @@ said."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from workers.messages import SAMPLE_RATE, Word
 from workers.speech import Chunk
@@ -58,7 +57,7 @@ def _stretched(word: Word) -> bool:
 
 def _row(words: Sequence[Word], start: float) -> list[Word]:
     starts = [round(start + USUAL_WORD * place, 3) for place in range(len(words))]
-    return [replace(word, start=at, end=round(at + USUAL_WORD, 3)) for word, at in zip(words, starts, strict=True)]
+    return [word._replace(start=at, end=round(at + USUAL_WORD, 3)) for word, at in zip(words, starts, strict=True)]
 
 
 def _pieces(gap: Chunk) -> list[Chunk]:
