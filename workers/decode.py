@@ -7,7 +7,7 @@ import os
 import resource
 from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import av
 import av.error
@@ -122,7 +122,8 @@ def decode(source: str, target: str, max_seconds: float) -> Steps:
     with _reading(source, kind) as reader, open(target, "wb") as out:
         reported = 0
         for packets, block in enumerate(reader.blocks()):
-            samples += _write(out, block)
+            samples += block.size
+            out.write(block.data)
             if samples > limit:
                 raise JobError("too_long", f"the audio is longer than the {max_seconds:g} s that are allowed")
             if samples - reported >= STEP_SECONDS * SAMPLE_RATE or packets % STEP_PACKETS == STEP_PACKETS - 1:
@@ -202,9 +203,9 @@ class Reader:
                     parts += mixer.flush() if mixer else []
                     mixer = Mixer(frame)
                 parts += mixer.push(frame)
-            yield np.concatenate(parts) if parts else np.zeros(0, np.float32)
+            yield _bounded(np.concatenate(parts)) if parts else np.zeros(0, np.float32)
         if mixer:
-            yield from mixer.flush()
+            yield from map(_bounded, mixer.flush())
 
     def _frames(self) -> Iterator[list[AudioFrame]]:
         packets = self.container.demux(self.stream)
@@ -273,10 +274,9 @@ def _shape(frame: AudioFrame) -> tuple[int, str, str]:
     return frame.sample_rate, frame.layout.name, frame.format.name
 
 
-def _write(out: BinaryIO, block: Samples) -> int:
+def _bounded(block: Samples) -> Samples:
     """Float files may hold anything, NaN too: a NaN compares as false."""
     if block.size and not (block.min() >= -1.0 and block.max() <= 1.0):
         np.nan_to_num(block, copy=False)
         np.clip(block, -1.0, 1.0, out=block)
-    out.write(block.data)
-    return block.size
+    return block
