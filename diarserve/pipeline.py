@@ -34,7 +34,7 @@ from workers.messages import (
 
 log = logging.getLogger(__name__)
 
-_LARGE = 2000  # words above which joining leaves the event loop
+_LARGE = 1000  # words above which joining leaves the event loop: they take 5 ms
 
 
 @dataclass(frozen=True, slots=True)
