@@ -49,19 +49,22 @@ class Segment:
 
 def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
     """Give every word its speaker. `turns` sorted by start."""
+    turns = [turn for turn in turns if turn.start < turn.end]
     starts = [turn.start for turn in turns]
     latest_end = list(accumulate((turn.end for turn in turns), max))  # up to each turn: sorted, so bisectable
     labelled: list[LabelledWord] = []
     speaker = UNKNOWN
     for word in words:
-        start, end = word.start, word.end
-        near = turns[bisect_right(latest_end, start) : bisect_left(starts, end)]
-        if near and start < end:
-            speaker, confidence, overlap = _covering(word, near, speaker)
+        _, start, end, _ = word
+        first, last = bisect_right(latest_end, start), bisect_left(starts, end)
+        if last == first + 1 and turns[first].start <= start < end <= turns[first].end:
+            speaker, confidence, overlap = turns[first].speaker, 1.0, False  # as for most words
+        elif first < last and start < end:
+            speaker, confidence, overlap = _covering(word, turns[first:last], speaker)
         else:
             near = turns[bisect_left(latest_end, start - _REACH) : bisect_right(starts, end + _REACH)]
             speaker, confidence, overlap = _nearest(word, near), 0.0, False
-        labelled.append(LabelledWord(word.word, start, end, word.probability, speaker, confidence, overlap))
+        labelled.append(LabelledWord(*word, speaker, confidence, overlap))
     return _at_sentence_ends(_without_flicker(labelled))
 
 
@@ -81,25 +84,17 @@ def segments(words: Iterable[LabelledWord]) -> list[Segment]:
 def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, float, bool]:
     """Who says a word, how sure that is, and whether others speak during it: of turns that begin before it ends, the
     first of which ends after it starts."""
-    length = max(word.end - word.start, 1e-3)
-    if len(turns) == 1:  # nearly always
-        return turns[0].speaker, round(min(1.0, _shared(word, turns[0]) / length), 3), False
     covered: dict[str, float] = {}
     for turn in turns:
-        shared = _shared(word, turn)
+        shared = min(word.end, turn.end) - max(word.start, turn.start)
         if shared > 0:
             covered[turn.speaker] = covered.get(turn.speaker, 0.0) + shared
     most = max(covered.values())
     equal = [speaker for speaker, seconds in covered.items() if seconds >= most - _TIE]
     # Two people at once and nothing to tell them apart: whoever was speaking goes on.
     speaker = previous if previous in equal else equal[0]
-    return speaker, round(min(1.0, covered[speaker] / length) / len(equal), 3), len(covered) > 1
-
-
-def _shared(word: Word, turn: Turn) -> float:
-    end = word.end if word.end < turn.end else turn.end  # min and max take ten times the time
-    start = word.start if word.start > turn.start else turn.start
-    return end - start
+    confidence = min(1.0, covered[speaker] / max(word.end - word.start, 1e-3)) / len(equal)
+    return speaker, round(confidence, 3), len(covered) > 1
 
 
 def _nearest(word: Word, turns: Sequence[Turn]) -> str:

@@ -74,6 +74,11 @@ def test_a_turn_that_began_long_ago_still_counts() -> None:
     assert speakers(words((80, 81)), sorted(turns, key=lambda turn: turn.start)) == "A"
 
 
+def test_words_and_turns_without_length_fail_nothing() -> None:
+    turns = [Turn(0, 2, "A"), Turn(0.5, 0.5, "B"), Turn(2, 2, "B"), Turn(2, 4, "C")]
+    assert speakers(words((0.4, 0.6), (1, 1), (1.9, 2.0), (2, 2), (2.0, 2.4)), turns) == "A A A A C"
+
+
 def test_segments_end_with_the_turn_the_pause_and_the_long_sentence() -> None:
     turns = [Turn(0, 5, "A"), Turn(5, 30, "B")]
     said = [

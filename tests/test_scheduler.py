@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from queue import SimpleQueue
-from threading import Event, Semaphore
+from threading import Barrier, Event, Semaphore, get_ident
 from typing import Any
 
 import pytest
@@ -111,3 +111,41 @@ def test_jobs_about_as_urgent_share_steps() -> None:
 def test_others_do_not(fill: Fill | None, due: dict[str, float]) -> None:
     first, second = due
     assert steps_of(fill, **due) == [("main", [name, name]) for name in (first, first, second, second)]
+
+
+class WhoWorks(Engine):
+    """Records the threads that it runs in. Two steps may wait for each other."""
+
+    parallel = 2
+
+    def __init__(self) -> None:
+        self.meeting, self.threads = Barrier(2), list[int]()
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": "test", "device": "cpu"}
+
+    def job(self, request: Request) -> Job:
+        assert isinstance(request, Transcribe)
+        yield [Unit(request.model, None)]
+
+    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+        self.threads.append(get_ident())
+        if units[0].key == "meet":
+            self.meeting.wait()
+        return units
+
+
+def test_as_few_threads_work_as_are_needed() -> None:
+    engine, sent = WhoWorks(), SimpleQueue[object]()
+    scheduler = Scheduler(engine, sent.put, fill=None, step_timeout=None)
+    for name in ("one", "other"):
+        scheduler.take(Submit(name, "", Transcribe(NOTHING, model="meet"), due=1.0))
+    for _ in range(2):
+        assert isinstance(sent.get(), Done)
+    assert len(set(engine.threads)) == 2
+    engine.threads.clear()
+    for number in range(10):
+        scheduler.take(Submit(str(number), "", Transcribe(NOTHING), due=1.0))
+        assert isinstance(sent.get(), Done)
+    scheduler.close()
+    assert len(set(engine.threads)) == 1

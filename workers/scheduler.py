@@ -12,7 +12,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -21,6 +20,7 @@ from typing import Any
 from workers import devices
 from workers.active import PENDING, Active, Pick, Step
 from workers.batches import Batches
+from workers.crew import Crew, Inbox
 from workers.engine import Engine, JobError, outputs_of
 from workers.logs import about
 from workers.messages import Cancel, Done, Failed, Fill, Progress, Report, Submit
@@ -53,7 +53,7 @@ class Scheduler:
         self._armed: float | None = None  # since when
         self._lock = Lock()  # of all that is above
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._pool = ThreadPoolExecutor(engine.parallel + 1, thread_name_prefix="step")
+        self._crew = Crew(self._serve)
 
     def run(self) -> None:
         """Look after the engine until `stop`. Raises the error of a device that cannot be trusted any more."""
@@ -61,7 +61,7 @@ class Scheduler:
             try:
                 error = self._ended.get(timeout=self._slack or _TEND)
             except Empty:
-                self._start(self._after(self._tend))
+                self._after(self._tend)
             else:
                 if error:
                     raise error
@@ -73,17 +73,24 @@ class Scheduler:
 
     def take(self, message: object) -> None:
         """A message from the server."""
-        self._start(self._after(self._handle, message))
+        self._after(self._handle, message)
 
     def close(self) -> None:
         """Drop every job and wait for the steps that run."""
         with self._lock:
             for id in list(self._jobs):
                 self._drop(id)
-        self._pool.shutdown()
+        self._crew.close()
 
-    def _after(self, news: Callable[..., None], *what: object) -> list[Step]:
-        """The steps that may begin after some news."""
+    def _serve(self, inbox: Inbox[Step]) -> None:
+        """The life of a thread of the crew."""
+        while step := inbox.get():
+            while step:
+                step = self._after(self._finish, step, *self._run(step), done=inbox)
+
+    def _after(self, news: Callable[..., None], *what: object, done: Inbox[Step] | None = None) -> Step | None:
+        """Begin what some news allow to begin: the thread whose step is done, if there is one, goes on with the first
+        of the steps, which is returned, or rests."""
         with self._lock:
             try:
                 news(*what)
@@ -91,20 +98,13 @@ class Scheduler:
                 self._watch()
             except BaseException as error:  # this thread has nobody to tell; `run` has
                 self._ended.put(error)
-                return []
-        return steps
-
-    def _start(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self._pool.submit(self._work, step)
-
-    def _work(self, step: Step) -> None:
-        """A step, and what a thread whose step is done may go on with."""
-        steps = [step]
-        while steps:
-            step, *others = steps
-            self._start(others)
-            steps = self._after(self._finish, step, *self._run(step))
+                steps = []
+            own = steps.pop(0) if done and steps else None
+            if done and not own:
+                self._crew.rest(done)
+            for step in steps:
+                self._crew.hand(step)
+            return own
 
     def _handle(self, message: object) -> None:
         match message:
