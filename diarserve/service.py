@@ -102,12 +102,11 @@ class Service:
                 parallel=self.settings.parallel_processing,
                 diarizer=self.settings.diarizer,
             )
-            asyncio.get_running_loop().call_soon(self._record, document)  # once the answer is on its way
+            self.tasks.record(document)
+            took = document["performance"]["processing_time"]
+            said = "done: %.1f s of audio in %.3f s", document["duration"], took
+            asyncio.get_running_loop().call_soon(log.info, *said)  # once the answer is on its way
             return document
-
-    def _record(self, document: dict[str, Any]) -> None:
-        self.tasks.record(document)
-        log.info("done: %.1f s of audio in %.3f s", document["duration"], document["performance"]["processing_time"])
 
     def check(self, options: Options) -> None:
         """Raises InvalidRequest for what this configuration cannot do, so that nobody waits to hear it."""

@@ -3,9 +3,11 @@ On stand-in engines in real processes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from diarserve.settings import Settings
 from tests.standins import StandIn
 from tests.test_http import TRANSCRIBE, Recording, Start, form, metric
 from tests.test_http import start as start  # a fixture
+from workers import devices
 from workers.scheduler import Scheduler
 
 SEPARATE = {"engine": "tests.standins:Separator"}
@@ -187,6 +190,17 @@ def test_memory_is_given_back_when_there_are_no_jobs(monkeypatch: pytest.MonkeyP
     engine.save_memory = True
     scheduler._tend()
     assert released
+
+
+def test_a_torch_that_another_thread_imports_right_now_has_no_memory_to_tell_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    monkeypatch.delitem(sys.modules, "torch.cuda", raising=False)
+    assert devices.memory() == {}
+    monkeypatch.setitem(sys.modules, "torch.cuda", ModuleType("torch.cuda"))
+    assert devices.memory() == {}
+    devices.release()
 
 
 async def test_the_workers_of_a_lane_take_its_devices_in_turn(settings: Callable[..., Settings]) -> None:

@@ -100,6 +100,6 @@ def memory() -> dict[str, int]:
 
 
 def _torch() -> Any:
-    """Torch, if this process uses it on a GPU."""
-    torch = sys.modules.get("torch")
-    return torch if torch is not None and torch.cuda.is_initialized() else None
+    """Torch, if this process uses it on a GPU. Another thread may be importing it: then not all of it is there."""
+    initialized = getattr(sys.modules.get("torch.cuda"), "is_initialized", None)
+    return sys.modules["torch"] if initialized is not None and initialized() else None
