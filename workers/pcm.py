@@ -14,7 +14,7 @@ import numpy as np
 from workers.audio import Samples
 from workers.messages import SAMPLE_RATE
 
-_BLOCK = 10 * SAMPLE_RATE
+_BLOCK = 30 * SAMPLE_RATE  # written at once: three writes of a third take up to a third longer
 
 
 class _Scratch(threading.local):
