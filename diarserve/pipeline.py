@@ -221,10 +221,6 @@ def _wall(done: Done | None) -> float:
     return done.finished - done.started if done else 0.0
 
 
-def _warnings(done: Done) -> tuple[str, ...]:
-    return getattr(done.result, "warnings", ())  # decoding has none
-
-
 def _unhonoured(task: Task, lanes: Lanes) -> list[str]:
     warnings = []
     if task.options.source_separation and not lanes.separate:

@@ -16,16 +16,18 @@ from workers.scheduler import Scheduler
 NOTHING = AudioRef("", 0)
 
 
-class OneModelAtATime(Engine):
+class Tested(Engine):
+    def describe(self) -> dict[str, Any]:
+        return {"model": "test", "device": "cpu"}
+
+
+class OneModelAtATime(Tested):
     """A job's steps need the model that it names; two models do not fit beside each other."""
 
     parallel = 2
 
     def __init__(self) -> None:
         self.begun, self.permits = Event(), Semaphore(0)
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": "test", "device": "cpu"}
 
     def job(self, request: Request) -> Job:
         assert isinstance(request, Transcribe)
@@ -60,14 +62,11 @@ def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() ->
     assert ended == ["quick"]
 
 
-class TwoOfEach(Engine):
+class TwoOfEach(Tested):
     """Each job has a unit to prepare, and then four that are done two at a time. Records who was in which step."""
 
     def __init__(self) -> None:
         self.go, self.steps = Event(), list[tuple[str, list[str]]]()
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": "test", "device": "cpu"}
 
     def batch(self, key: Hashable) -> int:
         return 2 if key == "main" else 1
@@ -113,16 +112,13 @@ def test_others_do_not(fill: Fill | None, due: dict[str, float]) -> None:
     assert steps_of(fill, **due) == [("main", [name, name]) for name in (first, first, second, second)]
 
 
-class WhoWorks(Engine):
+class WhoWorks(Tested):
     """Records the threads that it runs in. Two steps may wait for each other."""
 
     parallel = 2
 
     def __init__(self) -> None:
         self.meeting, self.threads = Barrier(2), list[int]()
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": "test", "device": "cpu"}
 
     def job(self, request: Request) -> Job:
         assert isinstance(request, Transcribe)

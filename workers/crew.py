@@ -13,8 +13,7 @@ Inbox = SimpleQueue[Work | None]
 
 class Crew(Generic[Work]):
     """Whoever rested last works next, so that few threads ever work: what libraries keep for each of them (OpenMP its
-    helpers, CUDA a stream and its memory) is kept once. An executor goes round all of its threads, and what it does for
-    its futures takes a short job as long as all else in a worker.
+    helpers, CUDA a stream and its memory) is kept once. An executor goes round all of its threads.
 
     `serve` is a thread's life: it works on what its inbox brings, until that is None, and rests in between. The caller
     holds a lock of its own around every call but `close`.
