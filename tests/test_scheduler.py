@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from workers.active import Active
+from workers.batches import Batches
 from workers.engine import Engine, Job, Unit
 from workers.messages import AudioRef, Done, Fill, Request, Submit, Transcribe
 from workers.scheduler import Scheduler
@@ -63,18 +65,20 @@ def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() ->
 
 
 class TwoOfEach(Tested):
-    """Each job has a unit to prepare, and then four that are done two at a time. Records who was in which step."""
+    """Each job has a unit to prepare, four that are done two at a time, and a last one. Records who was in which
+    step."""
 
     def __init__(self) -> None:
         self.go, self.steps = Event(), list[tuple[str, list[str]]]()
 
     def batch(self, key: Hashable) -> int:
-        return 2 if key == "main" else 1
+        return 1 if key == "prepare" else 2
 
     def job(self, request: Request) -> Job:
         assert isinstance(request, Transcribe)
         yield [Unit("prepare", request.model)]
         yield [Unit("main", request.model)] * 4
+        yield [Unit("last", request.model)]
 
     def alike(self, unit: Unit, other: Unit) -> bool:
         return "unlike" not in {unit.payload, other.payload}
@@ -95,21 +99,58 @@ def steps_of(fill: Fill | None, **due: float) -> list[tuple[str, list[str]]]:
     while ended < len(due):
         ended += isinstance(sent.get(), Done)
     scheduler.close()
-    return [step for step in engine.steps if step[0] == "main"]
+    return engine.steps
+
+
+def main_steps_of(fill: Fill | None, **due: float) -> list[list[str]]:
+    return [names for key, names in steps_of(fill, **due) if key == "main"]
 
 
 def test_jobs_about_as_urgent_share_steps() -> None:
-    shared = steps_of(Fill(3, within=10), a=100, b=101)
-    assert shared == [("main", ["a", "a", "b"]), ("main", ["a", "a", "b"]), ("main", ["b", "b"])]
+    assert main_steps_of(Fill(3, within=10), a=100, b=101) == [["a", "a", "b"], ["a", "a", "b"], ["b", "b"]]
     # Without room for more than an engine takes of one job, only what that leaves is filled.
-    assert steps_of(Fill(), a=100, b=101) == [("main", [name, name]) for name in "aabb"]
+    assert main_steps_of(Fill(), a=100, b=101) == [[name, name] for name in "aabb"]
+
+
+def test_who_is_ahead_lets_those_catch_up_that_came_soon_after() -> None:
+    assert steps_of(Fill(3, within=10), a=100, b=101)[-1] == ("last", ["a", "b"])
+    # Not those that came long after.
+    assert steps_of(Fill(3, within=30), a=100, b=121)[3:5] == [("last", ["a"]), ("prepare", ["b"])]
 
 
 @pytest.mark.parametrize("due", [{"a": 100, "b": 130}, {"a": 100, "unlike": 100.5}])
 @pytest.mark.parametrize("fill", [None, Fill(3, within=10)])
 def test_others_do_not(fill: Fill | None, due: dict[str, float]) -> None:
     first, second = due
-    assert steps_of(fill, **due) == [("main", [name, name]) for name in (first, first, second, second)]
+    assert main_steps_of(fill, **due) == [[name, name] for name in (first, first, second, second)]
+
+
+def waiting(sizes: Sequence[float]) -> Active:
+    active = Active("", "", 0.0, TwoOfEach().job(Transcribe(NOTHING)))
+    active.waiting.extend(enumerate(Unit("main", None, size=size) for size in sizes))
+    return active
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([0.25] * 9, [8, 1]),  # eight quarters are two whole ones
+        ([0.25, 0.25, 1, 0.25], [2, 2]),  # all are padded to the largest
+        ([1, 0.25, 0.25], [2, 1]),
+        ([3, 1], [1, 1]),  # one goes in any case
+    ],
+)
+def test_a_step_holds_more_of_the_short_ones(sizes: list[float], expected: list[int]) -> None:
+    batches, job = Batches(TwoOfEach(), None), waiting(sizes)
+    assert [len(batches.pick([job], [])) for _ in expected] == expected
+    assert not job.waiting
+
+
+def test_what_did_not_fit_is_halved_by_size() -> None:
+    batches = Batches(TwoOfEach(), None)
+    batches.halve(batches.pick([waiting([0.25] * 8)], []))
+    assert len(batches.pick([waiting([0.25] * 8)], [])) == 4
+    assert len(batches.pick([waiting([0.125] * 12)], [])) == 8
 
 
 class WhoWorks(Tested):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import takewhile
 
@@ -11,14 +10,14 @@ from workers.active import Active, Pick, Step
 from workers.engine import Engine
 from workers.messages import Fill
 
-_HEAD_START = 5.0  # seconds of urgency
+_WAVE, _WAVES = 5.0, 4  # seconds of urgency that a wave costs, and how many do
 
 
 class Batches:
     def __init__(self, engine: Engine, fill: Fill | None) -> None:
         self._engine = engine
         self._fill = fill
-        self._caps: dict[Hashable, int] = {}  # the largest that fit into the device's memory, by the units' key
+        self._caps: dict[Hashable, float] = {}  # how large a step fits into the device's memory, by the units' key
 
     def pick(self, jobs: Iterable[Active], running: Sequence[Step]) -> list[Pick]:
         """Units to begin with now, taken from those that wait; none if there are none that may begin yet."""
@@ -27,7 +26,7 @@ class Batches:
 
     def halve(self, picks: Sequence[Pick]) -> None:
         """So many did not fit into the device's memory."""
-        self._caps[picks[0][2].key] = len(picks) // 2
+        self._caps[picks[0][2].key] = len(picks) * max(unit.size for _, _, unit in picks) / 2
 
     def forget(self) -> None:
         """Perhaps others left the device meanwhile."""
@@ -42,8 +41,9 @@ class Batches:
         return ready
 
     def _urgency(self, job: Active) -> float:
-        """A job that has hardly begun goes a little before: those that came together then share their later steps."""
-        return job.due - _HEAD_START if self._fill and job.waves == 1 else job.due
+        """Those that came together go through their waves together, and share the steps of each: one lets the others
+        catch up."""
+        return job.due + _WAVE * min(job.waves, _WAVES) if self._fill else job.due
 
     def _room(self, job: Active, running: Sequence[Step]) -> bool:
         """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
@@ -55,20 +55,26 @@ class Batches:
     def _take(self, ready: Sequence[Active]) -> list[Pick]:
         first = ready[0]
         key = first.waiting[0][1].key
-        most = self._caps.get(key, sys.maxsize)
-        batch = 1 if first.lesser_first else min(self._engine.batch(key), most)
+        most = self._caps.get(key, math.inf)
+        batch = 0.0 if first.lesser_first else min(self._engine.batch(key), most)  # the first unit goes in any case
         jobs, room = [first], batch
         if self._fill and not (first.alone or first.lesser_first):
             jobs += [job for job in ready[1:] if self._shares(job, first, self._fill)]
             if len(jobs) > 1:
                 room = min(max(batch, self._fill.units), most)
         # An even share for every thread, so that none idles at the end of a wave.
-        room = min(room, math.ceil(sum(len(job.waiting) for job in jobs) / self._engine.parallel))
+        share = sum(unit.size for job in jobs for _, unit in job.waiting) / self._engine.parallel
         picks: list[Pick] = []
+        used = largest = 0.0
         for job in jobs:
-            fit = sum(1 for _ in takewhile(lambda item: item[1].key == key, job.waiting))
-            count = min(batch, room - len(picks), fit)
-            picks += [(job, *job.waiting.popleft()) for _ in range(count)]
+            own = 0.0
+            while job.waiting and (unit := job.waiting[0][1]).key == key and (used < share or not picks):
+                own += unit.size
+                largest = max(largest, unit.size)
+                if picks and (own > batch or (len(picks) + 1) * largest > room):
+                    break
+                used += unit.size
+                picks.append((job, *job.waiting.popleft()))
         return picks
 
     def _shares(self, job: Active, first: Active, fill: Fill) -> bool:

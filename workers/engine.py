@@ -20,6 +20,7 @@ class Unit:
     key: Hashable  # units with equal keys may share a step
     payload: Any
     partial: bool = False  # its output is worth showing at once
+    size: float = 1.0  # that it takes of a batch
     span: tuple[float, float] | None = None  # for progress, where a job has many waves of one key: see Engine.spans
 
 
@@ -49,7 +50,7 @@ class Engine:
         raise NotImplementedError
 
     def batch(self, key: Hashable) -> int:
-        """The most units with this key that one step may hold."""
+        """The most units with this key and of size 1 that one step may hold. All are as large as its largest."""
         return 1
 
     def run(self, units: Sequence[Unit]) -> Step:

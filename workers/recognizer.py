@@ -148,8 +148,7 @@ class Recognizer:
     def _encode(self, chunks: Sequence[Chunk], seconds: float) -> Any:
         """The encoder's output, shape (chunks, frames of 20 ms, width), for `seconds` and some silence. It stays on
         its device."""
-        seconds = min(seconds + TAIL_SECONDS, WINDOW_SECONDS)
-        frames = 2 * math.ceil(seconds * FRAMES_PER_SECOND / 2)
+        frames = 2 * math.ceil(window(seconds) * FRAMES_PER_SECOND / 2)
         return self.model.encode(np.stack([self._features(chunk, frames) for chunk in chunks]))
 
     def _features(self, chunk: Chunk, frames: int) -> Samples:
@@ -210,6 +209,11 @@ class Recognizer:
             tuple(_word(chunk, timing) for timing in alignment if timing["word"].strip())
             for chunk, alignment in zip(chunks, alignments, strict=True)
         ]
+
+
+def window(seconds: float) -> float:
+    """How much the encoder takes for so many seconds of speech."""
+    return min(seconds + TAIL_SECONDS, WINDOW_SECONDS)
 
 
 def _stack(encoded: Sequence[Any]) -> Any:

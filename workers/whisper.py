@@ -19,7 +19,7 @@ from workers.audio import Samples, load
 from workers.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
 from workers.engine import Engine, Job, JobError, Step, Unit
 from workers.messages import Request, Transcribe, Transcript, Word
-from workers.recognizer import Decoding, Recognizer, Traits
+from workers.recognizer import WINDOW_SECONDS, Decoding, Recognizer, Traits, window
 from workers.shelf import Shelf
 from workers.speech import WINDOW, Chunk, Piece, pack, pieces, segments
 
@@ -140,10 +140,8 @@ class Whisper(Engine):
 
     def alike(self, unit: Unit, other: Unit) -> bool:
         """What is padded to the longer one's length costs a GPU nothing."""
-        if not isinstance(unit.payload, Chunk) or self._on_gpu:
-            return True
-        shorter, longer = sorted((unit.payload.seconds, other.payload.seconds))
-        return bool(longer <= PADDED * shorter)
+        shorter, longer = sorted((unit.size, other.size))
+        return self._on_gpu or longer <= PADDED * shorter
 
     def tend(self, idle: float) -> Sequence[str]:
         if idle < REST_SECONDS:
@@ -187,7 +185,10 @@ class Whisper(Engine):
             if not chunks:
                 break
             # What a second listening adds lies in the middle of what was shown already.
-            units = [Unit(("asr", name, decoding), chunk, partial=not listening) for chunk in chunks]
+            units = [
+                Unit(("asr", name, decoding), chunk, partial=not listening, size=window(chunk.seconds) / WINDOW_SECONDS)
+                for chunk in chunks
+            ]
             written = yield units
             found = [gaps.find(chunk, gaps.heard(part)) for chunk, part in zip(chunks, written, strict=True)]
             words += [word for settled, _ in found for word in settled]
