@@ -24,6 +24,7 @@ from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
 from workers.pcm import Plain, plain
 
 STEP_SECONDS = 60.0  # audio per step
+IN_PLACE_SECONDS = 120.0  # audio that workers may convert, and hold, each for itself
 STEP_PACKETS = 20_000  # packets per step: a file may hold many that give no audio
 MAX_STREAMS = 32
 MAX_CHANNELS = 8
@@ -38,11 +39,11 @@ CODECS = (
     "vorbis"
 )
 
-Steps = Generator[int, None, int]
+Steps = Generator[None, None, AudioRef]
 
 
 class Decoder(Engine):
-    """Writes the first audio stream of a file as mono 16 kHz float32."""
+    """Writes the first audio stream of a file as mono 16 kHz float32, or finds that it need not."""
 
     spans: ClassVar = {"decode": (0.0, 0.0)}  # how much there is shows at the end
 
@@ -65,8 +66,8 @@ class Decoder(Engine):
     def batch(self, key: Hashable) -> int:
         return 1
 
-    def run(self, units: Sequence[Unit]) -> Sequence[tuple[int, bool] | JobError]:
-        """Per unit: the samples written so far and whether that is all, or why the file cannot be decoded."""
+    def run(self, units: Sequence[Unit]) -> Sequence[AudioRef | JobError | None]:
+        """Per unit: the audio, None if there is more to decode, or why the file cannot be decoded."""
         with cpu_limit(self.step_cpu_seconds):
             return [_advance(unit.payload) for unit in units]
 
@@ -79,18 +80,19 @@ def _job(request: Decode) -> Job:
         [outcome] = yield [Unit("decode", steps)]
         if isinstance(outcome, JobError):
             raise outcome
-        samples, ended = outcome
-        if ended:
-            return AudioRef(request.target, samples)
+        if outcome:
+            return outcome
 
 
-def _advance(steps: Steps) -> tuple[int, bool] | JobError:
+def _advance(steps: Steps) -> AudioRef | JobError | None:
     try:
-        return next(steps), False
+        next(steps)
     except StopIteration as stop:
-        return stop.value, True
+        audio: AudioRef = stop.value
+        return audio
     except JobError as error:
         return error
+    return None
 
 
 @contextmanager
@@ -107,7 +109,8 @@ def cpu_limit(seconds: int) -> Iterator[None]:
 
 
 def decode(source: str, target: str, max_seconds: float) -> Steps:
-    """Write `target`; yields the samples written so far after every step, and returns them all. Raises JobError."""
+    """Write `target`, a step at a time. Returns where the samples are: there, or in `source` if they lie in it as they
+    are wanted and are few. Raises JobError."""
     with open(source, "rb") as file:
         head = file.read(containers.HEAD)
         if not head:
@@ -118,28 +121,38 @@ def decode(source: str, target: str, max_seconds: float) -> Steps:
         promised = containers.promised_seconds(file, kind)
 
     limit = int(max_seconds * SAMPLE_RATE)
-    samples = 0
-    with _reading(source, kind) as reader, open(target, "wb") as out:
-        reported = 0
+    with _reading(source, kind) as reader:
+        if isinstance(reader, Plain) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
+            audio = AudioRef(source, reader.samples, reader.begin)
+        else:
+            audio = AudioRef(target, (yield from _write(reader, target, limit)))
+
+    if audio.samples > limit:
+        raise JobError("too_long", f"the audio is longer than the {max_seconds:g} s that are allowed")
+    if reader.damaged > reader.good:
+        raise JobError("undecodable", "the file is damaged: too little of its audio can be decoded")
+    if promised is not None and promised - audio.duration > 0.1 + min(1.0, 0.02 * promised):
+        raise JobError(
+            "truncated",
+            f"the header promises {promised:.1f} s, the file holds {audio.duration:.1f} s: was the upload cut off?",
+        )
+    if audio.samples == 0:
+        raise JobError("empty_audio", "the file holds no audio samples")
+    return audio
+
+
+def _write(reader: Plain | Reader, target: str, limit: int) -> Generator[None, None, int]:
+    """All samples; no more than a block beyond the limit."""
+    samples = reported = 0
+    with open(target, "wb") as out:
         for packets, block in enumerate(reader.blocks()):
             samples += block.size
             out.write(block.data)
             if samples > limit:
-                raise JobError("too_long", f"the audio is longer than the {max_seconds:g} s that are allowed")
+                break
             if samples - reported >= STEP_SECONDS * SAMPLE_RATE or packets % STEP_PACKETS == STEP_PACKETS - 1:
                 reported = samples
-                yield samples
-
-    if reader.damaged > reader.good:
-        raise JobError("undecodable", "the file is damaged: too little of its audio can be decoded")
-    seconds = samples / SAMPLE_RATE
-    if promised is not None and promised - seconds > 0.1 + min(1.0, 0.02 * promised):
-        raise JobError(
-            "truncated",
-            f"the header promises {promised:.1f} s, the file holds {seconds:.1f} s: was the upload cut off?",
-        )
-    if samples == 0:
-        raise JobError("empty_audio", "the file holds no audio samples")
+                yield
     return samples
 
 

@@ -46,10 +46,11 @@ class WorkerSpec(_Message):
 
 @dataclass(frozen=True, slots=True)
 class AudioRef(_Message):
-    """A file of raw float32 samples that every worker maps read-only."""
+    """A file of raw samples, 16 kHz mono, for every worker to read: float32, or, from byte `pcm` on, 16-bit."""
 
     path: str
     samples: int
+    pcm: int | None = None
 
     @property
     def duration(self) -> float:
