@@ -13,7 +13,7 @@ from typing import get_args
 from diarserve import settings as config
 from diarserve.formats import Format
 from diarserve.store import StoreError
-from workers import logs
+from workers import devices, logs
 
 _MALLOC = {-1: 32 * config.MIB, -3: 4 * config.MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 
@@ -82,6 +82,7 @@ def _serve(settings: config.Settings) -> int:
     from diarserve import app
 
     _keep_memory()
+    devices.prepare({})  # the models may run in this process
     logs.configure("server", settings.log_level, settings.log_modules)
     web.run_app(
         app.make(settings),

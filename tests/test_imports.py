@@ -40,3 +40,12 @@ def test_workers_never_name_the_server() -> None:
     for file in Path(REPOSITORY, "workers").rglob("*.py"):
         for line in file.read_text().splitlines():
             assert not line.lstrip().startswith(("import diarserve", "from diarserve", "import aiohttp")), file
+
+
+def test_numpy_has_no_threads_that_would_spin_beside_the_models() -> None:
+    code = (
+        "import os, workers.process; from workers import devices; devices.prepare({}); import numpy;"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.split() == ["1"]
