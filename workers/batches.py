@@ -69,11 +69,10 @@ class Batches:
         for job in jobs:
             own = 0.0
             while job.waiting and (unit := job.waiting[0][1]).key == key and (used < share or not picks):
-                own += unit.size
-                largest = max(largest, unit.size)
-                if picks and (own > batch or (len(picks) + 1) * largest > room):
+                padded = (len(picks) + 1) * max(largest, unit.size)
+                if picks and (padded > room or own + unit.size > batch):
                     break
-                used += unit.size
+                own, used, largest = own + unit.size, used + unit.size, max(largest, unit.size)
                 picks.append((job, *job.waiting.popleft()))
         return picks
 
