@@ -84,6 +84,13 @@ async def test_a_worker_begins_with_its_environment(make_lane: MakeLane, tmp_pat
     assert "SAID_AT_BIRTH" not in os.environ
 
 
+async def test_the_event_loop_gets_a_core_before_its_workers(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane()
+    await do(lane, job(tmp_path, 1))
+    ours, theirs = (os.getpriority(os.PRIO_PROCESS, process) for process in (os.getpid(), pid(lane)))
+    assert theirs == min(ours + 5, 19)
+
+
 @pytest.mark.parametrize("when", ["kill-once", "stop-once", "hang-once"])
 async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
     make_lane: MakeLane, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch

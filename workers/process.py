@@ -20,9 +20,12 @@ from workers.engine import Engine
 from workers.messages import BootFailed, Ready, WorkerSpec
 from workers.scheduler import Scheduler
 
+_NICE = 5  # the event loop gets a core before the models do
+
 
 def main(sock: socket.socket, spec: WorkerSpec) -> None:
     started = time.monotonic()
+    os.nice(_NICE)
     os.setpgid(0, 0)  # so that the server can kill whatever the engine starts along with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
