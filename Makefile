@@ -57,7 +57,7 @@ separation: .venv/installed  ## WER with and without source separation, in music
 	$(BIN)/python -m bench.separation --write $(ARGUMENTS)
 
 storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
-	$(BIN)/python -m bench.kill_storm --rounds 20
+	$(BIN)/python -m tests.support.kill_storm --rounds 20
 
 lock: .venv/installed  ## resolve pyproject.toml anew
 	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \

@@ -16,13 +16,13 @@ from meeteval.wer.wer.cp import cp_word_error_rate
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 
-from bench.drive import drive
-from bench.recordings import SHARED, decoded, sample
-from diarserve.merge import label
-from workers.audio import Samples
-from workers.diarize.embedded import EmbeddedDiarizer
+from diarserve.transcript.merge import label
+from tests.support.drive import drive
+from tests.support.recordings import SHARED, decoded, sample
+from workers.diarize.embedded.engine import EmbeddedDiarizer
+from workers.media.samples import Samples
 from workers.messages import AudioRef, Diarization, Diarize, Transcribe, Turn
-from workers.whisper import Whisper
+from workers.whisper.engine import Whisper
 
 
 def main() -> None:

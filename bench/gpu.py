@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.performance_test import overlap
-from bench.recordings import speech, write_wav
 from bench.results import arguments, publish, spread, table
-from bench.server import Server, configured
+from tests.support.recordings import speech, write_wav
+from tests.support.server import Server, configured
 
 CONFIG = """
 parallel_processing = {parallel}
 [decode]
-engine = "workers.decode:Decoder"
+engine = "workers.media.decoder:Decoder"
 [whisper]
-engine = "workers.whisper:Whisper"
+engine = "workers.whisper.engine:Whisper"
 model = "{whisper}"
 device = "{device}"
 fill = true
@@ -29,7 +29,7 @@ batch = 16
 parallel = 2
 threads = 4
 [sortformer]
-engine = "workers.diarize.sortformer:Sortformer"
+engine = "workers.diarize.sortformer.engine:Sortformer"
 model = "{sortformer}"
 device = "{device}"
 fill = true
@@ -55,8 +55,8 @@ def main() -> None:
 
 
 def build(folder: Path, *, tiny: bool) -> dict[str, Path]:
-    from tests.models import sortformer
-    from tests.models.whisper import whisper
+    from tests.support.models import sortformer
+    from tests.support.models.whisper import whisper
 
     size = sortformer.TINY if tiny else sortformer.REAL
     return {

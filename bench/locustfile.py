@@ -18,7 +18,7 @@ from gevent.pool import Group  # type: ignore[import-untyped]
 from locust import FastHttpUser, constant, events, task
 
 from bench.clients import TRANSCRIBE, form
-from bench.recordings import sample
+from tests.support.recordings import sample
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
@@ -69,7 +69,7 @@ class Open(_Caller):
 
     def on_start(self) -> None:
         super().on_start()
-        self.due, self.asked = time.monotonic(), Group()
+        self.virtual_deadline, self.asked = time.monotonic(), Group()
 
     def on_stop(self) -> None:
         self.asked.join()  # those who wait longest count too
@@ -77,5 +77,5 @@ class Open(_Caller):
     @task
     def arrive(self) -> None:
         self.asked.spawn(self.ask)
-        self.due += 1 / self.environment.parsed_options.arrivals
-        time.sleep(max(self.due - time.monotonic(), 0))  # gevent's: Locust patches it
+        self.virtual_deadline += 1 / self.environment.parsed_options.arrivals
+        time.sleep(max(self.virtual_deadline - time.monotonic(), 0))  # gevent's: Locust patches it

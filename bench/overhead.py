@@ -22,16 +22,16 @@ import requests
 
 from bench.clients import Load, closed_loop, in_turn, silence, upload
 from bench.results import CORES, arguments, percentile, publish, table, verdict
-from bench.server import Server, configured, started
+from tests.support.server import Server, configured, started
 
 MODELS = """
 [whisper]
-engine = "tests.noop:Whisper"
-[diarize]
-engine = "tests.noop:Diarizer"
+engine = "tests.support.noop:Whisper"
+[embedded]
+engine = "tests.support.noop:Diarizer"
 """
-NOTHING = MODELS + '[decode]\nengine = "tests.noop:Decoder"\n'
-DECODER = MODELS + '[decode]\nengine = "workers.decode:Decoder"\nmemory_limit_mib = 2048\n'
+NOTHING = MODELS + '[decode]\nengine = "tests.support.noop:Decoder"\n'
+DECODER = MODELS + '[decode]\nengine = "workers.media.decoder:Decoder"\nmemory_limit_mib = 2048\n'
 LAG = "diarserve_loop_lag_seconds"
 SERVERS = ("bare upload handler", "no models, no decoder", "no models, real decoder")
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from bench.baselines import Outcome, baseline
 from bench.performance_test import cases_in, on
-from bench.recordings import SHARED, decoded, sample, write_wav
 from bench.results import arguments, publish, spread, table
-from bench.server import Server, running
+from tests.support.recordings import SHARED, decoded, sample, write_wav
+from tests.support.server import Server, running
 from workers.messages import SAMPLE_RATE, Turn
 
 Design = Callable[[Sequence[Path]], Outcome]

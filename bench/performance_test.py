@@ -21,9 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python bench/performance_test.py`
 
 from bench.baselines import Baseline, baseline
-from bench.recordings import clips, speech, write_wav
 from bench.results import CORES, arguments, mean, publish, spread, table, verdict
-from bench.server import Server, running
+from tests.support.recordings import clips, speech, write_wav
+from tests.support.server import Server, running
 
 CLIP = 30.0  # seconds
 
@@ -81,7 +81,7 @@ def cases_in(folder: Path, files: Sequence[int], minutes: Sequence[float]) -> li
 
 def on(device: str) -> dict[str, str]:
     """The environment of a server whose models are on that device."""
-    return {} if device == "cpu" else {"DIARSERVE_WHISPER_DEVICE": device, "DIARSERVE_DIARIZE_DEVICE": device}
+    return {} if device == "cpu" else {"DIARSERVE_WHISPER_DEVICE": device, "DIARSERVE_EMBEDDED_DEVICE": device}
 
 
 def measure(server: Server, sequential: Baseline, case: Case) -> None:

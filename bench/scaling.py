@@ -20,10 +20,10 @@ from typing import Any
 
 import requests
 
-from bench.recordings import clips, speech, write_wav
 from bench.results import FOLDER, arguments, machine, percentile, publish, spread, table, verdict
-from bench.server import API, Server, running
 from bench.urgency import submit, under_way
+from tests.support.recordings import clips, speech, write_wav
+from tests.support.server import API, Server, running
 
 Rows = dict[str, dict[str, Any]]  # by what was varied: minutes, or clients
 GIB = 2**30

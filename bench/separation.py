@@ -22,14 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.accuracy import plain, stm_lines
-from bench.drive import drive
-from bench.recordings import SHARED, decoded, sample
 from bench.results import arguments, publish, table
-from workers.audio import Samples, load
+from tests.support.drive import drive
+from tests.support.recordings import SHARED, decoded, sample
 from workers.engine import Engine
+from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, AudioRef, Separate, Transcribe
-from workers.rnnoise import RNNoise
-from workers.whisper import Whisper
+from workers.separate.rnnoise import RNNoise
+from workers.whisper.engine import Whisper
 
 LEVELS = (10, 5, 0)  # dB of speech over the rest
 SEEDS = 2  # mixtures of each kind and level
@@ -58,7 +58,7 @@ def main() -> None:
     whisper = Whisper()
     separators: dict[str, Engine] = {"RNNoise": RNNoise(), "RNNoise alone": RNNoise(original=0.0, clean=inf)}
     if asked.demucs:
-        from workers.separate import Demucs
+        from workers.separate.demucs import Demucs
 
         separators["Demucs"] = Demucs(model=asked.demucs)
     speech = recordings()

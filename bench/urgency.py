@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import requests
 
-from bench.recordings import speech, write_wav
-from bench.server import Server, running
+from tests.support.recordings import speech, write_wav
+from tests.support.server import Server, running
 
 API = "/api/v1/parallel"
 
@@ -71,7 +71,7 @@ def under_way(server: Server, task: str) -> None:
 def cancel(server: Server, task: str) -> float:
     """Seconds from the request until neither model's process has used the CPU for 0.3 s; those not counted."""
     lanes = server.get("/stats")["lanes"]
-    workers = [psutil.Process(worker["pid"]) for name in ("whisper", "diarize") for worker in lanes[name]["workers"]]
+    workers = [psutil.Process(worker["pid"]) for name in ("whisper", "embedded") for worker in lanes[name]["workers"]]
     started = last = time.monotonic()
     requests.delete(f"{server.url}{API}/tasks/{task}", timeout=60).raise_for_status()
     before = -1.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diarserve.python_api import ParallelDiarizationService as ParallelDiarizationService
+    from diarserve.service.python_api import ParallelDiarizationService as ParallelDiarizationService
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name == "ParallelDiarizationService":  # imported when asked for: workers import this package too
-        from diarserve.python_api import ParallelDiarizationService
+        from diarserve.service.python_api import ParallelDiarizationService
 
         return ParallelDiarizationService
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

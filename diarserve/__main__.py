@@ -1,3 +1,3 @@
-from diarserve.cli import main
+from diarserve.cli.main import main
 
 raise SystemExit(main())

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench import recordings
-from bench.server import Server, running
-from diarserve.settings import Settings
+from diarserve.core.settings import Settings
+from tests.support import recordings
+from tests.support.server import Server, running
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -51,9 +51,9 @@ def stand_ins(folder: Path, **sections: Any) -> Settings:
     """Settings with stand-in engines. Keyword sections are laid over them."""
     values: dict[str, Any] = {
         "data_dir": folder / "data",
-        "decode": {"engine": "tests.standins:Copier"},
-        "whisper": {"engine": "tests.standins:Whisper"},
-        "diarize": {"engine": "tests.standins:Diarizer"},
+        "decode": {"engine": "tests.support.standins:Copier"},
+        "whisper": {"engine": "tests.support.standins:Whisper"},
+        "embedded": {"engine": "tests.support.standins:Diarizer"},
     }
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.drive import drive
-from tests.models.wav2vec2 import VOCABULARY, wav2vec2
-from workers.align import Acoustic, Aligner
-from workers.audio import Samples
-from workers.ctc import MAX_SECONDS, PAUSE, WILDCARD, Alphabet, alphabet_of, place, segments, timed
+from tests.support.drive import drive
+from tests.support.models.wav2vec2 import VOCABULARY, wav2vec2
+from workers.align.ctc import MAX_SECONDS, PAUSE, WILDCARD, Alphabet, alphabet_of, place, segments, timed
+from workers.align.engine import Acoustic, Aligner
+from workers.media.samples import Samples
 from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, AudioRef, Word
 
 FRAME = 320
@@ -212,12 +212,12 @@ def test_a_model_that_cannot_be_had_does_not_keep_the_engine_from_its_work(tmp_p
 def test_as_many_models_are_kept_as_asked_for(folder: Path, align: Run) -> None:
     engine = Aligner(model=dict.fromkeys(("en", "de", "fr"), str(folder)), keep=2)
     assert engine.describe() == {"model": folder.name, "device": "cpu", "languages": ["en"]}
-    assert list(engine.tend(0.0)) == []
+    assert list(engine.maintain(0.0)) == []
     for language in ("de", "en", "fr", "fr"):
         align(hiss(1.0), spread("oui", 0.2), language=language, engine=engine)
     assert engine.describe()["languages"] == ["en", "fr"]
-    assert sorted(engine.tend(0.0)) == ["load", "load", "unload"]
-    assert list(engine.tend(0.0)) == []
+    assert sorted(engine.maintain(0.0)) == ["load", "load", "unload"]
+    assert list(engine.maintain(0.0)) == []
 
 
 def test_segments_are_cut_where_nobody_speaks() -> None:

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from bench.recordings import decoded
-from bench.recordings import sample as sample_path
-from tests.diarizing import Diarizer, speakers
-from workers.audio import Samples
-from workers.diarize import marblenet, multiscale
+from tests.support.diarizing import Diarizer, speakers
+from tests.support.recordings import decoded
+from tests.support.recordings import sample as sample_path
+from workers.diarize.cascade import marblenet, multiscale
+from workers.diarize.cascade.engine import ClusteringDiarizer, spans_of, speakers_of, voices_of
+from workers.diarize.cascade.multiscale import Voices, chunks_of, cluster, nearest, split
+from workers.diarize.cascade.titanet import SCALES, scales_of, segments_of, waveform
 from workers.diarize.checkpoints import quiet, restore
-from workers.diarize.clustering import ClusteringDiarizer, spans_of, speakers_of, voices_of
-from workers.diarize.multiscale import Voices, chunks_of, cluster, nearest, split
-from workers.diarize.speakers import Bounds, Labels, load_nme_sc, unit
-from workers.diarize.titanet import SCALES, scales_of, segments_of, waveform
-from workers.engine import Step, Unit
+from workers.diarize.embedded.clustering import Bounds, Labels, unit
+from workers.diarize.nme_sc import load_nme_sc
+from workers.engine import Step, WorkItem
+from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Transcribe, Turn
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
@@ -42,7 +43,7 @@ NOISE = np.random.default_rng(7).normal(0, 1, 7 * SAMPLE_RATE).astype(np.float32
 @pytest.fixture(scope="module")
 def titanet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with quiet():  # what NeMo's imports warn of
-        from tests.models.titanet import titanet
+        from tests.support.models.titanet import titanet
 
         return titanet(tmp_path_factory.mktemp("titanet"))
 
@@ -133,9 +134,9 @@ def test_results_depend_on_nothing_else(diarize: Diarizer, call: Samples) -> Non
 
 def test_a_batch_changes_nothing(engine: ClusteringDiarizer, call: Samples) -> None:
     one = np.float32(1)
-    windows = [Unit(("vad",), (call[:length], 0, one)) for length in (len(call), 5 * SAMPLE_RATE, 333)]
+    windows = [WorkItem(("vad",), (call[:length], 0, one)) for length in (len(call), 5 * SAMPLE_RATE, 333)]
     segments = [
-        Unit(("embed", 8000), (call, (start, start + 8000 - cut), one))
+        WorkItem(("embed", 8000), (call, (start, start + 8000 - cut), one))
         for start, cut in [(100_000, 0), (120_000, 3000), (200_000, 7000)]
     ]
     for units in (windows, segments):
@@ -150,7 +151,7 @@ def test_a_long_recording_is_reduced_first(diarize: Diarizer, call: Samples, mon
     keys = []
     run = diarize.engine.run
 
-    def watched(units: Sequence[Unit]) -> Step:
+    def watched(units: Sequence[WorkItem]) -> Step:
         keys.append(units[0].key)
         return run(units)
 
@@ -162,7 +163,7 @@ def test_a_long_recording_is_reduced_first(diarize: Diarizer, call: Samples, mon
 def test_what_does_not_fit_runs_on_the_cpu(
     engine: ClusteringDiarizer, call: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    units = [Unit(("embed", 8000), (call, (100_000, 108_000), np.float32(1)))]
+    units = [WorkItem(("embed", 8000), (call, (100_000, 108_000), np.float32(1)))]
     assert engine.fallback(units) is None  # there is nothing less than a CPU
     there = engine.run(units)
     monkeypatch.setattr(engine.networks, "device", torch.device("cuda"))
@@ -172,9 +173,9 @@ def test_what_does_not_fit_runs_on_the_cpu(
 
 
 def test_one_clustering_at_a_time(engine: ClusteringDiarizer) -> None:
-    assert not engine.admits(("cluster",), [("reduce",)])
-    assert engine.admits(("cluster",), [("embed", 8000)])
-    assert engine.admits(("vad",), [("cluster",)])
+    assert not engine.can_run_beside(("cluster",), [("reduce",)])
+    assert engine.can_run_beside(("cluster",), [("embed", 8000)])
+    assert engine.can_run_beside(("vad",), [("cluster",)])
 
 
 def test_an_engine_says_what_it_is(engine: ClusteringDiarizer, diarize: Diarizer, call: Samples) -> None:
@@ -244,7 +245,7 @@ def test_windows_join_without_a_seam(engine: ClusteringDiarizer, call: Samples) 
     whole = marblenet.probabilities_of(network, torch.from_numpy(long)[None], torch.tensor([len(long)]))[0].numpy()
     starts = marblenet.starts_of(len(long))
     assert len(starts) == 3
-    parts = engine.run([Unit(("vad",), (long, start, np.float32(1))) for start in starts])
+    parts = engine.run([WorkItem(("vad",), (long, start, np.float32(1))) for start in starts])
     joined = np.concatenate(parts)
     assert len(joined) == len(long) // marblenet.FRAME
     assert joined == pytest.approx(whole[: len(joined)], abs=1e-4)
@@ -307,7 +308,9 @@ def same(one: Labels, other: Labels) -> bool:
     )
 
 
-def run_alone(steps: Generator[list[Unit], list[Any], Labels], engine: ClusteringDiarizer) -> tuple[Labels, list[Any]]:
+def run_alone(
+    steps: Generator[list[WorkItem], list[Any], Labels], engine: ClusteringDiarizer
+) -> tuple[Labels, list[Any]]:
     keys = []
     try:
         wave = next(steps)

@@ -19,11 +19,11 @@ import av
 import numpy as np
 import pytest
 
-from bench.drive import drive
-from workers import containers, decode
-from workers.audio import Samples, load
-from workers.decode import Decoder
+from tests.support.drive import drive
 from workers.engine import JobError
+from workers.media import containers, decoder
+from workers.media.decoder import Decoder
+from workers.media.samples import Samples, load
 from workers.messages import AudioRef, Decode
 
 RATE = 16_000
@@ -277,7 +277,7 @@ def test_no_sound_and_no_sense(refused: Callable[..., str], tmp_path: Path, samp
 
 
 def test_sniff_needs_no_decoder() -> None:
-    code = "import sys, workers.containers; print('av' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, workers.media.containers; print('av' in sys.modules, 'numpy' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
     assert output.split() == ["False", "False"]
     assert containers.sniff(wav(np.zeros(10))[: containers.HEAD]) == "wav"
@@ -285,7 +285,7 @@ def test_sniff_needs_no_decoder() -> None:
 
 
 def test_a_runaway_step_is_ended_by_the_kernel() -> None:
-    code = "from workers.decode import cpu_limit\nwith cpu_limit(1):\n    while True: pass"
+    code = "from workers.media.decoder import cpu_limit\nwith cpu_limit(1):\n    while True: pass"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGXCPU
 
 
@@ -298,10 +298,10 @@ def test_a_wav_that_needs_no_decoder_gives_what_one_would(tmp_path: Path, monkey
     in_place = audio("none")
     assert in_place.path == str(sample_path())
     assert not (tmp_path / "none").exists()
-    monkeypatch.setattr(decode, "IN_PLACE_SECONDS", 10.0)
+    monkeypatch.setattr(decoder, "IN_PLACE_SECONDS", 10.0)
     copied = audio("copied")
     assert copied.path == str(tmp_path / "copied")
-    monkeypatch.setattr(decode, "plain", lambda source: contextlib.nullcontext(None))
+    monkeypatch.setattr(decoder, "plain", lambda source: contextlib.nullcontext(None))
     decoded = audio("decoded")
     assert load(in_place).dtype == np.float32
     assert np.array_equal(load(in_place), load(decoded))

@@ -9,11 +9,11 @@ import pytest
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 
-from bench.recordings import decoded
-from bench.recordings import sample as sample_path
-from tests.diarizing import Diarizer, speakers
-from workers.audio import Samples
-from workers.diarize.embedded import EmbeddedDiarizer
+from tests.support.diarizing import Diarizer, speakers
+from tests.support.recordings import decoded
+from tests.support.recordings import sample as sample_path
+from workers.diarize.embedded.engine import EmbeddedDiarizer
+from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, Turn
 
 NOISE = np.random.default_rng(7).normal(0, 1, 10 * SAMPLE_RATE).astype(np.float32)

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.recordings import decoded, packaged
-from bench.recordings import sample as sample_path
-from workers.audio import Samples
-from workers.diarize.compiled import Layers
-from workers.diarize.embedded import mel_windows
-from workers.diarize.embedding import EMBEDDING_FRAMES, MELS, MelFrames, SpeakerEncoder, load_encoder
-from workers.diarize.segmentation import (
+from tests.support.recordings import decoded, packaged
+from tests.support.recordings import sample as sample_path
+from workers.diarize.embedded.embedding import EMBEDDING_FRAMES, MELS, MelFrames, SpeakerEncoder, load_encoder
+from workers.diarize.embedded.engine import mel_windows
+from workers.diarize.embedded.onnx_graph import Layers
+from workers.diarize.embedded.segmentation import (
     BANDS,
     ENVELOPE,
     FRAME_CENTER,
@@ -25,6 +24,7 @@ from workers.diarize.segmentation import (
     Activity,
     load_segmentation,
 )
+from workers.media.samples import Samples
 
 
 @pytest.fixture(scope="module")

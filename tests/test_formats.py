@@ -17,9 +17,11 @@ from meeteval.io.ctm import CTM
 from openai.types.audio import Transcription, TranscriptionDiarized, TranscriptionVerbose
 from pyannote.database.util import load_rttm
 
-from diarserve import formats, openai_shapes
-from diarserve.formats import FORMATS, Format, render
-from diarserve.pipeline import join
+from diarserve.core.types import Format
+from diarserve.http.openai import shapes
+from diarserve.service.pipeline import join
+from diarserve.transcript import formats
+from diarserve.transcript.formats import FORMATS, render
 from workers.messages import Turn, Word
 
 
@@ -69,7 +71,7 @@ GOLDEN: dict[Format, str] = {
     ),
     "stm": "a_call 1 SPEAKER_00 0.500 1.800 Hello, R&D here.\na_call 1 SPEAKER_01 2.000 3.000 <Who> is it?\n",
     "tsv": (
-        "start\tend\tspeaker\ttext\n500\t1800\tSPEAKER_00\tHello, R&D here.\n2000\t3000\tSPEAKER_01\t<Who> is it?\n"
+        "start\\tend\tspeaker\ttext\n500\t1800\tSPEAKER_00\tHello, R&D here.\n2000\t3000\tSPEAKER_01\t<Who> is it?\n"
     ),
 }
 
@@ -92,7 +94,7 @@ def test_every_name_has_its_format() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_silence_is_an_empty_file_of_its_kind(silence: dict[str, Any], name: Format) -> None:
-    heads: dict[Format, str] = {"vtt": "WEBVTT\n\n", "tsv": "start\tend\tspeaker\ttext\n"}
+    heads: dict[Format, str] = {"vtt": "WEBVTT\n\n", "tsv": "start\\tend\tspeaker\ttext\n"}
     assert rendered(silence, name) == heads.get(name, "")
 
 
@@ -224,13 +226,13 @@ def strictly(kind: type[Any], shape: dict[str, Any]) -> Any:
 
 
 def test_json_shape(call: dict[str, Any]) -> None:
-    parsed = strictly(Transcription, openai_shapes.json(call))
+    parsed = strictly(Transcription, shapes.json(call))
     assert parsed.text == "Hello, R&D here. <Who> is it?"
     assert parsed.usage.seconds == 7
 
 
 def test_verbose_shape(call: dict[str, Any]) -> None:
-    parsed = strictly(TranscriptionVerbose, openai_shapes.verbose_json(call, ["segment", "word"]))
+    parsed = strictly(TranscriptionVerbose, shapes.verbose_json(call, ["segment", "word"]))
     assert (parsed.task, parsed.language, parsed.duration) == ("transcribe", "english", 6.2)
     assert [word.word for word in parsed.words] == ["Hello,", "R&D", "here.", "<Who>", "is", "it?"]
     [first, second] = parsed.segments
@@ -243,9 +245,9 @@ def test_verbose_shape(call: dict[str, Any]) -> None:
     ("granularities", "present"), [(["segment"], {"segments"}), (["word"], {"words"}), ([], set())]
 )
 def test_verbose_has_what_was_asked(
-    call: dict[str, Any], granularities: list[openai_shapes.Granularity], present: set[str]
+    call: dict[str, Any], granularities: list[shapes.Granularity], present: set[str]
 ) -> None:
-    shape = openai_shapes.verbose_json(call, granularities)
+    shape = shapes.verbose_json(call, granularities)
     assert shape.keys() & {"segments", "words"} == present
     strictly(TranscriptionVerbose, shape)
 
@@ -253,13 +255,13 @@ def test_verbose_has_what_was_asked(
 def test_verbose_numbers_stay_finite() -> None:
     shown = document((" la la la", 0, 1), turns=[])
     shown["segments"][0]["words"][0]["probability"] = 0.0
-    [segment] = openai_shapes.verbose_json(shown)["segments"]
+    [segment] = shapes.verbose_json(shown)["segments"]
     assert segment["avg_logprob"] == pytest.approx(-13.8155)
     assert 0 < segment["compression_ratio"] < 2.4
 
 
 def test_diarized_shape(call: dict[str, Any]) -> None:
-    parsed = strictly(TranscriptionDiarized, openai_shapes.diarized_json(call))
+    parsed = strictly(TranscriptionDiarized, shapes.diarized_json(call))
     assert [(segment.id, segment.speaker, segment.text) for segment in parsed.segments] == [
         ("seg_001", "A", "Hello, R&D here."),
         ("seg_002", "B", "<Who> is it?"),
@@ -269,20 +271,20 @@ def test_diarized_shape(call: dict[str, Any]) -> None:
 
 def test_known_speakers_keep_their_names_and_nobody_gets_no_letter() -> None:
     shown: dict[str, Any] = {"segments": [{"speaker": name} for name in ("S2", "UNKNOWN", "S0", "S1", "S0")]}
-    assert openai_shapes.speaker_labels(shown, {"S0": "A"}) == {"UNKNOWN": "UNKNOWN", "S0": "A", "S2": "B", "S1": "C"}
+    assert shapes.speaker_labels(shown, {"S0": "A"}) == {"UNKNOWN": "UNKNOWN", "S0": "A", "S2": "B", "S1": "C"}
 
 
 def test_letters_go_on_after_z() -> None:
     shown: dict[str, Any] = {"segments": [{"speaker": f"S{number}"} for number in range(28)]}
-    assert list(openai_shapes.speaker_labels(shown, {}).values())[-3:] == ["Z", "AA", "AB"]
+    assert list(shapes.speaker_labels(shown, {}).values())[-3:] == ["Z", "AA", "AB"]
 
 
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [
-        (Transcription, openai_shapes.json),
-        (TranscriptionVerbose, openai_shapes.verbose_json),
-        (TranscriptionDiarized, openai_shapes.diarized_json),
+        (Transcription, shapes.json),
+        (TranscriptionVerbose, shapes.verbose_json),
+        (TranscriptionDiarized, shapes.diarized_json),
     ],
 )
 def test_silence_in_openais_shapes(
@@ -295,4 +297,4 @@ def test_silence_in_openais_shapes(
     ("code", "name"), [("de", "german"), ("yue", "cantonese"), ("ht", "haitian creole"), ("x", "x")]
 )
 def test_language_names(code: str, name: str) -> None:
-    assert openai_shapes.language_name(code) == name
+    assert shapes.language_name(code) == name

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bench.accuracy import plain, with_audio
-from bench.drive import drive
-from bench.recordings import SHARED, speech
-from workers.gaps import PIECE_SECONDS, find, heard
+from tests.support.drive import drive
+from tests.support.recordings import SHARED, speech
 from workers.messages import SAMPLE_RATE, Transcribe, Word
-from workers.speech import Chunk
-from workers.whisper import Whisper
+from workers.whisper.engine import Whisper
+from workers.whisper.gaps import PIECE_SECONDS, find, heard
+from workers.whisper.vad import Chunk
 
 
 def chunk(*spans: tuple[float, float]) -> Chunk:

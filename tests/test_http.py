@@ -15,8 +15,9 @@ from aiohttp import ClientPayloadError, FormData
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from diarserve import app, keys, views
-from diarserve.settings import Settings
+from diarserve.core.settings import Settings
+from diarserve.http import app, context
+from diarserve.tasks import views
 
 TRANSCRIBE = "/api/v1/parallel/transcribe"
 
@@ -31,8 +32,8 @@ def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
         server = TestServer(app.make(settings(**sections)))
         client: Client = await aiohttp_client(server)  # it cancels handlers as `diarserve serve` does
         if wait:
-            for lane in client.app[keys.SERVICE].lanes:
-                await lane.settled()
+            for lane in client.app[context.SERVICE].lanes:
+                await lane.wait_ready()
         return client
 
     return begin
@@ -45,7 +46,7 @@ def form(data: bytes, **fields: str) -> FormData:
 
 
 def spool(client: Client) -> list[Path]:
-    spool = client.app[keys.SERVICE].spool
+    spool = client.app[context.SERVICE].spool
     return [*spool.incoming.iterdir(), *spool.kept.iterdir()]
 
 
@@ -117,7 +118,7 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
 
 async def test_the_two_models_run_at_the_same_time(start: Start, recording: Recording) -> None:
     slow = {"step_seconds": 0.05}
-    client = await start(whisper=slow, diarize=slow)
+    client = await start(whisper=slow, embedded=slow)
     performance = (await (await client.post(TRANSCRIBE, data=form(recording(10)))).json())["performance"]
     assert performance["speedup_estimate"] > 1.5
     assert await metric(client, "diarserve_overlap_ratio_sum") > 0.5
@@ -233,11 +234,11 @@ async def test_a_lane_that_cannot_start_is_told(start: Start, recording: Recordi
     assert (await client.get("/livez")).status == 200
 
 
-@pytest.mark.parametrize("lane", ["decode", "whisper", "diarize"])
+@pytest.mark.parametrize("lane", ["decode", "whisper", "embedded"])
 async def test_a_killed_worker_costs_no_answer(start: Start, recording: Recording, lane: str) -> None:
-    client = await start(whisper={"step_seconds": 0.05}, diarize={"step_seconds": 0.05})
+    client = await start(whisper={"step_seconds": 0.05}, embedded={"step_seconds": 0.05})
     if lane == "decode":
-        [worker] = client.app[keys.SERVICE].lanes.decode.state()["workers"]
+        [worker] = client.app[context.SERVICE].lanes.decode.state()["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         response = await client.post(TRANSCRIBE, data=form(recording(3)))
     else:
@@ -248,19 +249,19 @@ async def test_a_killed_worker_costs_no_answer(start: Start, recording: Recordin
 
 
 async def test_a_model_that_fails_answers_500_and_cancels_the_other(start: Start, recording: Recording) -> None:
-    client = await start(diarize={"step_seconds": 0.1})
+    client = await start(embedded={"step_seconds": 0.1})
     response = await client.post(TRANSCRIBE, data=form(recording(1000, "raise whisper")))
     text = await response.text()
     assert response.status == 500
     assert "model_failed" in text
     assert "secret" not in text
-    assert client.app[keys.SERVICE].lanes.diarizers["embedded"].state()["workers"][0]["jobs"] == 0
+    assert client.app[context.SERVICE].lanes.diarizers["embedded"].state()["workers"][0]["jobs"] == 0
     assert await metric(client, "diarserve_tasks_total", outcome="failed") == 1
 
 
 async def test_a_client_that_goes_away_takes_its_work_along(start: Start, recording: Recording) -> None:
     client = await start(whisper={"step_seconds": 0.05})
-    lanes = client.app[keys.SERVICE].lanes
+    lanes = client.app[context.SERVICE].lanes
     request = asyncio.create_task(client.post(TRANSCRIBE, data=form(recording(1000))))
     await until(lambda: lanes.whisper.state()["workers"][0]["jobs"] == 1)
     request.cancel()

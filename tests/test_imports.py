@@ -16,18 +16,18 @@ MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whis
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("workers.process", ("aiohttp", "diarserve", *MODELS)),
+        ("workers.runtime.process", ("aiohttp", "diarserve", *MODELS)),
         ("diarserve", ("aiohttp", "pydantic", *MODELS)),
-        ("diarserve.app", MODELS),
-        ("diarserve.cli", ("aiohttp", *MODELS)),
-        ("workers.whisper", ("whisperx", "torch", "diarserve")),
-        ("workers.decode", ("torch", "ctranslate2", "diarserve")),
-        ("workers.align", ("whisperx", "transformers", "torchaudio", "nemo", "diarserve")),
-        ("workers.rnnoise", ("torch", "demucs", "pyrnnoise", "diarserve")),
-        ("workers.separate", ("demucs", "torchaudio", "diarserve")),
-        ("workers.diarize.sortformer", ("nemo", "pyannote", "whisperx", "diarserve")),
-        ("workers.diarize.clustering", ("nemo", "pyannote", "whisperx", "diarserve")),
-        ("workers.diarize.embedded", ("nemo", "pyannote", "whisperx", "resemblyzer", "librosa", "diarserve")),
+        ("diarserve.http.app", MODELS),
+        ("diarserve.cli.main", ("aiohttp", *MODELS)),
+        ("workers.whisper.engine", ("whisperx", "torch", "diarserve")),
+        ("workers.media.decoder", ("torch", "ctranslate2", "diarserve")),
+        ("workers.align.engine", ("whisperx", "transformers", "torchaudio", "nemo", "diarserve")),
+        ("workers.separate.rnnoise", ("torch", "demucs", "pyrnnoise", "diarserve")),
+        ("workers.separate.demucs", ("demucs", "torchaudio", "diarserve")),
+        ("workers.diarize.sortformer.engine", ("nemo", "pyannote", "whisperx", "diarserve")),
+        ("workers.diarize.cascade.engine", ("nemo", "pyannote", "whisperx", "diarserve")),
+        ("workers.diarize.embedded.engine", ("nemo", "pyannote", "whisperx", "resemblyzer", "librosa", "diarserve")),
     ],
 )
 def test_an_import_pulls_in_no_more_than_it_needs(module: str, absent: tuple[str, ...]) -> None:
@@ -44,7 +44,7 @@ def test_workers_never_name_the_server() -> None:
 
 def test_numpy_has_no_threads_that_would_spin_beside_the_models() -> None:
     code = (
-        "import os, workers.process; from workers import devices; devices.prepare({}); import numpy;"
+        "import os, workers.runtime.process; from workers import devices; devices.prepare({}); import numpy;"
         "print(len(os.listdir('/proc/self/task')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)

@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from diarserve import lanes
-from diarserve.errors import ModelFailed, NotReady, Unprocessable
-from diarserve.jobs import due
-from diarserve.lanes import Lane
-from diarserve.metrics import Metrics
+from diarserve.core.errors import ModelFailed, NotReady, Unprocessable
+from diarserve.observe.metrics import Metrics
+from diarserve.pool import lane as lane_module
+from diarserve.pool.job import virtual_deadline
+from diarserve.pool.lane import Lane
 from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, WorkerSpec
 
 MakeLane = Callable[..., Lane]
@@ -29,7 +29,9 @@ async def make_lane() -> AsyncIterator[MakeLane]:
 
     def make(*, step_timeout: float = 60.0, options: dict[str, Any] | None = None, **settings: Any) -> Lane:
         environment = {"SAID_AT_BIRTH": "yes"}
-        spec = WorkerSpec("whisper", "tests.standins:Whisper", options or {}, environment, step_timeout=step_timeout)
+        spec = WorkerSpec(
+            "whisper", "tests.support.standins:Whisper", options or {}, environment, step_timeout=step_timeout
+        )
         lane = Lane([spec], Metrics(), **settings)
         lane.start()
         opened.append(lane)
@@ -48,7 +50,7 @@ def job(folder: Path, seconds: int = 2, order: str = "") -> Transcribe:
 
 
 async def do(lane: Lane, request: Transcribe, patience: float = 0.0) -> Done:
-    return await lane.run(request, due=due("high", request.audio.duration) + patience)
+    return await lane.run(request, virtual_deadline=virtual_deadline("high", request.audio.duration) + patience)
 
 
 def restarts(lane: Lane) -> int:
@@ -70,7 +72,9 @@ async def steps_of(folder: Path) -> int:
 
 async def test_a_job_is_done_and_reports_progress(make_lane: MakeLane, tmp_path: Path) -> None:
     lane, seen = make_lane(), []
-    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda p: seen.append((p.share, len(p.partial))))
+    done = await lane.run(
+        job(tmp_path, 3), virtual_deadline=0, on_progress=lambda p: seen.append((p.share, len(p.partial)))
+    )
     assert [word.word for word in done.result.words] == [" w0", " w1", " w2"]
     assert seen == [(1 / 3, 1), (2 / 3, 1), (1.0, 1)]
     assert done.started <= done.finished
@@ -95,7 +99,7 @@ async def test_the_event_loop_gets_a_core_before_its_workers(make_lane: MakeLane
 async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
     make_lane: MakeLane, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_KILL_GRACE", 1.0)
+    monkeypatch.setattr(lane_module, "_KILL_GRACE", 1.0)
     lane = make_lane(step_timeout=1.0)
     done = await do(lane, job(tmp_path, 3, f"{when} whisper"))
     assert len(done.result.words) == 3
@@ -105,7 +109,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
 async def test_a_hang_is_counted_from_the_last_sign_of_life(
     make_lane: MakeLane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_KILL_GRACE", 0.5)
+    monkeypatch.setattr(lane_module, "_KILL_GRACE", 0.5)
     lane = make_lane(step_timeout=1.0)
     await do(lane, job(tmp_path / "before"))
     await asyncio.sleep(1.0)
@@ -143,7 +147,7 @@ async def test_a_job_that_cannot_be_done_says_why_at_once(make_lane: MakeLane, t
 async def test_a_worker_that_cannot_boot_halts_its_lane_with_the_reason(make_lane: MakeLane, tmp_path: Path) -> None:
     lane = make_lane(options={"boot": "fail"})
     waiting = asyncio.create_task(do(lane, job(tmp_path)))
-    await lane.settled()
+    await lane.wait_ready()
     assert lane.halted == "RuntimeError: no such model"
     with pytest.raises(NotReady):
         await waiting
@@ -153,7 +157,7 @@ async def test_a_worker_that_cannot_boot_halts_its_lane_with_the_reason(make_lan
 
 async def test_a_worker_that_dies_at_every_boot_halts_its_lane(make_lane: MakeLane) -> None:
     lane = make_lane(options={"boot": "die"})
-    await lane.settled()
+    await lane.wait_ready()
     assert lane.halted == "it died while starting"
     assert restarts(lane) == 4
 

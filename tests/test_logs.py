@@ -15,23 +15,24 @@ import pytest
 
 from diarserve import ParallelDiarizationService
 from tests.conftest import REPOSITORY
-from workers import logs
+from workers.runtime import logs
 
 CONFIG = """
 [decode]
-engine = "tests.standins:Copier"
+engine = "tests.support.standins:Copier"
 [whisper]
-engine = "tests.standins:Whisper"
-[diarize]
-engine = "tests.standins:Diarizer"
+engine = "tests.support.standins:Whisper"
+[embedded]
+engine = "tests.support.standins:Diarizer"
 """
 
 # The server as `diarserve serve` sets it up, less its HTTP: one recording, and the end.
 SCRIPT = """
 import asyncio, sys
-from diarserve import ParallelDiarizationService, settings
+from diarserve.core import settings
+from diarserve import ParallelDiarizationService
 from pathlib import Path
-from workers import logs
+from workers.runtime import logs
 
 async def main(config, recording):
     async with ParallelDiarizationService(config=config) as service:
@@ -74,20 +75,20 @@ def test_every_line_of_a_tasks_work_names_the_task(run: Callable[..., tuple[str,
     id, lines = run(DIARSERVE_LOG_LEVEL="debug")
     for line in lines:
         assert {"time", "level", "process", "pid", "module", "message"} <= line.keys()
-    for process in ("server", "decode", "whisper", "diarize"):
+    for process in ("server", "decode", "whisper", "embedded"):
         assert by(lines, process=process, task=id), process
     assert len({line["pid"] for line in by(lines, task=id)}) == 4
-    assert by(lines, module="diarserve.pipeline", level="debug", task=id)
-    assert by(lines, module="workers.scheduler", process="whisper", task=id)  # "done: 2 units, …"
-    assert len(by(lines, module="tests.standins", process="whisper", task=id)) == 2  # its steps
+    assert by(lines, module="diarserve.service.pipeline", level="debug", task=id)
+    assert by(lines, module="workers.runtime.scheduler", process="whisper", task=id)  # "done: 2 units, …"
+    assert len(by(lines, module="tests.support.standins", process="whisper", task=id)) == 2  # its steps
 
 
 def test_single_modules_are_debugged_in_the_server_and_in_workers(run: Callable[..., tuple[str, Lines]]) -> None:
-    levels = {"diarserve.pipeline": "debug", "tests.standins": "debug"}
+    levels = {"diarserve.service.pipeline": "debug", "tests.support.standins": "debug"}
     id, lines = run(DIARSERVE_LOG_LEVEL="info", DIARSERVE_LOG_MODULES=json.dumps(levels))
     debugged = by(lines, level="debug")
     assert {line["module"] for line in debugged} == set(levels)
-    assert {line["process"] for line in debugged} == {"server", "decode", "whisper", "diarize"}
+    assert {line["process"] for line in debugged} == {"server", "decode", "whisper", "embedded"}
     assert all(line["task"] == id for line in debugged)
 
 
@@ -96,10 +97,12 @@ async def test_a_module_is_debugged_as_the_specification_does_it(
 ) -> None:
     (tmp_path / "config.toml").write_text(CONFIG)
     (tmp_path / "call.wav").write_bytes(recording(2))
-    caplog.set_level(logging.DEBUG, "diarserve.pipeline")
+    caplog.set_level(logging.DEBUG, "diarserve.service.pipeline")
     async with ParallelDiarizationService(config=tmp_path / "config.toml") as service:
         await service.process(tmp_path / "call.wav")
-    assert {record.name for record in caplog.records if record.levelno == logging.DEBUG} == {"diarserve.pipeline"}
+    assert {record.name for record in caplog.records if record.levelno == logging.DEBUG} == {
+        "diarserve.service.pipeline"
+    }
 
 
 def test_a_trace_is_one_line_and_a_line_without_a_task_has_none() -> None:
@@ -114,5 +117,5 @@ def test_a_trace_is_one_line_and_a_line_without_a_task_has_none() -> None:
     assert (line["level"], line["module"], line["message"]) == ("error", "a.b", "it broke")
     assert "ValueError: two\nlines" in line["trace"]
     assert "task" not in line
-    with logs.about("one"):
+    with logs.log_context("one"):
         assert json.loads(formatter.format(record))["task"] == "one"

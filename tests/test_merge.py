@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from diarserve.merge import UNKNOWN, label, segments
+from diarserve.transcript.merge import UNKNOWN, label, segments
 from workers.messages import Turn, Word
 
 

@@ -20,7 +20,7 @@ from openai.types.audio import (
     TranscriptionVerbose,
 )
 
-from bench.server import Server
+from tests.support.server import Server
 
 pytestmark = pytest.mark.timeout(300)
 

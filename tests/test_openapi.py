@@ -17,11 +17,13 @@ import schemathesis
 from aiohttp import web
 from hypothesis import strategies as st
 
-from diarserve import app, docs, openapi
-from diarserve.formats import FORMATS
-from diarserve.keys import SERVICE
-from diarserve.openai_routes import Shape
-from diarserve.settings import Settings
+from diarserve.core.settings import Settings
+from diarserve.http import app
+from diarserve.http.context import SERVICE
+from diarserve.http.openai.options import Shape
+from diarserve.http.openapi import document as openapi
+from diarserve.http.routes import docs
+from diarserve.transcript.formats import FORMATS
 from tests.conftest import stand_ins, wav
 
 API = "/api/v1/parallel"
@@ -69,7 +71,7 @@ def serving(settings: Settings) -> Iterator[str]:
     async def start() -> str:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await runner.app[SERVICE].settled()
+        await runner.app[SERVICE].wait_ready()
         return "http://{}:{}".format(*runner.addresses[0])
 
     loop = asyncio.new_event_loop()

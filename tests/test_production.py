@@ -12,41 +12,41 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.server import API, Server, configured
-from tests.models.htdemucs import htdemucs
-from tests.models.sortformer import sortformer
-from tests.models.titanet import titanet
-from tests.models.wav2vec2 import wav2vec2
-from tests.models.whisper import whisper
+from tests.support.models.htdemucs import htdemucs
+from tests.support.models.sortformer import sortformer
+from tests.support.models.titanet import titanet
+from tests.support.models.wav2vec2 import wav2vec2
+from tests.support.models.whisper import whisper
+from tests.support.server import API, Server, configured
 
 pytestmark = pytest.mark.timeout(600)  # five engines import their libraries on two cores
 
 CONFIG = """
 [decode]
-engine = "workers.decode:Decoder"
+engine = "workers.media.decoder:Decoder"
 
 [whisper]
-engine = "workers.whisper:Whisper"
+engine = "workers.whisper.engine:Whisper"
 model = "embedded"
 models = ["{whisper}", "medium.en"]
 resident = 1
 parallel = 2
 
 [sortformer]
-engine = "workers.diarize.sortformer:Sortformer"
+engine = "workers.diarize.sortformer.engine:Sortformer"
 model = "{sortformer}"
 max_seconds = 40
 
 [clustering]
-engine = "workers.diarize.clustering:ClusteringDiarizer"
+engine = "workers.diarize.cascade.engine:ClusteringDiarizer"
 embedding = "{titanet}"
 
 [align]
-engine = "workers.align:Aligner"
+engine = "workers.align.engine:Aligner"
 model = "{wav2vec2}"
 
 [separate]
-engine = "workers.separate:Demucs"
+engine = "workers.separate.demucs:Demucs"
 model = "{htdemucs}"
 """
 

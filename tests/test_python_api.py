@@ -14,21 +14,22 @@ from typing import Any
 import psutil
 import pytest
 
-from diarserve import ParallelDiarizationService, python_api
-from diarserve.errors import InvalidRequest, NotReady, Unprocessable
+from diarserve import ParallelDiarizationService
+from diarserve.core.errors import InvalidRequest, NotReady, Unprocessable
+from diarserve.service import python_api
 from tests.conftest import REPOSITORY
 
 Recording = Callable[..., bytes]
 
 STAND_INS = """
 [decode]
-engine = "tests.standins:Copier"
+engine = "tests.support.standins:Copier"
 [whisper]
-engine = "tests.standins:Whisper"
+engine = "tests.support.standins:Whisper"
 step_seconds = {step_seconds}
 boot = "{boot}"
-[diarize]
-engine = "tests.standins:Diarizer"
+[embedded]
+engine = "tests.support.standins:Diarizer"
 """
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from workers.active import Active
-from workers.batches import Batches
-from workers.engine import Engine, Job, Unit
-from workers.messages import AudioRef, Done, Fill, Request, Submit, Transcribe
-from workers.scheduler import Scheduler
+from workers.engine import Engine, JobSteps, WorkItem
+from workers.messages import AudioRef, BatchFill, Done, Request, Submit, Transcribe
+from workers.runtime.batching import Batches
+from workers.runtime.running import RunningJob
+from workers.runtime.scheduler import Scheduler
 
 NOTHING = AudioRef("", 0)
 
@@ -31,27 +31,27 @@ class OneModelAtATime(Tested):
     def __init__(self) -> None:
         self.begun, self.permits = Event(), Semaphore(0)
 
-    def job(self, request: Request) -> Job:
+    def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Transcribe)
-        yield [Unit(request.model, None) for _ in range(50 if request.model == "patient" else 1)]
+        yield [WorkItem(request.model, None) for _ in range(50 if request.model == "patient" else 1)]
         return request.model
 
-    def admits(self, key: Hashable, running: Sequence[Hashable]) -> bool:
+    def can_run_beside(self, key: Hashable, running: Sequence[Hashable]) -> bool:
         return all(other == key for other in running)
 
-    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         self.begun.set()
-        if units[0].key == "patient":
+        if items[0].key == "patient":
             self.permits.acquire()
-        return units
+        return items
 
 
 def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() -> None:
     engine, sent = OneModelAtATime(), SimpleQueue[object]()
     scheduler = Scheduler(engine, sent.put, fill=None, step_timeout=None)
-    scheduler.take(Submit("slow", "", Transcribe(NOTHING, model="patient"), due=100.0))
+    scheduler.take(Submit("slow", "", Transcribe(NOTHING, model="patient"), virtual_deadline=100.0))
     engine.begun.wait()
-    scheduler.take(Submit("quick", "", Transcribe(NOTHING, model="urgent"), due=0.0))
+    scheduler.take(Submit("quick", "", Transcribe(NOTHING, model="urgent"), virtual_deadline=0.0))
     ended: list[str] = []
     for _ in range(10):
         engine.permits.release()  # one step ends, while the other goes on
@@ -65,7 +65,7 @@ def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() ->
 
 
 class TwoOfEach(Tested):
-    """Each job has a unit to prepare, four that are done two at a time, and a last one. Records who was in which
+    """Each job has a item to prepare, four that are done two at a time, and a last one. Records who was in which
     step."""
 
     def __init__(self) -> None:
@@ -74,60 +74,60 @@ class TwoOfEach(Tested):
     def batch(self, key: Hashable) -> int:
         return 1 if key == "prepare" else 2
 
-    def job(self, request: Request) -> Job:
+    def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Transcribe)
-        yield [Unit("prepare", request.model)]
-        yield [Unit("main", request.model)] * 4
-        yield [Unit("last", request.model)]
+        yield [WorkItem("prepare", request.model)]
+        yield [WorkItem("main", request.model)] * 4
+        yield [WorkItem("last", request.model)]
 
-    def alike(self, unit: Unit, other: Unit) -> bool:
-        return "unlike" not in {unit.payload, other.payload}
+    def can_batch_with(self, item: WorkItem, other: WorkItem) -> bool:
+        return "unlike" not in {item.payload, other.payload}
 
-    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         self.go.wait()
-        self.steps.append((str(units[0].key), [str(unit.payload) for unit in units]))
-        return units
+        self.steps.append((str(items[0].key), [str(item.payload) for item in items]))
+        return items
 
 
-def steps_of(fill: Fill | None, **due: float) -> list[tuple[str, list[str]]]:
+def steps_of(fill: BatchFill | None, **virtual_deadline: float) -> list[tuple[str, list[str]]]:
     engine, sent = TwoOfEach(), SimpleQueue[object]()
     scheduler = Scheduler(engine, sent.put, fill=fill, step_timeout=None)
-    for name, when in due.items():
-        scheduler.take(Submit(name, "", Transcribe(NOTHING, model=name), due=when))
+    for name, when in virtual_deadline.items():
+        scheduler.take(Submit(name, "", Transcribe(NOTHING, model=name), virtual_deadline=when))
     engine.go.set()
     ended = 0
-    while ended < len(due):
+    while ended < len(virtual_deadline):
         ended += isinstance(sent.get(), Done)
     scheduler.close()
     return engine.steps
 
 
-def main_steps_of(fill: Fill | None, **due: float) -> list[list[str]]:
-    return [names for key, names in steps_of(fill, **due) if key == "main"]
+def main_steps_of(fill: BatchFill | None, **virtual_deadline: float) -> list[list[str]]:
+    return [names for key, names in steps_of(fill, **virtual_deadline) if key == "main"]
 
 
 def test_jobs_about_as_urgent_share_steps() -> None:
-    assert main_steps_of(Fill(3, within=10), a=100, b=101) == [["a", "a", "b"], ["a", "a", "b"], ["b", "b"]]
+    assert main_steps_of(BatchFill(3, within=10), a=100, b=101) == [["a", "a", "b"], ["a", "a", "b"], ["b", "b"]]
     # Without room for more than an engine takes of one job, only what that leaves is filled.
-    assert main_steps_of(Fill(), a=100, b=101) == [[name, name] for name in "aabb"]
+    assert main_steps_of(BatchFill(), a=100, b=101) == [[name, name] for name in "aabb"]
 
 
 def test_who_is_ahead_lets_those_catch_up_that_came_soon_after() -> None:
-    assert steps_of(Fill(3, within=10), a=100, b=101)[-1] == ("last", ["a", "b"])
+    assert steps_of(BatchFill(3, within=10), a=100, b=101)[-1] == ("last", ["a", "b"])
     # Not those that came long after.
-    assert steps_of(Fill(3, within=30), a=100, b=121)[3:5] == [("last", ["a"]), ("prepare", ["b"])]
+    assert steps_of(BatchFill(3, within=30), a=100, b=121)[3:5] == [("last", ["a"]), ("prepare", ["b"])]
 
 
-@pytest.mark.parametrize("due", [{"a": 100, "b": 130}, {"a": 100, "unlike": 100.5}])
-@pytest.mark.parametrize("fill", [None, Fill(3, within=10)])
-def test_others_do_not(fill: Fill | None, due: dict[str, float]) -> None:
-    first, second = due
-    assert main_steps_of(fill, **due) == [[name, name] for name in (first, first, second, second)]
+@pytest.mark.parametrize("virtual_deadline", [{"a": 100, "b": 130}, {"a": 100, "unlike": 100.5}])
+@pytest.mark.parametrize("fill", [None, BatchFill(3, within=10)])
+def test_others_do_not(fill: BatchFill | None, virtual_deadline: dict[str, float]) -> None:
+    first, second = virtual_deadline
+    assert main_steps_of(fill, **virtual_deadline) == [[name, name] for name in (first, first, second, second)]
 
 
-def waiting(sizes: Sequence[float]) -> Active:
-    active = Active("", "", 0.0, TwoOfEach().job(Transcribe(NOTHING)))
-    active.waiting.extend(enumerate(Unit("main", None, size=size) for size in sizes))
+def waiting(sizes: Sequence[float]) -> RunningJob:
+    active = RunningJob("", "", 0.0, TwoOfEach().job(Transcribe(NOTHING)))
+    active.waiting.extend(enumerate(WorkItem("main", None, size=size) for size in sizes))
     return active
 
 
@@ -161,28 +161,28 @@ class WhoWorks(Tested):
     def __init__(self) -> None:
         self.meeting, self.threads = Barrier(2), list[int]()
 
-    def job(self, request: Request) -> Job:
+    def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Transcribe)
-        yield [Unit(request.model, None)]
+        yield [WorkItem(request.model, None)]
 
-    def run(self, units: Sequence[Unit]) -> Sequence[Any]:
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         self.threads.append(get_ident())
-        if units[0].key == "meet":
+        if items[0].key == "meet":
             self.meeting.wait()
-        return units
+        return items
 
 
 def test_as_few_threads_work_as_are_needed() -> None:
     engine, sent = WhoWorks(), SimpleQueue[object]()
     scheduler = Scheduler(engine, sent.put, fill=None, step_timeout=None)
     for name in ("one", "other"):
-        scheduler.take(Submit(name, "", Transcribe(NOTHING, model="meet"), due=1.0))
+        scheduler.take(Submit(name, "", Transcribe(NOTHING, model="meet"), virtual_deadline=1.0))
     for _ in range(2):
         assert isinstance(sent.get(), Done)
     assert len(set(engine.threads)) == 2
     engine.threads.clear()
     for number in range(10):
-        scheduler.take(Submit(str(number), "", Transcribe(NOTHING), due=1.0))
+        scheduler.take(Submit(str(number), "", Transcribe(NOTHING), virtual_deadline=1.0))
         assert isinstance(sent.get(), Done)
     scheduler.close()
     assert len(set(engine.threads)) == 1

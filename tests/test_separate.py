@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from bench.drive import drive
-from bench.recordings import decoded
-from bench.recordings import sample as sample_path
-from tests.models.htdemucs import htdemucs
-from workers.audio import Samples, load
-from workers.engine import Engine, Job, Unit, outputs_of
+from tests.support.drive import drive
+from tests.support.models.htdemucs import htdemucs
+from tests.support.recordings import decoded
+from tests.support.recordings import sample as sample_path
+from workers.engine import Engine, JobSteps, WorkItem, outputs_of
+from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, AudioRef, Separate, Separation
-from workers.rnnoise import Denoiser, RNNoise
-from workers.separate import TICK, Blend, Demucs, Voices, window_starts
+from workers.separate.demucs import TICK, Blend, Demucs, Voices, window_starts
+from workers.separate.rnnoise import Denoiser, RNNoise
 
 SECOND = SAMPLE_RATE
 
@@ -116,7 +116,7 @@ def test_rnnoise_in_steps_is_rnnoise_in_one(
 ) -> None:
     noisy = call[6 * SECOND : 13 * SECOND + 345] + hiss(7 * SECOND + 345, 0.01)
     whole = separate(rnnoise, noisy, tmp_path)
-    monkeypatch.setattr("workers.rnnoise.STEP_SECONDS", 2)
+    monkeypatch.setattr("workers.separate.rnnoise.STEP_SECONDS", 2)
     np.testing.assert_array_equal(separate(rnnoise, noisy, tmp_path), whole)
 
 
@@ -239,7 +239,7 @@ def test_hours_take_no_more_memory_than_minutes(demucs: Demucs, rnnoise: RNNoise
         assert Path(request.target).stat().st_size == 4 * size
 
 
-def play(job: Job) -> Any:
+def play(job: JobSteps) -> Any:
     """A job to its end, with an output of the right size for every unit but no model."""
     try:
         wave = next(job)
@@ -249,7 +249,7 @@ def play(job: Job) -> Any:
         return end.value
 
 
-def silence(unit: Unit) -> Samples:
+def silence(unit: WorkItem) -> Samples:
     assert unit.span is not None
     size = unit.payload[1].size if isinstance(unit.payload[0], Denoiser) else SECOND
     return np.zeros(size, np.float32)

@@ -20,9 +20,9 @@ import psutil
 import pytest
 import requests
 
-from bench import recordings
-from bench.server import Server, running
 from tests.conftest import REPOSITORY
+from tests.support import recordings
+from tests.support.server import Server, running
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -82,7 +82,7 @@ def test_two_recordings_at_once_do_not_mix(server: Server, sample: Path) -> None
     assert [answer["segments"] for answer in answers] == [alone] * 3
 
 
-@pytest.mark.parametrize("lane", ["whisper", "diarize"])
+@pytest.mark.parametrize("lane", ["whisper", "embedded"])
 def test_a_killed_worker_costs_no_answer(server: Server, sample: Path, lane: str) -> None:
     expected = post(server, sample).json()["text"]
     answers: list[requests.Response] = []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diarserve.settings import ConfigError, load
+from diarserve.core.settings import ConfigError, load
 
 MINIMAL = """
 [decode]
@@ -12,7 +12,7 @@ engine = "a:A"
 [whisper]
 engine = "b:B"
 beam = 5
-[diarize]
+[embedded]
 engine = "c:C"
 """
 
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_default_file_is_valid() -> None:
-    assert load(environment={}).whisper.engine == "workers.whisper:Whisper"
+    assert load(environment={}).whisper.engine == "workers.whisper.engine:Whisper"
 
 
 def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Path) -> None:
@@ -35,7 +35,7 @@ def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Pat
         "DIARSERVE_LIMITS_MAX_PENDING": "7",
         "DIARSERVE_WHISPER_BEAM": "1",
         "DIARSERVE_WHISPER_MODEL": "large-v3",
-        "DIARSERVE_DIARIZE_STEP_TIMEOUT": "9.5",
+        "DIARSERVE_EMBEDDED_STEP_TIMEOUT": "9.5",
         "OTHER": "x",
     }
     settings = load(file, environment, port=None, host="::1")
@@ -65,8 +65,10 @@ def test_the_specifications_variables_lie_between_the_file_and_ours(file: Path) 
 
 
 def test_what_is_logged_is_set_as_a_whole_and_by_module(file: Path) -> None:
-    settings = load(file, {"DIARSERVE_LOG_LEVEL": "WARNING", "DIARSERVE_LOG_MODULES": '{"workers.whisper": "debug"}'})
-    assert (settings.log_level, settings.log_modules) == ("warning", {"workers.whisper": "debug"})
+    settings = load(
+        file, {"DIARSERVE_LOG_LEVEL": "WARNING", "DIARSERVE_LOG_MODULES": '{"workers.whisper.engine": "debug"}'}
+    )
+    assert (settings.log_level, settings.log_modules) == ("warning", {"workers.whisper.engine": "debug"})
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ def test_what_is_logged_is_set_as_a_whole_and_by_module(file: Path) -> None:
         ({"DIARSERVE_LIMITS_MAX_PENDIGN": "5"}, "limits.max_pendign"),
         ({"DIARSERVE_COLOUR": "blue"}, "colour"),
         ({"DIARSERVE_WHISPER_WORKERS": "none"}, "whisper.workers"),
-        ({"DIARSERVE_LOG_MODULES": "workers.whisper=debug"}, "log_modules"),
-        ({"DIARSERVE_LOG_MODULES": '{"workers.whisper": "loud"}'}, r"log_modules\.workers\.whisper"),
+        ({"DIARSERVE_LOG_MODULES": "workers.whisper.engine=debug"}, "log_modules"),
+        ({"DIARSERVE_LOG_MODULES": '{"workers.whisper.engine": "loud"}'}, r"log_modules\.workers\.whisper"),
         ({"MAX_WORKERS": "0"}, "MAX_WORKERS"),
         ({"MAX_WORKERS": "some"}, "MAX_WORKERS"),
         ({"USE_PROCESS_POOL": "perhaps"}, "USE_PROCESS_POOL"),

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.recordings import decoded
-from bench.recordings import sample as sample_path
-from tests.diarizing import Diarizer, speakers
-from tests.models.sortformer import sortformer
-from workers.audio import Samples
-from workers.diarize import windows
+from tests.support.diarizing import Diarizer, speakers
+from tests.support.models.sortformer import sortformer
+from tests.support.recordings import decoded
+from tests.support.recordings import sample as sample_path
 from workers.diarize.binarize import OFFLINE, STREAMING, PostProcessing, Probabilities, spans_of, speech_of
-from workers.diarize.sortformer import FRAME, Sortformer, Window
-from workers.engine import JobError, Unit
+from workers.diarize.sortformer import windows
+from workers.diarize.sortformer.engine import FRAME, Sortformer, Window
+from workers.engine import JobError, WorkItem
+from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Diarize
 
 
@@ -212,7 +212,8 @@ def test_odd_lengths(engine: Sortformer, call: Samples, tmp_path: Path, length: 
 def test_windows_do_not_mind_their_neighbours(offline: Sortformer, call: Samples) -> None:
     """A batch gives what its windows give alone, be they padded or not."""
     batch = [
-        Unit("window", Window(call, np.arange(first, past), 2.0)) for first, past in [(0, 375), (100, 300), (50, 351)]
+        WorkItem("window", Window(call, np.arange(first, past), 2.0))
+        for first, past in [(0, 375), (100, 300), (50, 351)]
     ]
     for unit, together in zip(batch, offline.run(batch), strict=True):
         [alone] = offline.run([unit])
@@ -222,7 +223,7 @@ def test_windows_do_not_mind_their_neighbours(offline: Sortformer, call: Samples
 
 def test_one_window_is_what_nemo_says(offline: Sortformer, call: Samples) -> None:
     gain = 1 / (float(call.max()) + offline.network.model.eps)
-    [ours] = offline.run([Unit("window", Window(call, np.arange(375), gain))])
+    [ours] = offline.run([WorkItem("window", Window(call, np.arange(375), gain))])
     np.testing.assert_allclose(ours, nemos(offline, call), atol=1e-4)
 
 
@@ -243,7 +244,7 @@ def nemos(engine: Sortformer, samples: Samples) -> Probabilities:
     return np.asarray(found[0])
 
 
-def steps(engine: Sortformer, ref: AudioRef) -> Iterator[tuple[list[Unit], list[Any]]]:
+def steps(engine: Sortformer, ref: AudioRef) -> Iterator[tuple[list[WorkItem], list[Any]]]:
     """Every wave of a job with its outputs, one unit a step."""
     job = engine.job(Diarize(ref))
     try:
@@ -283,7 +284,7 @@ def test_bfloat16_says_about_the_same(
 def test_what_does_not_fit_a_gpu_is_done_on_the_cpu(
     offline: Sortformer, call: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit = Unit("window", Window(call, np.arange(375), 2.0))
+    unit = WorkItem("window", Window(call, np.arange(375), 2.0))
     [expected] = offline.run([unit])
     monkeypatch.setattr(offline.network, "device", torch.device("cuda"))
     outputs = offline.fallback([unit])

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from bench.server import Server
 from tests.conftest import REPOSITORY
+from tests.support.server import Server
 
 SPECIFICATION = REPOSITORY.parent / "shared" / "spec" / "specification.md"
 ADDRESS = "http://localhost:80"

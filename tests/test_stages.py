@@ -14,15 +14,15 @@ import pytest
 from aiohttp import ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
-from diarserve.settings import Settings
-from tests.standins import StandIn
+from diarserve.core.settings import Settings
+from tests.support.standins import StandIn
 from tests.test_http import TRANSCRIBE, Recording, Start, form, metric
 from tests.test_http import start as start  # a fixture
-from workers import devices
-from workers.scheduler import Scheduler
+from workers.runtime import devices
+from workers.runtime.scheduler import Scheduler
 
-SEPARATE = {"engine": "tests.standins:Separator"}
-ALIGN = {"engine": "tests.standins:Aligner"}
+SEPARATE = {"engine": "tests.support.standins:Separator"}
+ALIGN = {"engine": "tests.support.standins:Aligner"}
 
 
 async def error(response: ClientResponse) -> tuple[int, str]:
@@ -74,7 +74,7 @@ async def test_a_killed_separator_costs_no_answer(start: Start, recording: Recor
 
 def diarizers(**limits: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: {"engine": "tests.standins:Diarizer", "limits": {"model": name, **limits.get(name, {})}}
+        name: {"engine": "tests.support.standins:Diarizer", "limits": {"model": name, **limits.get(name, {})}}
         for name in ("sortformer", "clustering")
     }
 
@@ -167,12 +167,12 @@ async def test_a_broken_device_ends_its_worker_and_the_next_answers(start: Start
 @pytest.mark.parametrize(
     "engine",
     [
-        "workers.whisper:Whisper",
-        "workers.diarize.embedded:EmbeddedDiarizer",
-        "workers.diarize.sortformer:Sortformer",
-        "workers.diarize.clustering:ClusteringDiarizer",
-        "workers.align:Aligner",
-        "workers.separate:Demucs",
+        "workers.whisper.engine:Whisper",
+        "workers.diarize.embedded.engine:EmbeddedDiarizer",
+        "workers.diarize.sortformer.engine:Sortformer",
+        "workers.diarize.cascade.engine:ClusteringDiarizer",
+        "workers.align.engine:Aligner",
+        "workers.separate.demucs:Demucs",
     ],
 )
 def test_every_engine_that_can_be_on_a_gpu_can_save_its_memory(engine: str) -> None:
@@ -182,13 +182,13 @@ def test_every_engine_that_can_be_on_a_gpu_can_save_its_memory(engine: str) -> N
 
 def test_memory_is_given_back_when_there_are_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     released = []
-    monkeypatch.setattr("workers.devices.release", lambda: released.append(True))
+    monkeypatch.setattr("workers.runtime.devices.release", lambda: released.append(True))
     engine = StandIn()
     scheduler = Scheduler(engine, lambda message: None, fill=None, step_timeout=None)
-    scheduler._tend()
+    scheduler._maintain()
     assert not released
     engine.save_memory = True
-    scheduler._tend()
+    scheduler._maintain()
     assert released
 
 
@@ -204,8 +204,8 @@ def test_a_torch_that_another_thread_imports_right_now_has_no_memory_to_tell_of(
 
 
 async def test_the_workers_of_a_lane_take_its_devices_in_turn(settings: Callable[..., Settings]) -> None:
-    from diarserve.metrics import Metrics
-    from diarserve.service import make_lanes
+    from diarserve.observe.metrics import Metrics
+    from diarserve.pool.lanes import make_lanes
 
     lane = {"workers": 3, "devices": ["cuda:0", "cuda:1"]}
     lanes = make_lanes(settings(whisper=lane, gpu_memory_optimization=True), Metrics())

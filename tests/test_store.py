@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from diarserve.sqlite import SqliteStore
-from diarserve.store import PRIORITIES, NewTask, Priority, Store, StoreError, Totals
+from diarserve.core.types import PRIORITIES, Priority
+from diarserve.tasks.store.protocol import NewTask, Store, StoreError, Totals
+from diarserve.tasks.store.sqlite import SqliteStore
 from tests.conftest import REPOSITORY
 
 ERROR = {"status": 422, "code": "poison", "message": "No."}
@@ -295,7 +296,7 @@ async def test_a_cancelled_caller_leaves_no_half_transaction(store: SqliteStore)
 
 async def test_another_server_cannot_open_the_file(store: SqliteStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="database is locked"):
-        await SqliteStore.open(tmp_path / "tasks.db", patience=0)
+        await SqliteStore.open(tmp_path / "tasks.db", lock_timeout=0)
     await store.add([new("a")])
 
 

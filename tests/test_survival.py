@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import kill_storm
-from bench.server import running
 from tests.conftest import REPOSITORY
+from tests.support import kill_storm
+from tests.support.server import running
 
 
 def test_tasks_survive_a_server_that_is_killed(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient, TestServer
 
-from diarserve import app, keys
-from diarserve.formats import FORMATS
-from diarserve.service import Service
-from diarserve.settings import Settings
+from diarserve.core.settings import Settings
+from diarserve.http import app, context
+from diarserve.service.service import Service
+from diarserve.transcript.formats import FORMATS
 
 API = "/api/v1/parallel"
-SLOW = {"whisper": {"step_seconds": 0.05}, "diarize": {"step_seconds": 0.05}}
+SLOW = {"whisper": {"step_seconds": 0.05}, "embedded": {"step_seconds": 0.05}}
 ENDED = ("completed", "failed", "cancelled", "expired")
 
 Client = TestClient[Any, Any]
@@ -32,14 +32,14 @@ Recording = Callable[..., bytes]
 async def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
     async def begin(**sections: Any) -> Client:
         client: Client = await aiohttp_client(TestServer(app.make(settings(**sections))))
-        await service(client).settled()
+        await service(client).wait_ready()
         return client
 
     return begin
 
 
 def service(client: Client) -> Service:
-    held: Service = client.app[keys.SERVICE]
+    held: Service = client.app[context.SERVICE]
     return held
 
 
@@ -195,7 +195,7 @@ async def test_a_failed_task_answers_its_own_error(start: Start, recording: Reco
     client = await start()
     refused = await submit(client, recording(2, "refuse decode"))
     broken = await submit(client, recording(2, "refuse whisper"))
-    raising = await submit(client, recording(2, "raise diarize"))
+    raising = await submit(client, recording(2, "raise embedded"))
     await reached(client, refused, "completed")  # the stand-in reads its orders after it decoded
     shown = await reached(client, broken, "failed")
     assert (shown["error"], shown["error_code"]) == ("This recording cannot be decoded.", "undecodable")
@@ -413,7 +413,7 @@ async def test_a_disk_that_is_full_answers_507_and_keeps_nothing(
 async def test_a_result_that_cannot_be_written_is_written_later(
     start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diarserve.backlog._PAUSE", 0.01)
+    monkeypatch.setattr("diarserve.tasks.backlog._PAUSE", 0.01)
     client = await start()
     store = service(client).store
     refusals: list[str] = []

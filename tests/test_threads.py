@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from diarserve import lanes, threads
-from diarserve.errors import ModelFailed, NotReady, Unprocessable
-from diarserve.lanes import Lane
-from diarserve.metrics import Metrics
-from diarserve.threads import WorkerThread
+from diarserve.core.errors import ModelFailed, NotReady, Unprocessable
+from diarserve.observe.metrics import Metrics
+from diarserve.pool import lane as lane_module
+from diarserve.pool import worker_thread
+from diarserve.pool.lane import Lane
+from diarserve.pool.worker_thread import WorkerThread
 from tests.test_lanes import MakeLane, do, job, pid, restarts, steps_of
 from workers.messages import WorkerSpec
 
@@ -31,7 +32,7 @@ async def make_lane() -> AsyncIterator[MakeLane]:
     def make(*, step_timeout: float = 60.0, options: dict[str, Any] | None = None, **settings: Any) -> Lane:
         spec = WorkerSpec(
             "whisper",
-            "tests.standins:Whisper",
+            "tests.support.standins:Whisper",
             options or {},
             environment={"A_WORKER_WAS_HERE": "1"},
             memory_limit=2**30,
@@ -60,7 +61,9 @@ def of_the_process() -> list[object]:
 async def test_a_job_is_done_in_this_process_which_stays_as_it_is(make_lane: MakeLane, tmp_path: Path) -> None:
     before = of_the_process()
     lane, seen = make_lane(), []
-    done = await lane.run(job(tmp_path, 3), due=0, on_progress=lambda p: seen.append((p.share, len(p.partial))))
+    done = await lane.run(
+        job(tmp_path, 3), virtual_deadline=0, on_progress=lambda p: seen.append((p.share, len(p.partial)))
+    )
     assert [word.word for word in done.result.words] == [" w0", " w1", " w2"]
     assert seen == [(1 / 3, 1), (2 / 3, 1), (1.0, 1)]
     assert pid(lane) == os.getpid()
@@ -80,7 +83,7 @@ async def test_an_engine_that_does_not_start_halts_its_lane_with_the_reason(
     make_lane: MakeLane, tmp_path: Path
 ) -> None:
     lane = make_lane(options={"boot": "fail"})
-    await lane.settled()
+    await lane.wait_ready()
     assert lane.halted == "RuntimeError: no such model"
     with pytest.raises(NotReady):
         await do(lane, job(tmp_path))
@@ -109,8 +112,8 @@ async def test_cancelling_the_caller_stops_the_job(make_lane: MakeLane, tmp_path
 async def test_a_worker_that_hangs_is_left_behind_and_its_job_done(
     make_lane: MakeLane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_KILL_GRACE", 0.5)
-    monkeypatch.setattr(threads, "_PATIENCE", 0.1)
+    monkeypatch.setattr(lane_module, "_KILL_GRACE", 0.5)
+    monkeypatch.setattr(worker_thread, "_CLOSE_TIMEOUT", 0.1)
     lane = make_lane(step_timeout=0.5)
     done = await do(lane, job(tmp_path, 3, "block-once whisper"))
     assert len(done.result.words) == 3

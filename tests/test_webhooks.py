@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from diarserve.webhooks import PrivateAddress, require_public, signature
+from diarserve.tasks.webhooks import PrivateAddress, require_public, signature
 from tests.test_tasks import Recording, Start, service, start, submit, until
 
 __all__ = ["start"]  # the fixture
@@ -54,7 +54,7 @@ async def listener(aiohttp_server: Callable[[web.Application], Awaitable[TestSer
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diarserve.webhooks._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("diarserve.tasks.webhooks._FIRST_PAUSE", 0.0)
 
 
 async def state(client: Any, id: str) -> tuple[str, int]:
@@ -65,7 +65,7 @@ async def state(client: Any, id: str) -> tuple[str, int]:
     return row[0], row[1]
 
 
-async def settled(client: Any, id: str) -> tuple[str, int]:
+async def state_of(client: Any, id: str) -> tuple[str, int]:
     while (seen := await state(client, id))[0] not in ("sent", "given up"):
         await asyncio.sleep(0.01)
     return seen
@@ -74,9 +74,9 @@ async def settled(client: Any, id: str) -> tuple[str, int]:
 async def test_an_ended_task_is_told_and_signed(start: Start, recording: Recording, listener: Listener) -> None:
     client = await start(webhooks=PRIVATE_ALLOWED)
     good = await submit(client, recording(2), callback_url=listener.url)
-    assert await settled(client, good) == ("sent", 1)
+    assert await state_of(client, good) == ("sent", 1)
     bad = await submit(client, recording(2, "refuse whisper"), callback_url=listener.url)
-    assert await settled(client, bad) == ("sent", 1)
+    assert await state_of(client, bad) == ("sent", 1)
     assert len(listener.calls) == 2
     for (signed, body), id, status in zip(listener.calls, (good, bad), ("completed", "failed"), strict=True):
         told = orjson.loads(body)
@@ -91,7 +91,7 @@ async def test_a_callback_that_fails_is_made_again(start: Start, recording: Reco
     client = await start(webhooks=PRIVATE_ALLOWED)
     listener.answers = [web.Response(status=500), web.Response(status=404)]
     id = await submit(client, recording(1), callback_url=listener.url)
-    assert await settled(client, id) == ("sent", 3)
+    assert await state_of(client, id) == ("sent", 3)
     assert len({body for _, body in listener.calls}) == 1
 
 
@@ -101,7 +101,7 @@ async def test_redirects_are_not_followed_and_attempts_end(
     client = await start(webhooks=PRIVATE_ALLOWED | {"attempts": 2})
     listener.answers = [web.Response(status=307, headers={"Location": "/elsewhere"}) for _ in range(2)]
     id = await submit(client, recording(1), callback_url=listener.url)
-    assert await settled(client, id) == ("given up", 2)
+    assert await state_of(client, id) == ("given up", 2)
     assert (len(listener.calls), listener.strays) == (2, 0)
 
 
@@ -110,7 +110,7 @@ async def test_nothing_private_is_called(start: Start, recording: Recording, lis
     client = await start()
     url = listener.url.replace("127.0.0.1", host)
     id = await submit(client, recording(1), callback_url=url)
-    assert await settled(client, id) == ("given up", 1)
+    assert await state_of(client, id) == ("given up", 1)
     assert listener.calls == []
 
 

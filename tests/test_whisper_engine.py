@@ -14,13 +14,13 @@ import jiwer
 import numpy as np
 import pytest
 
-from bench.drive import drive
-from workers.audio import Samples
+from tests.support.drive import drive
 from workers.engine import JobError
+from workers.media.samples import Samples
 from workers.messages import AudioRef, Transcribe, Transcript, Word
-from workers.recognizer import _repetitive
-from workers.speech import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
-from workers.whisper import REST_SECONDS, Whisper
+from workers.whisper.engine import REST_SECONDS, Whisper
+from workers.whisper.recognizer import _repetitive
+from workers.whisper.vad import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
 RATE = 16_000
@@ -156,8 +156,8 @@ def test_a_loop_is_seen() -> None:
 def test_memory_goes_back_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, trimmed = Whisper(), list[float]()
     for idle in (0.0, 5.0, REST_SECONDS, REST_SECONDS + 5, 0.0, REST_SECONDS + 1):
-        monkeypatch.setattr("workers.devices.trim", lambda idle=idle: trimmed.append(idle))
-        engine.tend(idle)
+        monkeypatch.setattr("workers.runtime.devices.trim", lambda idle=idle: trimmed.append(idle))
+        engine.maintain(idle)
     assert trimmed == [REST_SECONDS, REST_SECONDS + 1]
 
 

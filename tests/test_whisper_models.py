@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 
-from bench.drive import drive
-from bench.recordings import decoded
-from bench.recordings import sample as sample_path
-from tests.models.whisper import whisper
-from workers import catalog, devices
-from workers.audio import Samples
-from workers.catalog import canonical, locate, name_of
-from workers.engine import JobError, Unit, outputs_of
+from tests.support.drive import drive
+from tests.support.models.whisper import whisper
+from tests.support.recordings import decoded
+from tests.support.recordings import sample as sample_path
+from workers.engine import JobError, WorkItem, outputs_of
+from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Transcribe, Transcript, Word
-from workers.recognizer import Decoding, Recognizer
-from workers.shelf import Shelf
-from workers.speech import Chunk
-from workers.whisper import Whisper
+from workers.runtime import devices
+from workers.whisper import catalog
+from workers.whisper.catalog import canonical, locate, name_of
+from workers.whisper.engine import Whisper
+from workers.whisper.model_cache import ModelCache
+from workers.whisper.recognizer import Decoding, Recognizer
+from workers.whisper.vad import Chunk
 
 Ask = Callable[..., Transcript]
 
@@ -189,8 +190,8 @@ def test_room_for_one(folder: Path, ref: AudioRef) -> None:
     with pytest.raises(StopIteration) as done:
         job.send(list(outputs_of(engine.run(wave))))
     assert done.value.value == alone
-    assert engine.tend(0) == ["load", "unload", "load", "unload", "load"]
-    assert engine.tend(0) == []
+    assert engine.maintain(0) == ["load", "unload", "load", "unload", "load"]
+    assert engine.maintain(0) == []
 
 
 def test_the_least_recently_used_goes(folder: Path, ref: AudioRef) -> None:
@@ -203,20 +204,20 @@ def test_the_least_recently_used_goes(folder: Path, ref: AudioRef) -> None:
 def test_a_step_begins_where_its_model_has_room(folder: Path) -> None:
     engine = Whisper("english", models=["medium"], folder=str(folder), resident=1)
     own, other = ("asr", "english", Decoding("en")), ("asr", "medium", Decoding("de"))
-    assert engine.admits(own, [own, ("vad",)])
-    assert not engine.admits(other, [("vad",), own])
-    assert engine.admits(("vad",), [own])
-    assert engine.admits(other, [("vad",)])
+    assert engine.can_run_beside(own, [own, ("vad",)])
+    assert not engine.can_run_beside(other, [("vad",), own])
+    assert engine.can_run_beside(("vad",), [own])
+    assert engine.can_run_beside(other, [("vad",)])
 
 
 def test_a_model_goes_after_a_while_and_comes_back(folder: Path, ref: AudioRef) -> None:
     engine = Whisper(str(folder / "english"), keep_seconds=0)
     before = transcribe(engine, ref)
-    assert "unload" in engine.tend(1.0)
+    assert "unload" in engine.maintain(1.0)
     assert engine.describe()["loaded"] == []
     assert engine.describe()["model"] == "english"
     assert transcribe(engine, ref) == before
-    assert engine.tend(0) == ["load", "unload"]
+    assert engine.maintain(0) == ["load", "unload"]
 
 
 class Weights:
@@ -235,7 +236,7 @@ def test_models_in_use_stay_and_none_is_loaded_twice() -> None:
         loads.append(name)
         return Weights(name)
 
-    shelf = Shelf(load, lambda _: 10, budget=20)
+    cache = ModelCache(load, lambda _: 10, budget=20)
     names = ["a", "b", "c"]
     start = threading.Barrier(6)
 
@@ -243,20 +244,20 @@ def test_models_in_use_stay_and_none_is_loaded_twice() -> None:
         start.wait()
         for step in range(300):
             name = names[(turn * step) % 3]
-            with shelf.use(name) as weights:
+            with cache.use(name) as weights:
                 assert weights.name == name
                 assert weights.usable
-                assert sum(shelf.loaded().values()) <= 20
+                assert sum(cache.loaded().values()) <= 20
                 assert weights.usable
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(use, range(6)))
-    events = shelf.tend()
+    events = cache.maintain()
     assert events.count("load") == len(loads)
-    assert events.count("load") - events.count("unload") == len(shelf.loaded()) <= 2
+    assert events.count("load") - events.count("unload") == len(cache.loaded()) <= 2
 
     loads.clear()
-    shelf = Shelf(load, lambda _: 10)
+    cache = ModelCache(load, lambda _: 10)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(use, [3] * 6))  # all of them the same
     assert loads == ["a"]
@@ -272,11 +273,11 @@ def test_a_load_that_fails_leaves_no_trace() -> None:
         assert isinstance(answer, Weights)
         return answer
 
-    shelf = Shelf(load, lambda _: 1, count=1)
-    with pytest.raises(OSError, match="gone"), shelf.use("a"):
+    cache = ModelCache(load, lambda _: 1, count=1)
+    with pytest.raises(OSError, match="gone"), cache.use("a"):
         pass
-    assert shelf.loaded() == {}
-    with shelf.use("a") as weights:
+    assert cache.loaded() == {}
+    with cache.use("a") as weights:
         assert weights.name == "a"
 
 
@@ -284,29 +285,29 @@ def test_idle_models_go_when_the_device_is_full() -> None:
     """Sizes are estimates, and others use the device too."""
 
     def load(name: str) -> Weights:
-        if shelf.loaded():
+        if cache.loaded():
             raise RuntimeError("CUDA failed with error out of memory")
         return Weights(name)
 
-    shelf = Shelf(load, lambda _: 1)
+    cache = ModelCache(load, lambda _: 1)
     for name in ("a", "b"):
-        with shelf.use(name):
+        with cache.use(name):
             pass
-    assert list(shelf.loaded()) == ["b"]
-    with shelf.use("b"), pytest.raises(RuntimeError), shelf.use("a"):
+    assert list(cache.loaded()) == ["b"]
+    with cache.use("b"), pytest.raises(RuntimeError), cache.use("a"):
         pass
 
 
 def test_time_to_live() -> None:
     now = 0.0
-    shelf = Shelf(Weights, lambda _: 1, keep=10, clock=lambda: now)
-    with shelf.use("a"):
+    cache = ModelCache(Weights, lambda _: 1, keep=10, clock=lambda: now)
+    with cache.use("a"):
         now = 100.0
-        assert shelf.tend() == ["load"]  # in use
+        assert cache.maintain() == ["load"]  # in use
     now = 109.0
-    assert shelf.tend() == []
+    assert cache.maintain() == []
     now = 110.0
-    assert shelf.tend() == ["unload"]
+    assert cache.maintain() == ["unload"]
 
 
 # How it writes
@@ -324,7 +325,7 @@ def test_prompt_and_hotwords(engine: Whisper, call: Samples, tmp_path: Path) -> 
 
 
 def test_a_prompt_is_plain_text_of_limited_length(engine: Whisper) -> None:
-    with engine.shelf.use("tiny.en") as recognizer:
+    with engine.cache.use("tiny.en") as recognizer:
         tokenizer = recognizer._tokenizer(Decoding("en"))
 
         def before(**said: str) -> list[int]:
@@ -342,7 +343,7 @@ def test_a_prompt_is_plain_text_of_limited_length(engine: Whisper) -> None:
 
 def test_beam_and_temperature(ask: Ask, engine: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    with engine.shelf.use("tiny.en") as recognizer:
+    with engine.cache.use("tiny.en") as recognizer:
         inner = recognizer.model.model
 
         class Spy:
@@ -411,12 +412,12 @@ def test_the_language_is_that_of_most_of_the_recording(
     heard = iter([{"en": 0.6, "de": 0.3}, {"en": 0.1, "de": 0.8}, {"en": 0.2, "de": 0.7}])
     monkeypatch.setattr(Recognizer, "detect", lambda self, chunk: next(heard))
     part = Chunk(np.zeros(12 * SAMPLE_RATE, np.float32), ((0, 2 * SAMPLE_RATE),))
-    monkeypatch.setattr("workers.whisper.pack", lambda *_: [part] * 5)
+    monkeypatch.setattr("workers.whisper.engine.pack", lambda *_: [part] * 5)
     assert transcribe(engine, ref, model="medium").language == "de"
 
 
 def test_translated_text_is_parted_as_english(engine: Whisper) -> None:
-    with engine.shelf.use("medium") as recognizer:
+    with engine.cache.use("medium") as recognizer:
         tokens = recognizer.model.hf_tokenizer.encode(" unbelievable things", add_special_tokens=False).ids
         for task, words in (("translate", 2), ("transcribe", len(tokens))):
             parts, _ = recognizer._tokenizer(Decoding("zh", task)).split_to_word_tokens(tokens)
@@ -433,7 +434,7 @@ def test_a_whole_batch_at_once_gives_the_same_words(
     """Chunks of different lengths; one of them bears no words, and another is written again."""
     cuts = [call[14 * SAMPLE_RATE : 18 * SAMPLE_RATE], np.zeros(3 * SAMPLE_RATE, np.float32), call[-6 * SAMPLE_RATE :]]
     chunks = [Chunk(cut, ((0, cut.size),)) for cut in cuts]
-    monkeypatch.setattr("workers.recognizer._repetitive", lambda text: "Jersey" in text or text.endswith("e"))
+    monkeypatch.setattr("workers.whisper.recognizer._repetitive", lambda text: "Jersey" in text or text.endswith("e"))
 
     def write(batched: bool) -> list[tuple[Word, ...]]:
         place = locate(name, str(folder))
@@ -454,20 +455,20 @@ def test_what_does_not_fit_into_a_gpu_runs_beside_it(
     units = job.send(list(outputs_of(engine.run(next(job)))))
     expected = outputs_of(engine.run(units))
     assert engine.fallback(units) is None  # it is the CPU already
-    engine.spare = engine._shelf("cpu", 0, "int8", count=1, keep=0)
+    engine.spare = engine._cache("cpu", 0, "int8", count=1, keep=0)
 
     def full(*_: Any, **__: Any) -> Any:
         raise RuntimeError("CUDA failed with error out of memory")
 
-    with engine.shelf.use("english") as recognizer:
+    with engine.cache.use("english") as recognizer:
         monkeypatch.setattr(recognizer, "_generate", full)
     with pytest.raises(RuntimeError) as error:
         outputs_of(engine.run(units))
     assert devices.out_of_memory(error.value)
-    lesser = engine.fallback(units)
-    assert lesser is not None
-    assert list(outputs_of(lesser)) == list(expected)
+    on_fallback = engine.fallback(units)
+    assert on_fallback is not None
+    assert list(outputs_of(on_fallback)) == list(expected)
     assert engine.describe()["loaded"] == ["english", "english (fallback)"]
-    assert engine.fallback([Unit(("vad",), None)]) is None
-    assert engine.tend(0) == ["load", "load", "unload"]
+    assert engine.fallback([WorkItem(("vad",), None)]) is None
+    assert engine.maintain(0) == ["load", "load", "unload"]
     assert engine.describe()["loaded"] == ["english"]

@@ -21,10 +21,10 @@ class _Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill(_Message):
+class BatchFill(_Message):
     """Which jobs share a step."""
 
-    units: int = 0  # at most, where that is more than the engine takes of one job
+    items: int = 0  # at most, where that is more than the engine takes of one job
     within: float = math.inf  # seconds by which they may differ in urgency
 
 
@@ -38,7 +38,7 @@ class WorkerSpec(_Message):
     environment: Mapping[str, str] = field(default_factory=dict)  # set before anything heavy is imported
     memory_limit: int | None = None  # bytes of address space (RLIMIT_AS)
     file_limit: int | None = None  # bytes in one written file (RLIMIT_FSIZE)
-    fill: Fill | None = None  # whether one step may hold units of several jobs
+    fill: BatchFill | None = None  # whether one step may hold items of several jobs
     step_timeout: float = 120.0  # seconds; a step that takes longer hangs
     log_level: str = "info"
     log_modules: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Submit(_Message):
     job: str
     task: str  # what the log calls it
     request: Request
-    due: float  # the smaller, the more urgent; see diarserve.lanes
+    virtual_deadline: float  # the smaller, the more urgent; see diarserve.pool.lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Progress(_Message):
 
     job: str
     share: float  # of the job that is done, as far as it can be told: 0 to 1
-    partial: tuple[Any, ...] = ()  # outputs that are worth showing before the job is done, in the wave's order
+    partial: tuple[Any, ...] = ()  # outputs that are worth showing before the job is done, in the phase's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class Done(_Message):
     started: float  # time.monotonic() of the first step, comparable across processes of one machine
     finished: float
     busy: float  # seconds spent in this job's steps
-    degraded: bool = False  # some steps did not fit into the device's memory and ran on a lesser model
+    degraded: bool = False  # some steps did not fit into the device's memory and ran on a on_fallback model
 
 
 @dataclass(frozen=True, slots=True)

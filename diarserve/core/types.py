@@ -1,0 +1,13 @@
+"""Names that clients, settings and the store share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Priority = Literal["high", "normal", "low"]
+Status = Literal["queued", "processing", "completed", "failed", "cancelled", "expired"]
+Diarizer = Literal["auto", "sortformer", "clustering", "embedded"]
+Format = Literal["json", "text", "srt", "vtt", "rttm", "ctm", "stm", "tsv"]
+
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+STATUSES: tuple[Status, ...] = ("queued", "processing", "completed", "failed", "cancelled", "expired")

@@ -1,0 +1,41 @@
+"""The application: what it holds, and how it starts and stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from diarserve.core.settings import Settings
+from diarserve.http import middleware
+from diarserve.http.context import SERVICE
+from diarserve.http.openai import routes as openai_routes
+from diarserve.http.openapi import document as openapi
+from diarserve.http.routes import docs, events, features
+from diarserve.http.routes import operations as probes
+from diarserve.http.routes import tasks as taskroutes
+from diarserve.http.routes import transcribe as handlers
+from diarserve.service.service import Service
+
+
+def make(settings: Settings) -> web.Application:
+    app = web.Application(
+        middlewares=[middleware.count, middleware.answer_errors],
+        client_max_size=0,  # no limit of aiohttp's own: forms.receive streams and counts
+    )
+    app[SERVICE] = Service(settings)
+    for module in (probes, features, handlers, taskroutes, events, openai_routes, openapi, docs):
+        app.add_routes(module.routes)
+    app.cleanup_ctx.append(_service)
+    app.on_shutdown.append(_stop)  # before open requests are waited for: some wait for tasks
+    return app
+
+
+async def _service(app: web.Application) -> AsyncIterator[None]:
+    await app[SERVICE].start()
+    yield
+    await app[SERVICE].close()
+
+
+async def _stop(app: web.Application) -> None:
+    await app[SERVICE].stop()

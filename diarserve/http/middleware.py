@@ -1,0 +1,63 @@
+"""What happens around every request: errors become answers, answers are counted."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from diarserve.core.errors import ServiceError, StorageFull
+from diarserve.http.context import SERVICE
+from diarserve.http.responses import json, openai_error
+from diarserve.tasks.store.protocol import StoreError
+
+log = logging.getLogger(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+@web.middleware
+async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unmatched"  # never the raw path: labels must stay few
+    response = await handler(request)
+    request.app[SERVICE].metrics.requests.labels(route, request.method, response.status).inc()
+    return response
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ServiceError as error:
+        return refusal(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        shown = ServiceError(f"{error.reason}: {request.method} {request.path}"[:300])
+        shown.status, shown.code = error.status, _HTTP_CODES.get(error.status, "http_error")
+        return refusal(request, shown, dict(error.headers) if error.status == 405 else None)
+    except ConnectionError:  # the client went away in the middle of its upload
+        raise
+    except Exception as error:
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _FULL):
+            log.exception("%s %s cannot be stored", request.method, request.path)
+            return refusal(request, StorageFull("The server's disk takes no more; try again later.", retry_after=60))
+        log.exception("%s %s failed", request.method, request.path)
+        return refusal(request, ServiceError("The server failed on this request; its log says why."))
+
+
+def refusal(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:
+    if request.writer.output_size:
+        # An answer is under way, events for example. A second one in its middle would be taken for a part of it.
+        raise ConnectionAbortedError(error.message)
+    request.app[SERVICE].metrics.rejects.labels(error.code).inc()
+    headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    body = openai_error(error) if request.path.startswith("/v1/") else error.body()
+    return json(body, error.status, headers)

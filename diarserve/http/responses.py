@@ -1,0 +1,53 @@
+"""What handlers answer: JSON, a task's result, a document in the format that was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from diarserve.core.errors import NotFound, ServiceError
+from diarserve.core.types import Format
+from diarserve.service.service import Service
+from diarserve.tasks import views
+from diarserve.transcript.formats import render
+
+_LARGE = 2000  # words above which rendering leaves the event loop
+
+
+def json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(data), status=status, headers=headers, content_type="application/json")
+
+
+def openai_error(error: ServiceError) -> dict[str, Any]:
+    """OpenAI's shape, for clients that speak to its endpoints."""
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+async def finished(service: Service, id: str, format: Format) -> web.Response:
+    """The result of a task that has ended. Raises ServiceError for how it ended otherwise."""
+    row = await service.store.get(id)
+    if row is None:
+        raise NotFound(f"There is no task {id}.")
+    if row.status == "completed":
+        document = await service.store.result(id)
+        if document is not None:
+            if format == "json":
+                return web.Response(body=document, content_type="application/json")
+            return await rendered(orjson.loads(document), format)
+    if row.status == "failed" and row.error:
+        raise views.problem(row.error)
+    if row.status in ("expired", "completed"):
+        gone = ServiceError(f"The result of task {id} was kept for its time and is gone.", code="expired")
+        gone.status = 410
+        raise gone
+    raise views.Unfinished(row)
+
+
+async def rendered(document: dict[str, Any], format: Format) -> web.Response:
+    large = sum(len(segment["words"]) for segment in document["segments"]) > _LARGE
+    body, kind = await asyncio.to_thread(render, document, format) if large else render(document, format)
+    return web.Response(body=body, headers={"Content-Type": kind})

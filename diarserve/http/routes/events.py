@@ -1,0 +1,56 @@
+"""Server-sent events: a task's progress and words as they are known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from aiohttp import web
+
+from diarserve.core.errors import NotFound
+from diarserve.http import sse
+from diarserve.http.context import SERVICE
+from diarserve.tasks import views
+from diarserve.tasks.task import Task
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/api/v1/parallel/events/{task_id}")
+async def events(request: web.Request) -> web.StreamResponse:
+    """`progress` (percent, stages), `segment` (words of one speech chunk, without speakers yet), and in the end
+    `done` with the task's status. A server that shuts down ends the stream without it."""
+    service, id = request.app[SERVICE], request.match_info["task_id"]
+    row = await service.store.get(id)
+    if row is None:
+        raise NotFound(f"There is no task {id[:64]}.")
+    response = await sse.begin(request)
+    if not row.ended:
+        task = await service.backlog.watched(row)
+        async with sse.beating(response), aclosing(changes(task)) as news:
+            async for name, data in news:
+                await sse.send(response, data, name)
+        row = await service.store.get(id) or row
+    if row.ended:
+        await sse.send(response, views.status_of(row)["status"], "done")
+    return response
+
+
+async def changes(task: Task) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+    """Until the task has ended. A slow reader gets fewer `progress` events, and every `segment`."""
+    shown: dict[str, Any] = {}
+    heard = 0
+    async with aclosing(task.watch()) as watching:
+        async for _ in watching:
+            progress = {"progress": task.progress, "stage": task.stage, "stages": task.percents()}
+            if progress != shown:
+                shown = progress
+                yield "progress", progress
+            if len(task.partial_words) < heard:
+                heard = 0  # the task began again
+            while heard < len(task.partial_words):
+                words = task.partial_words[heard]
+                heard += 1
+                text = "".join(word.word for word in words).strip()
+                yield "segment", {"start": words[0].start, "end": words[-1].end, "text": text}

@@ -1,0 +1,102 @@
+"""Endpoints whose clients wait for the transcript."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from diarserve.core.errors import InvalidRequest, ServiceError
+from diarserve.core.options import Options, parse
+from diarserve.http import uploads
+from diarserve.http.context import SERVICE
+from diarserve.http.responses import finished, json, rendered
+from diarserve.service.service import Service
+from diarserve.tasks import views
+from diarserve.tasks.task import Task, new_id
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/api/v1/parallel/transcribe")
+async def transcribe(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    service.require_ready()
+    with service.tasks.request_slot(), folders(service) as new_folder:
+        form = await uploads.receive(request, new_folder, service.settings.limits)
+        options, upload = parse(Options, form.fields), form.upload
+        service.check(options)
+        refuse_callback(options)
+        priority = options.priority or "high"
+        if key := idempotency_key(request):
+            # Asked again, the same answer: so it must survive, as a task does.
+            recording = [(upload.folder, upload.filename)]
+            [row] = await service.backlog.submit(recording, options, priority, key=key)
+            await service.backlog.ended(row)
+            return await finished(service, row.id, options.response_format)
+        document = await service.process(Task(upload.folder, upload.filename, options, priority))
+    return await rendered(document, options.response_format)
+
+
+@routes.post("/api/v1/parallel/batch")
+async def batch(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    service.require_ready()
+    with service.tasks.request_slot(), folders(service) as new_folder:
+        form = await uploads.receive(request, new_folder, service.settings.limits)
+        options = parse(Options, form.fields)
+        service.check(options)
+        refuse_callback(options)
+        recordings, began = form.recordings, time.monotonic()
+        places = asyncio.Semaphore(service.settings.limits.running)
+
+        async def one(upload: uploads.Upload) -> dict[str, Any] | ServiceError:
+            if upload.error:
+                return upload.error
+            task = Task(upload.folder, upload.filename, options, options.priority or "low")
+            async with places:
+                try:
+                    return await service.process(task)
+                except ServiceError as error:
+                    return error
+
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(one(upload)) for upload in recordings]
+        names = [upload.filename for upload in recordings]
+        body = views.batch_results(new_id(), [task.result() for task in running], names, time.monotonic() - began)
+        body["performance"]["parallel_processing"] = service.settings.parallel_processing
+    return json(body)
+
+
+@contextmanager
+def folders(service: Service) -> Iterator[Any]:
+    """A maker of incoming folders, all of which are gone at the end, unless they were moved."""
+    made: list[Path] = []
+
+    def new_folder() -> Path:
+        made.append(service.spool.new(new_id()))
+        return made[-1]
+
+    try:
+        yield new_folder
+    finally:
+        for folder in made:
+            service.spool.remove(folder)
+
+
+def refuse_callback(options: Options) -> None:
+    if options.callback_url:
+        raise InvalidRequest("callback_url is for transcribe/async and batch/async.", param="callback_url")
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """Raises InvalidRequest."""
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if len(key) > 255 or not key.isascii():
+        raise InvalidRequest("The Idempotency-Key must be ASCII and at most 255 characters.", param="Idempotency-Key")
+    return key or None

@@ -1,9 +1,0 @@
-"""What the application holds, by typed key."""
-
-from __future__ import annotations
-
-from aiohttp import web
-
-from diarserve.service import Service
-
-SERVICE = web.AppKey("service", Service)

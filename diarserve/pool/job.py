@@ -1,0 +1,79 @@
+"""A job that waits in a lane or is held by a worker, and how urgent it is.
+
+Urgency is one number, `virtual_deadline`: the moment a job would be done by if it were served at once, plus the offset
+of its priority. The smallest runs first (earliest virtual deadline first). So a short clip overtakes a long
+recording, high priority overtakes low, and nothing starves: a job's number stands still while newcomers' numbers grow
+with the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from diarserve.core.errors import ServiceError
+from diarserve.core.types import Priority
+from diarserve.pool.worker import Worker
+from workers.messages import Done, Progress, Request, WorkerSpec
+
+PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
+
+OnProgress = Callable[[Progress], None]
+
+
+def virtual_deadline(priority: Priority, duration: float, waited: float = 0.0) -> float:
+    """On the monotonic clock, of a job that came in `waited` seconds ago with `duration` seconds of audio."""
+    return time.monotonic() - waited + PRIORITY_OFFSET[priority] + duration
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    id: str
+    task: str
+    request: Request
+    virtual_deadline: float
+    on_progress: OnProgress | None
+    answer: asyncio.Future[Done]
+    queued: float
+    attempts: int = 0
+    alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
+
+    def end(self, answer: Done | ServiceError) -> None:
+        if self.answer.done():
+            return
+        if isinstance(answer, Done):
+            self.answer.set_result(answer)
+        else:
+            self.answer.set_exception(answer)
+
+    def __lt__(self, other: Job) -> bool:
+        return self.virtual_deadline < other.virtual_deadline
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A place for one worker, whichever incarnation fills it."""
+
+    spec: WorkerSpec
+    worker: Worker | None = None
+    ready: bool = False
+    held: dict[str, Job] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    restarts: int = 0
+    failures: int = 0
+    last_message_at: float = 0.0  # when the worker last gave a sign of life, or was first asked for one
+    deadline: asyncio.TimerHandle | None = None  # to look how long ago that is
+
+    def room(self, job: Job, width: int) -> bool:
+        if not (self.ready and self.held):
+            return self.ready
+        if job.alone or any(other.alone for other in self.held.values()):
+            return False
+        if len(self.held) < width:
+            return True
+        return len(self.held) < 2 * width and all(
+            job.virtual_deadline < other.virtual_deadline for other in self.held.values()
+        )

@@ -1,0 +1,64 @@
+"""All lanes of a server, as its settings have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from diarserve.core.settings import MIB, Settings
+from diarserve.core.settings import Lane as LaneSettings
+from diarserve.observe.metrics import Metrics
+from diarserve.pool.lane import Lane
+from diarserve.pool.worker import Start
+from diarserve.pool.worker_process import WorkerProcess
+from diarserve.pool.worker_thread import WorkerThread
+from workers.messages import BatchFill, WorkerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    decode: Lane
+    whisper: Lane
+    diarizers: Mapping[str, Lane]  # by the name that a request chooses them by
+    separate: Lane | None
+    align: Lane | None
+
+    def __iter__(self) -> Iterator[Lane]:
+        lanes = (self.decode, self.whisper, *self.diarizers.values(), self.separate, self.align)
+        return (lane for lane in lanes if lane)
+
+
+def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
+    start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
+
+    def lane(name: str, section: LaneSettings, start: Start = start) -> Lane:
+        specs = [
+            WorkerSpec(
+                lane=name,
+                engine=section.engine,
+                options=section.options(number, save_memory=settings.gpu_memory_optimization),
+                environment=section.environment,
+                memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
+                fill=BatchFill(section.fill_items, section.fill_within) if section.fill else None,
+                step_timeout=section.step_timeout,
+                log_level=settings.log_level,
+                log_modules=settings.log_modules,
+            )
+            for number in range(section.workers)
+        ]
+        return Lane(
+            specs,
+            metrics,
+            start=start,
+            width=section.width,
+            attempts=settings.limits.attempts,
+            boot_timeout=section.boot_timeout,
+        )
+
+    return Lanes(
+        decode=lane("decode", settings.decode, WorkerProcess.start),  # hostile files are read within limits
+        whisper=lane("whisper", settings.whisper),
+        diarizers={name: lane(name, section) for name, section in settings.diarizers.items()},
+        separate=lane("separate", settings.separate) if settings.separate else None,
+        align=lane("align", settings.align) if settings.align else None,
+    )

@@ -1,0 +1,174 @@
+"""The service inside a Python program, without HTTP.
+
+async with ParallelDiarizationService(max_workers=2) as service:
+    document = await service.process("call.wav", num_speakers=2)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from diarserve.core import settings
+from diarserve.core.errors import NotReady
+from diarserve.core.options import Options, parse
+from diarserve.service.service import Service
+from diarserve.tasks.task import Task, new_id
+
+_REMEMBERED = 1000  # ended tasks that can be asked about
+
+
+class ParallelDiarizationService:
+    """Initialize it, process recordings, clean it up.
+
+    max_workers: recordings worked on at the same time; more wait their turn.
+    use_process_pool: False runs the models in threads of this process.
+    config: a TOML file; the embedded default without one. The environment is laid over it, the arguments over both.
+    data_dir: without one, a temporary folder for as long as the service runs.
+    """
+
+    def __init__(
+        self,
+        max_workers: int = 4,
+        use_process_pool: bool = True,
+        config: str | Path | None = None,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        if max_workers < 1:
+            raise ValueError("max_workers must be at least 1")
+        self._max_workers = max_workers
+        self._use_process_pool = use_process_pool
+        self._config = config
+        self._data_dir = data_dir
+        self._places = asyncio.Semaphore(max_workers)
+        self._active: dict[str, Task] = {}
+        self._ended: dict[str, dict[str, Any]] = {}  # oldest first
+        self._service: Service | None = None
+        self._resources = AsyncExitStack()
+
+    async def initialize(self) -> None:
+        """Returns when every model is loaded. Raises NotReady with the reason where one cannot be, and ConfigError."""
+        if self._service is not None:
+            return
+        async with AsyncExitStack() as resources:
+            folder = self._data_dir or resources.enter_context(
+                tempfile.TemporaryDirectory(prefix="diarserve-", ignore_cleanup_errors=True)
+            )
+            service = Service(
+                settings.load(
+                    Path(self._config) if self._config else None,
+                    {"DIARSERVE_LOG_LEVEL": "warning", **os.environ},  # a library is quiet unless asked
+                    data_dir=Path(folder),
+                    max_workers=self._max_workers,
+                    use_process_pool=self._use_process_pool,
+                )
+            )
+            await service.start()
+            resources.push_async_callback(service.close)
+            await service.wait_ready()
+            self._resources, self._service = resources.pop_all(), service
+
+    async def cleanup(self) -> None:
+        """End the models. What is being processed raises NotReady."""
+        self._service = None
+        await self._resources.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.cleanup()
+
+    async def process(
+        self,
+        path: str | Path,
+        *,
+        language: str | None = None,
+        whisper_model: str | None = None,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        source_separation: bool = False,
+        enhanced_alignment: bool = False,
+    ) -> dict[str, Any]:
+        """The document that POST /api/v1/parallel/transcribe answers. Raises ServiceError and OSError. Cancelling the
+        caller stops both models."""
+        service = self._running()
+        asked = {
+            "language": language,
+            "whisper_model": whisper_model,
+            "num_speakers": num_speakers,
+            "min_speakers": min_speakers,
+            "max_speakers": max_speakers,
+            "source_separation": source_separation,
+            "enhanced_alignment": enhanced_alignment,
+        }
+        options = parse(Options, {name: [str(value)] for name, value in asked.items() if value is not None})
+        task = Task(service.spool.incoming / new_id(), Path(path).name, options)
+        self._active[task.id] = task
+        outcome, error = "cancelled", None
+        try:
+            async with self._places:
+                service = self._running()
+                task.folder.mkdir()
+                try:
+                    await asyncio.to_thread(shutil.copyfile, path, task.source)
+                    document = await service.process(task)
+                finally:
+                    service.spool.remove(task.folder)
+            outcome = "completed"
+            return document
+        except Exception as failure:
+            outcome, error = "failed", str(failure)
+            raise
+        finally:
+            del self._active[task.id]
+            task.become(outcome)
+            self._remember(task, error)
+
+    def get_processing_stats(self) -> dict[str, Any]:
+        """total_tasks, completed_tasks, failed_tasks, average_processing_time and more, since `initialize`."""
+        stats = self._running().tasks.stats()
+        ended = stats["completed_tasks"] + stats["failed_tasks"]
+        return stats | {"total_tasks": ended + len(self._active), "active_tasks": self.get_active_tasks()}
+
+    def get_active_tasks(self) -> list[dict[str, Any]]:
+        """Tasks that wait or run, oldest first: task_id, status, progress (percent) and more."""
+        return [_shown(task) for task in self._active.values()]
+
+    def get_task_status(self, task_id: str) -> dict[str, Any] | None:
+        """As in `get_active_tasks`, with `error`; also of the last thousand that ended. None where there is none."""
+        task = self._active.get(task_id)
+        return _shown(task) if task else self._ended.get(task_id)
+
+    def _running(self) -> Service:
+        if self._service is None:
+            raise NotReady("The service does not run: await initialize() first.")
+        return self._service
+
+    def _remember(self, task: Task, error: str | None) -> None:
+        self._ended[task.id] = _shown(task, error)
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+
+def _shown(task: Task, error: str | None = None) -> dict[str, Any]:
+    return {
+        "task_id": task.id,
+        "filename": task.filename,
+        "status": task.status,
+        "progress": 100.0 if task.status == "completed" else task.progress,
+        "stage": task.stage,
+        "stages": task.percents(),
+        "created_at": task.created_at,
+        "error": error,
+    }

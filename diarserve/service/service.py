@@ -1,0 +1,158 @@
+"""The service without its HTTP: lanes, pipeline, and tasks that survive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from diarserve.core.errors import InvalidRequest, NotReady
+from diarserve.core.options import Options
+from diarserve.core.settings import Settings
+from diarserve.observe.metrics import Metrics
+from diarserve.pool.lanes import make_lanes
+from diarserve.service import diarizer_choice, pipeline
+from diarserve.tasks.backlog import Backlog, clean_regularly
+from diarserve.tasks.registry import Tasks
+from diarserve.tasks.spool import Spool
+from diarserve.tasks.store.sqlite import SqliteStore
+from diarserve.tasks.task import Task
+from diarserve.tasks.webhooks import Webhooks
+from workers.runtime.logs import log_context
+
+log = logging.getLogger(__name__)
+
+_LAG_PERIOD = 0.05  # seconds
+
+
+class Service:
+    """Start it, `process` tasks or submit them to its backlog, close it."""
+
+    backlog: Backlog  # these two from `start` on
+    store: SqliteStore
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.lanes = make_lanes(settings, self.metrics)
+        self.spool = Spool(settings.data_dir)
+        self.tasks = Tasks(settings.limits.max_pending, self.metrics)
+        self.metrics.watch(self.state)
+
+    async def start(self) -> None:
+        """Returns at once, before the models are loaded. Raises StoreError."""
+        await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
+        # The store first: it lets only one server in, and what lies in the spool may be another's.
+        self.store = await SqliteStore.open(self.settings.data_dir / "tasks.sqlite")
+        webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
+        self.backlog = Backlog(self.store, self.spool, self.tasks, self.work, webhooks.wake, self.settings.limits)
+        try:
+            self.spool.prepare()
+            await self.backlog.recover()
+        except BaseException:
+            await self.store.close()
+            raise
+        for lane in self.lanes:
+            lane.start()
+        background = (
+            self._run_backlog,
+            partial(clean_regularly, self.backlog),
+            webhooks.run,
+            partial(_watch_loop, self.metrics),
+        )
+        self._background = [asyncio.create_task(_restart_on_error(work)) for work in background]
+
+    async def stop(self) -> None:
+        """Begin no more tasks that survive: what was processing goes back to the queue, and who waits is told."""
+        for work in self._background:
+            work.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.backlog.release_waiters()
+
+    async def close(self) -> None:
+        await self.stop()
+        await asyncio.gather(*(lane.close() for lane in self.lanes))
+        await self.store.close()
+
+    async def process(self, task: Task) -> dict[str, Any]:
+        """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
+        try:
+            document = await self.work(task)
+        except BaseException:  # a cancelled one's workers may be at it still
+            self.spool.remove(task.folder)
+            raise
+        self.spool.recycle(task.folder)
+        return document
+
+    async def work(self, task: Task) -> dict[str, Any]:
+        """As `process`, but the folder stays."""
+        with log_context(task.id), self.tasks.track(task):
+            document = await pipeline.run(
+                task,
+                self.lanes,
+                self.metrics,
+                max_seconds=self.settings.limits.max_audio_seconds,
+                parallel=self.settings.parallel_processing,
+                diarizer=self.settings.diarizer,
+            )
+            self.tasks.record(document)
+            took = document["performance"]["processing_time"]
+            said = "done: %.1f s of audio in %.3f s", document["duration"], took
+            asyncio.get_running_loop().call_soon(log.info, *said)  # once the answer is on its way
+            return document
+
+    def check(self, options: Options) -> None:
+        """Raises InvalidRequest for what this configuration cannot do, so that nobody waits to hear it."""
+        diarizer_choice.require(options, self.lanes.diarizers)
+        accepted = self.lanes.whisper.info.get("accepts")
+        if options.whisper_model and accepted is not None and options.whisper_model not in accepted:
+            there = ", ".join(self.lanes.whisper.info["models"])
+            message = f"The model {options.whisper_model!r} is not available here; there is: {there}."
+            raise InvalidRequest(message, code="model_unavailable", param="whisper_model")
+
+    def require_ready(self) -> None:
+        """Raises NotReady until every model has been loaded once, and where one cannot be."""
+        for lane in self.lanes:
+            if lane.halted or not (lane.ready or lane.info):
+                raise NotReady(f"The {lane.name} worker is not ready; see /readyz.", retry_after=5)
+
+    async def wait_ready(self) -> None:
+        """Wait until every lane is ready. Raises NotReady with the reason if one never will be."""
+        for lane in self.lanes:
+            await lane.wait_ready()
+            if lane.halted:
+                raise NotReady(f"The {lane.name} worker cannot start: {lane.halted}")
+
+    def lanes_state(self) -> dict[str, dict[str, Any]]:
+        return {lane.name: lane.state() for lane in self.lanes}
+
+    def state(self) -> dict[str, Any]:
+        """What the gauges of /metrics show."""
+        return {"in_flight": len(self.tasks), "spool_bytes": self.spool.size(), "lanes": self.lanes_state()}
+
+    async def _run_backlog(self) -> None:
+        with contextlib.suppress(NotReady):  # a lane cannot start: tasks stay queued, and /readyz says why
+            await self.wait_ready()
+            await self.backlog.run()
+
+
+async def _watch_loop(metrics: Metrics) -> None:
+    """Measure how late the event loop is: what blocks it delays every client."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LAG_PERIOD
+        await asyncio.sleep(_LAG_PERIOD)
+        metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+
+async def _restart_on_error(work: Callable[[], Awaitable[None]]) -> None:
+    """Work in the background, begun again should it fail: nobody waits for it who could be told."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("work in the background failed and begins again")
+            await asyncio.sleep(5)

@@ -1,0 +1,131 @@
+"""What a store of durable tasks promises. diarserve.tasks.store.sqlite keeps it in one file.
+
+A 2xx answer means that `add` has returned. Work is at least once: the attempt number goes up before the work starts,
+and only the newest attempt may end its task. Times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from diarserve.core.types import Priority, Status
+
+
+class StoreError(Exception):
+    """The store cannot be opened (the message names the file), read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    id: str
+    filename: str
+    options: dict[str, Any]
+    priority: Priority
+    batch_id: str | None = None
+    position: int = 0  # in its batch
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    id: str
+    filename: str
+    options: dict[str, Any]
+    priority: Priority
+    batch_id: str | None
+    position: int
+    callback_url: str | None
+    status: Status
+    created_at: float
+    started_at: float | None  # of the newest attempt
+    finished_at: float | None
+    attempts: int
+    error: dict[str, Any] | None  # status (HTTP's), code, message, perhaps param
+
+    @property
+    def ended(self) -> bool:
+        return self.finished_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """An ended task whose client has not been told."""
+
+    task: TaskRow
+    attempts: int  # made so far
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of all tasks that ever ended, purged ones included."""
+
+    completed: int
+    failed: int
+    cancelled: int
+    audio_seconds: float  # of completed tasks
+    processing_seconds: float  # of completed tasks
+
+
+class Store(Protocol):
+    async def close(self) -> None: ...
+
+    async def add(self, tasks: Sequence[NewTask], idempotency_key: str | None = None) -> tuple[list[TaskRow], bool]:
+        """All the tasks or none, and True; or, where the key was used before, that call's tasks and False."""
+
+    async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
+        """The oldest queued tasks of a priority, now processing, their attempts counted. Who cancels this call cannot
+        know whether any were; `recover` puts them back."""
+
+    async def complete(
+        self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
+    ) -> bool:
+        """False, and nothing changed, where the attempt is not the one that is under way."""
+
+    async def fail(self, id: str, attempt: int, error: dict[str, Any]) -> bool:
+        """As `complete`."""
+
+    async def release(self, id: str, attempt: int) -> bool:
+        """Back to its place in the queue, as if it had not been claimed: an orderly shutdown. As `complete`."""
+
+    async def cancel(self, id: str) -> TaskRow | None:
+        """The task, cancelled unless it had ended before; None where there is none."""
+
+    async def get(self, id: str) -> TaskRow | None: ...
+
+    async def result(self, id: str) -> bytes | None:
+        """The document of a completed task that has not expired."""
+
+    async def ahead(self, id: str) -> int | None:
+        """How many queued tasks are claimed before this one if high goes first; None where it is not queued."""
+
+    async def page(
+        self, *, status: Status | None = None, batch_id: str | None = None, limit: int = 100, before: str | None = None
+    ) -> list[TaskRow]:
+        """Newest first. `before`: the id of the last task of the page before this one."""
+
+    async def batch(self, batch_id: str) -> list[TaskRow]:
+        """By position."""
+
+    async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
+        """To be called once, at the start: what an earlier server left processing is queued again (first list), or
+        failed where it has had its attempts (second list)."""
+
+    async def expire(self, older_than: float) -> list[str]:
+        """Drop the documents of tasks that ended before that time; the tasks stay, as expired. Their ids."""
+
+    async def purge(self, older_than: float) -> int:
+        """Forget expired tasks that ended before that time. How many."""
+
+    async def counts(self) -> dict[Status, int]: ...
+
+    async def totals(self) -> Totals: ...
+
+    async def due_callbacks(self, now: float, limit: int) -> list[Callback]:
+        """The longest due first. A task becomes due in the transaction that ends it."""
+
+    async def callback_sent(self, id: str) -> None: ...
+
+    async def callback_failed(self, id: str, next_at: float | None) -> None:
+        """Count an attempt; the next is due at that time, or never."""

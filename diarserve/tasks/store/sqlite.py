@@ -1,0 +1,285 @@
+"""Durable tasks in one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+import aiosqlite
+import orjson
+
+from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
+from diarserve.tasks.store import sqlite_schema as schema
+from diarserve.tasks.store.protocol import Callback, NewTask, StoreError, TaskRow, Totals
+
+_COLUMNS = tuple(field.name for field in fields(TaskRow))
+_ROW = ", ".join(_COLUMNS)
+_UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
+
+
+class SqliteStore:
+    """One connection in a thread of its own. A process that was forked must not touch it."""
+
+    def __init__(self, database: aiosqlite.Connection) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()  # one connection sees its own unfinished transactions: reads wait too
+
+    @classmethod
+    async def open(cls, path: Path, lock_timeout: float = 5.0) -> Self:
+        """lock_timeout: seconds for an earlier server to let the file go. Raises StoreError."""
+        return cls(await schema.connect(path, lock_timeout))
+
+    async def close(self) -> None:
+        async with self._lock:
+            await self._database.close()
+
+    async def add(self, tasks: Sequence[NewTask], idempotency_key: str | None = None) -> tuple[list[TaskRow], bool]:
+        now = time.time()
+        async with self._transaction():
+            if idempotency_key is not None and (
+                earlier := await self._select("idempotency_key = ? ORDER BY seq", idempotency_key)
+            ):
+                return earlier, False
+            return [await self._insert(task, idempotency_key, now) for task in tasks], True
+
+    async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
+        async with self._transaction():
+            claimed = await self._execute(
+                f"""UPDATE tasks SET status = 'processing', attempts = attempts + 1, started_at = ?
+                WHERE seq IN (SELECT seq FROM tasks WHERE status = 'queued' AND priority = ? ORDER BY seq LIMIT ?)
+                RETURNING seq, {_ROW}""",
+                time.time(),
+                PRIORITIES.index(priority),
+                limit,
+            )
+        # RETURNING promises no order.
+        return [_task(row[1:]) for row in sorted(claimed)]
+
+    async def complete(
+        self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
+    ) -> bool:
+        async with self._transaction():
+            ended = await self._end(
+                "completed", _UNDER_WAY, id, attempt, audio=audio_seconds, processing=processing_seconds
+            )
+            if ended:
+                await self._execute("INSERT INTO documents SELECT seq, ? FROM tasks WHERE id = ?", document, id)
+        return bool(ended)
+
+    async def fail(self, id: str, attempt: int, error: dict[str, Any]) -> bool:
+        async with self._transaction():
+            return bool(await self._end("failed", _UNDER_WAY, id, attempt, error=error))
+
+    async def release(self, id: str, attempt: int) -> bool:
+        async with self._transaction():
+            return bool(
+                await self._execute(
+                    f"""UPDATE tasks SET status = 'queued', attempts = attempts - 1, started_at = NULL
+                    WHERE {_UNDER_WAY} RETURNING id""",
+                    id,
+                    attempt,
+                )
+            )
+
+    async def cancel(self, id: str) -> TaskRow | None:
+        async with self._transaction():
+            await self._end("cancelled", "id = ? AND status IN ('queued', 'processing')", id)
+            return _first(await self._select("id = ?", id))
+
+    async def get(self, id: str) -> TaskRow | None:
+        async with self._lock:
+            return _first(await self._select("id = ?", id))
+
+    async def result(self, id: str) -> bytes | None:
+        async with self._lock:
+            found = await self._execute("SELECT document FROM documents JOIN tasks ON task = seq WHERE id = ?", id)
+        return found[0][0] if found else None
+
+    async def ahead(self, id: str) -> int | None:
+        async with self._lock:
+            found = await self._execute(
+                """SELECT (SELECT count(*) FROM tasks AS other
+                           WHERE status = 'queued' AND (other.priority, other.seq) < (tasks.priority, tasks.seq))
+                FROM tasks WHERE id = ? AND status = 'queued'""",
+                id,
+            )
+        return found[0][0] if found else None
+
+    async def page(
+        self, *, status: Status | None = None, batch_id: str | None = None, limit: int = 100, before: str | None = None
+    ) -> list[TaskRow]:
+        asked = {
+            "status = ?": status,
+            "batch_id = ?": batch_id,
+            "seq < (SELECT seq FROM tasks WHERE id = ?)": before,
+        }
+        given = {condition: value for condition, value in asked.items() if value is not None}
+        where = " AND ".join(given) or "TRUE"
+        async with self._lock:
+            return await self._select(f"{where} ORDER BY seq DESC LIMIT ?", *given.values(), limit)
+
+    async def batch(self, batch_id: str) -> list[TaskRow]:
+        async with self._lock:
+            return await self._select("batch_id = ? ORDER BY position", batch_id)
+
+    async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
+        error = {
+            "status": 500,
+            "code": "crashed",
+            "message": f"The server stopped while working on this recording, {max_attempts} times; it was given up.",
+        }
+        async with self._transaction():
+            failed = await self._end("failed", "status = 'processing' AND attempts >= ?", max_attempts, error=error)
+            queued = await self._execute(
+                f"""UPDATE tasks SET status = 'queued', started_at = NULL WHERE status = 'processing'
+                RETURNING {_ROW}"""
+            )
+        return [_task(row) for row in queued], failed
+
+    async def expire(self, older_than: float) -> list[str]:
+        old = "finished_at < ? AND status <> 'expired'"
+        async with self._transaction():
+            await self._execute(f"DELETE FROM documents WHERE task IN (SELECT seq FROM tasks WHERE {old})", older_than)
+            expired = await self._execute(f"UPDATE tasks SET status = 'expired' WHERE {old} RETURNING id", older_than)
+        return [row[0] for row in expired]
+
+    async def purge(self, older_than: float) -> int:
+        async with self._transaction():
+            return len(
+                await self._execute(
+                    "DELETE FROM tasks WHERE finished_at < ? AND status = 'expired' RETURNING id", older_than
+                )
+            )
+
+    async def counts(self) -> dict[Status, int]:
+        async with self._lock:
+            found = dict(await self._execute("SELECT status, count(*) FROM tasks GROUP BY status"))
+        return {status: found.get(status, 0) for status in STATUSES}
+
+    async def totals(self) -> Totals:
+        async with self._lock:
+            rows = await self._execute("SELECT status, tasks, audio_seconds, processing_seconds FROM totals")
+        tasks = {row[0]: row[1] for row in rows}
+        return Totals(
+            completed=tasks.get("completed", 0),
+            failed=tasks.get("failed", 0),
+            cancelled=tasks.get("cancelled", 0),
+            audio_seconds=sum(row[2] for row in rows),
+            processing_seconds=sum(row[3] for row in rows),
+        )
+
+    async def due_callbacks(self, now: float, limit: int) -> list[Callback]:
+        async with self._lock:
+            rows = await self._execute(
+                f"""SELECT callback_attempts, {_ROW} FROM tasks WHERE callback_state = 'due' AND callback_at <= ?
+                ORDER BY callback_at, seq LIMIT ?""",
+                now,
+                limit,
+            )
+        return [Callback(_task(row[1:]), row[0]) for row in rows]
+
+    async def callback_sent(self, id: str) -> None:
+        await self._called_back(id, "sent", None)
+
+    async def callback_failed(self, id: str, next_at: float | None) -> None:
+        await self._called_back(id, "given up" if next_at is None else "due", next_at)
+
+    async def _called_back(self, id: str, state: str, next_at: float | None) -> None:
+        async with self._transaction():
+            await self._execute(
+                """UPDATE tasks SET callback_state = ?, callback_at = ?, callback_attempts = callback_attempts + 1
+                WHERE id = ? AND callback_state = 'due'""",
+                state,
+                next_at,
+                id,
+            )
+
+    async def _insert(self, task: NewTask, idempotency_key: str | None, now: float) -> TaskRow:
+        [row] = await self._execute(
+            f"""INSERT INTO tasks
+            (id, filename, options, priority, batch_id, position, callback_url, idempotency_key, created_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_ROW}""",
+            task.id,
+            task.filename,
+            orjson.dumps(task.options).decode(),
+            PRIORITIES.index(task.priority),
+            task.batch_id,
+            task.position,
+            task.callback_url,
+            idempotency_key,
+            now,
+        )
+        return _task(row)
+
+    async def _end(
+        self,
+        status: Status,
+        where: str,
+        *values: Any,
+        error: dict[str, Any] | None = None,
+        audio: float = 0.0,
+        processing: float = 0.0,
+    ) -> list[TaskRow]:
+        """End the tasks, count them, and make their callbacks due."""
+        now = time.time()
+        ended = await self._execute(
+            f"""UPDATE tasks SET status = ?, error = ?, finished_at = ?,
+            callback_state = iif(callback_url IS NULL, NULL, 'due'), callback_at = iif(callback_url IS NULL, NULL, ?)
+            WHERE {where} RETURNING {_ROW}""",
+            status,
+            None if error is None else orjson.dumps(error).decode(),
+            now,
+            now,
+            *values,
+        )
+        if ended:
+            await self._execute(
+                """INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks,
+                audio_seconds = audio_seconds + excluded.audio_seconds,
+                processing_seconds = processing_seconds + excluded.processing_seconds""",
+                status,
+                len(ended),
+                audio,
+                processing,
+            )
+        return [_task(row) for row in ended]
+
+    async def _select(self, where: str, *values: Any) -> list[TaskRow]:
+        return [_task(row) for row in await self._execute(f"SELECT {_ROW} FROM tasks WHERE {where}", *values)]
+
+    async def _execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        try:
+            return [tuple(row) for row in await self._database.execute_fetchall(sql, values)]
+        except sqlite3.OperationalError as error:  # a full or failing disk; other errors are mistakes of ours
+            raise StoreError(f"The task store cannot be used: {error}") from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        async with self._lock:
+            try:
+                await self._execute("BEGIN IMMEDIATE")
+                yield
+                await self._execute("COMMIT")
+            except BaseException:
+                # Also where the coroutine was cancelled: the connection's thread takes one call after the other, so
+                # what was under way ends first, and the next transaction begins after this.
+                await self._database.rollback()
+                raise
+
+
+def _task(row: Sequence[Any]) -> TaskRow:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["options"] = orjson.loads(values["options"])
+    values["priority"] = PRIORITIES[values["priority"]]
+    values["error"] = values["error"] and orjson.loads(values["error"])
+    return TaskRow(**values)
+
+
+def _first(rows: list[TaskRow]) -> TaskRow | None:
+    return rows[0] if rows else None

@@ -1,0 +1,88 @@
+"""The SQLite file: opened for this process alone, and brought up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+
+from diarserve.tasks.store.protocol import StoreError
+
+_PRAGMAS = (
+    # SQLite 3.40 can corrupt a WAL that several connections write. So nobody else gets in, another server least of all.
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",  # a commit is on the disk when it returns
+    "foreign_keys = ON",
+    "secure_delete = ON",  # what was said does not stay legible in free pages
+)
+
+# Applied in order, each in a transaction of its own; PRAGMA user_version counts those that were.
+_MIGRATIONS = (
+    """
+    CREATE TABLE tasks (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, -- order of acceptance
+        id TEXT NOT NULL UNIQUE,
+        filename TEXT NOT NULL,
+        options TEXT NOT NULL, -- JSON
+        priority INTEGER NOT NULL, -- index in PRIORITIES
+        batch_id TEXT,
+        position INTEGER NOT NULL,
+        idempotency_key TEXT,
+        status TEXT NOT NULL DEFAULT 'queued',
+        created_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        error TEXT, -- JSON
+        callback_url TEXT,
+        callback_state TEXT, -- due, sent, given up
+        callback_at REAL,
+        callback_attempts INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX tasks_queue ON tasks (status, priority, seq);
+    CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL;
+    CREATE INDEX tasks_batch ON tasks (batch_id, position) WHERE batch_id IS NOT NULL;
+    CREATE INDEX tasks_key ON tasks (idempotency_key) WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX tasks_callback ON tasks (callback_at) WHERE callback_state = 'due';
+    CREATE TABLE documents (
+        task INTEGER PRIMARY KEY REFERENCES tasks (seq) ON DELETE CASCADE,
+        document BLOB NOT NULL
+    );
+    CREATE TABLE totals (
+        status TEXT PRIMARY KEY,
+        tasks INTEGER NOT NULL,
+        audio_seconds REAL NOT NULL,
+        processing_seconds REAL NOT NULL
+    );
+    """,
+)
+
+
+async def connect(path: Path, lock_timeout: float) -> aiosqlite.Connection:
+    """lock_timeout: seconds for an earlier server to let the file go. Raises StoreError."""
+    try:
+        # Made before it is opened, for its mode, and because aiosqlite lets go of its thread untidily where it cannot.
+        await asyncio.to_thread(path.touch, 0o600)
+        database = await aiosqlite.connect(path, timeout=lock_timeout, isolation_level=None)
+        try:
+            for pragma in _PRAGMAS:
+                await database.execute_fetchall(f"PRAGMA {pragma}")
+            await _migrate(database)
+        except BaseException:
+            await database.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        hint = "; is another server using it?" if "locked" in str(error) else ""
+        raise StoreError(f"The task store {path} cannot be opened: {error}{hint}") from error
+    return database
+
+
+async def _migrate(database: aiosqlite.Connection) -> None:
+    [[version]] = await database.execute_fetchall("PRAGMA user_version")
+    if version > len(_MIGRATIONS):
+        raise StoreError(f"The task store was written by a newer version: schema {version}, not {len(_MIGRATIONS)}.")
+    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+        await database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,107 @@
+"""One recording on its way through the pipeline: its progress, and who watches it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diarserve.core.options import Options
+from diarserve.core.types import Priority
+from workers.messages import Progress, Word
+
+# How much of a task each stage is, for a progress that moves evenly.
+STAGE_WEIGHTS: Mapping[str, float] = {"decode": 0.05, "separate": 0.3, "transcribe": 0.6, "align": 0.1, "diarize": 0.35}
+
+
+def stages(options: Options) -> dict[str, float]:
+    """The stages of a task with these options, and that nothing of them is done."""
+    asked = {"separate": options.source_separation, "align": options.enhanced_alignment}
+    return {stage: 0.0 for stage in STAGE_WEIGHTS if asked.get(stage, True)}
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Task:
+    """One recording on its way through the pipeline."""
+
+    folder: Path  # everything it has on disk, removed with it; named by its id
+    filename: str = ""
+    options: Options = field(default_factory=Options)
+    priority: Priority = "high"
+    translate: bool = False  # to English
+    created_at: float = field(default_factory=time.time)
+    status: str = "queued"
+    stages: dict[str, float] = field(default_factory=dict)  # share done
+    partial_words: list[tuple[Word, ...]] = field(default_factory=list)  # words known so far, by speech chunk
+    _watchers: set[asyncio.Event] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.stages = stages(self.options)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def source(self) -> str:
+        return os.path.join(self.folder, "upload")
+
+    @property
+    def progress(self) -> float:
+        """Percent."""
+        done = sum(STAGE_WEIGHTS[stage] * share for stage, share in self.stages.items())
+        return round(100 * done / sum(STAGE_WEIGHTS[stage] for stage in self.stages), 1)
+
+    @property
+    def stage(self) -> str:
+        """The first stage that is not done."""
+        if self.status != "processing":
+            return self.status
+        return next((stage for stage, share in self.stages.items() if share < 1), "merge")
+
+    def percents(self) -> dict[str, float]:
+        return {stage: round(100 * share, 1) for stage, share in self.stages.items()}
+
+    def advance(self, stage: str, progress: Progress) -> None:
+        # A job that is tried again begins again; what was shown never goes back.
+        self.stages[stage] = max(self.stages[stage], progress.share)
+        if stage == "transcribe":
+            self.partial_words += [words for words in progress.partial if words]
+        self.changed()
+
+    def finish(self, stage: str) -> None:
+        self.stages[stage] = 1.0
+        self.changed()
+
+    def become(self, status: str) -> None:
+        self.status = status
+        if status in ("queued", "processing"):  # perhaps again
+            self.stages = stages(self.options)
+            self.partial_words.clear()
+        self.changed()
+
+    def changed(self) -> None:
+        for watcher in self._watchers:
+            watcher.set()
+
+    async def watch(self) -> AsyncGenerator[None, None]:
+        """Now, and after every change until the task has ended."""
+        change = asyncio.Event()
+        self._watchers.add(change)
+        try:
+            while True:
+                yield
+                if self.status not in ("queued", "processing"):
+                    return
+                await change.wait()
+                change.clear()
+        finally:
+            self._watchers.discard(change)

@@ -1,0 +1,192 @@
+"""A finished document in other shapes. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import PurePath
+from typing import Any
+
+import orjson
+
+from diarserve.core.types import Format
+
+Document = Mapping[str, Any]  # what diarserve.service.pipeline.run answers
+
+_CUE_LENGTH = 84  # characters: two lines of a subtitle
+_CUE_SECONDS = 7.0
+
+
+def json(document: Document) -> bytes:
+    return orjson.dumps(document)
+
+
+def text(document: Document) -> str:
+    """One line for each segment: [start - end] speaker: what was said."""
+    return "".join(
+        f"[{clock(segment['start'])} - {clock(segment['end'])}] {segment['speaker']}: {segment['text']}\n"
+        for segment in document["segments"]
+    )
+
+
+def srt(document: Document) -> str:
+    return "".join(
+        f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n{cue.speaker}: {cue.text}\n\n"
+        for number, cue in enumerate(_cues(document), 1)
+    )
+
+
+def vtt(document: Document) -> str:
+    """WebVTT (W3C); who speaks is the cue's voice."""
+    return "WEBVTT\n\n" + "".join(
+        f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
+        f"<v {escape(cue.speaker, quote=False)}>{escape(cue.text, quote=False)}</v>\n\n"
+        for cue in _cues(document)
+    )
+
+
+def rttm(document: Document) -> str:
+    """The diarizer's turns, in NIST's Rich Transcription Time Marked format."""
+    name = _file_id(document)
+    return "".join(
+        f"SPEAKER {name} 1 {_span(turn)} <NA> <NA> {_token(turn['speaker'])} <NA> <NA>\n"
+        for turn in document["turns"]
+        if _milliseconds(turn["end"]) > _milliseconds(turn["start"])
+    )
+
+
+def ctm(document: Document) -> str:
+    """One line for each word, in NIST's time-marked conversation format: file, channel, start, duration, word,
+    confidence."""
+    name = _file_id(document)
+    words = (word for segment in document["segments"] for word in segment["words"])
+    return "".join(
+        f"{name} 1 {_span(word)} {_token(word['word'])} {word['probability']:.4f}\n"
+        for word in sorted(words, key=lambda word: float(word["start"]))  # NIST's tools want them in order
+        if word["word"].strip()
+    )
+
+
+def stm(document: Document) -> str:
+    """One line for each segment, in NIST's segment time mark format: file, channel, speaker, start, end, words."""
+    name = _file_id(document)
+    return "".join(
+        f"{name} 1 {_token(segment['speaker'])} {segment['start']:.3f} {segment['end']:.3f} "
+        f"{_one_line(segment['text'])}\n"
+        for segment in document["segments"]
+    )
+
+
+def tsv(document: Document) -> str:
+    """Whisper's table, times in milliseconds, with a column for the speaker."""
+    return "start\tend\tspeaker\ttext\n" + "".join(
+        f"{_milliseconds(segment['start'])}\t{_milliseconds(segment['end'])}\t"
+        f"{_one_line(segment['speaker'])}\t{_one_line(segment['text'])}\n"
+        for segment in document["segments"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    render: Callable[[Document], str | bytes]
+    content_type: str
+    suffix: str  # of a file that holds it
+
+
+FORMATS: Mapping[Format, Shape] = {
+    "json": Shape(json, "application/json", ".json"),
+    "text": Shape(text, "text/plain; charset=utf-8", ".txt"),
+    "srt": Shape(srt, "application/x-subrip; charset=utf-8", ".srt"),
+    "vtt": Shape(vtt, "text/vtt; charset=utf-8", ".vtt"),
+    "rttm": Shape(rttm, "text/plain; charset=utf-8", ".rttm"),
+    "ctm": Shape(ctm, "text/plain; charset=utf-8", ".ctm"),
+    "stm": Shape(stm, "text/plain; charset=utf-8", ".stm"),
+    "tsv": Shape(tsv, "text/tab-separated-values; charset=utf-8", ".tsv"),
+}
+
+
+def render(document: Document, name: Format) -> tuple[bytes, str]:
+    """The body and its content type."""
+    shape = FORMATS[name]
+    body = shape.render(document)
+    return body if isinstance(body, bytes) else body.encode(), shape.content_type
+
+
+def clock(seconds: float) -> str:
+    """0:07.50; with hours only where there are any."""
+    minutes, rest = divmod(round(seconds * 100), 6000)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{head}:{rest // 100:02}.{rest % 100:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    start: int  # milliseconds
+    end: int
+    speaker: str
+    text: str
+
+
+def _cues(document: Document) -> Iterator[_Cue]:
+    """Subtitles that can be read: no overlap, each ending after it starts."""
+    pieces = [piece for segment in document["segments"] for piece in _pieces(segment)]
+    shown = 0  # when the screen is free again
+    for index, piece in enumerate(pieces):
+        start, end = max(piece.start, shown), piece.end
+        if index + 1 < len(pieces):
+            end = min(end, pieces[index + 1].start)
+        shown = max(end, start + 1)
+        yield _Cue(start, shown, piece.speaker, piece.text)
+
+
+def _pieces(segment: Mapping[str, Any]) -> Iterator[_Cue]:
+    """The segment, cut between words. The text is sliced, not joined from words: not every language has spaces."""
+    spoken, said = segment["text"], segment["words"]
+    places, place = [], 0
+    for word in said:
+        place = max(spoken.find(word["word"], place), place)
+        places.append(place)
+        place += len(word["word"])
+    places.append(len(spoken))
+    places[0] = first = 0
+    for last in range(len(said)):
+        if last + 1 < len(said):
+            longer = len(spoken[places[first] : places[last + 2]].strip())
+            if longer <= _CUE_LENGTH and said[last + 1]["end"] - said[first]["start"] <= _CUE_SECONDS:
+                continue
+        if cut := _one_line(spoken[places[first] : places[last + 1]]):
+            start, end = said[first]["start"], max(word["end"] for word in said[first : last + 1])
+            yield _Cue(_milliseconds(start), _milliseconds(end), segment["speaker"], cut)
+        first = last + 1
+
+
+def _timestamp(milliseconds: int, point: str) -> str:
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{point}{milliseconds:03}"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _span(part: Mapping[str, Any]) -> str:
+    """Start and duration, the duration such that they add up to the end as it would be rounded."""
+    start, end = _milliseconds(part["start"]), _milliseconds(part["end"])
+    return f"{start / 1000:.3f} {max(end - start, 0) / 1000:.3f}"
+
+
+def _file_id(document: Document) -> str:
+    # A leading semicolon would make the line a comment.
+    return _token(PurePath(document["filename"]).stem.lstrip(";")) or "recording"
+
+
+def _token(value: str) -> str:
+    return re.sub(r"\s+", "_", value.strip())
+
+
+def _one_line(value: str) -> str:
+    return " ".join(value.split())

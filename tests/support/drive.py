@@ -1,0 +1,37 @@
+"""Run an engine's job in this process, as a worker would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.engine import Engine, WorkItem, outputs_of
+from workers.messages import Request
+
+
+def drive(engine: Engine, request: Request) -> Any:
+    """The job's result. Every phase is batched by key, in the order in which the keys appear."""
+    job = engine.job(request)
+    try:
+        phase = next(job)
+        while True:
+            phase = job.send(_outputs(engine, phase))
+    except StopIteration as end:
+        return end.value
+    finally:
+        job.close()
+
+
+def _outputs(engine: Engine, phase: list[WorkItem]) -> list[Any]:
+    places: dict[Any, list[int]] = {}
+    for place, item in enumerate(phase):
+        places.setdefault(item.key, []).append(place)
+    outputs: list[Any] = [None] * len(phase)
+    for key, same in places.items():
+        size = engine.batch(key)
+        for start in range(0, len(same), size):
+            step = same[start : start + size]
+            results = outputs_of(engine.run([phase[place] for place in step]))
+            assert len(results) == len(step)
+            for place, result in zip(step, results, strict=True):
+                outputs[place] = result
+    return outputs

@@ -1,0 +1,179 @@
+"""Engines without models, for tests of the machinery. They run in real worker processes.
+
+They obey the first line of the uploaded samples: `order kill whisper` makes the whisper worker kill itself, and
+so on. See StandIn.step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from workers.engine import Engine, JobError, JobSteps, Step, WorkItem
+from workers.messages import (
+    Align,
+    Alignment,
+    AudioRef,
+    Decode,
+    Diarization,
+    Diarize,
+    Request,
+    Separate,
+    Separation,
+    Transcribe,
+    Transcript,
+    Turn,
+    Word,
+)
+
+
+class StandIn(Engine):
+    """One item of work for every second of audio."""
+
+    def __init__(
+        self, step_seconds: float = 0.0, boot: str = "", batch: int = 1, limits: Mapping[str, Any] | None = None
+    ) -> None:
+        if boot == "fail":
+            raise RuntimeError("no such model")
+        if boot == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.step_seconds = step_seconds
+        self.items, self.limits = batch, limits or {}
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"model": "stand-in", "device": "cpu", **self.limits}
+
+    def batch(self, key: Hashable) -> int:
+        return self.items
+
+    def run(self, items: Sequence[WorkItem]) -> Generator[None, None, Sequence[Any]]:
+        outputs = []
+        for item in items:
+            order = item.payload[0] / "order"
+            while order.exists() and order.read_text() == f"endless {self.kind}":
+                self.step(item.payload)
+                time.sleep(0.01)
+                yield
+            outputs.append(self.step(item.payload))
+        return outputs
+
+    def fallback(self, items: Sequence[WorkItem]) -> Step | None:
+        folder = items[0].payload[0]
+        if (folder / "order").read_text() == f"full-for-ever {self.kind}":
+            return None
+        with (folder / f"{self.kind}-fallback").open("a") as log:
+            log.write(f"{[item.payload[1] for item in items]}\n")
+        return [self.output(item.payload) for item in items]
+
+    def step(self, payload: Any) -> Any:
+        folder, number = payload
+        order = folder / "order"
+        match order.read_text().split() if order.exists() else []:
+            case ["kill", self.kind]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["kill-once", self.kind]:
+                order.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["stop-once", self.kind]:
+                order.unlink()
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case ["hang-once", self.kind]:
+                order.unlink()
+                time.sleep(3600)
+            case ["block-once", self.kind]:
+                order.unlink()
+                while not (folder / "go").exists():
+                    time.sleep(0.01)
+            case ["exit-once", self.kind]:
+                order.unlink()
+                sys.exit(3)
+            case ["full" | "full-for-ever", self.kind] if number == 1:
+                raise RuntimeError("CUDA failed with error out of memory")
+            case ["broken-once", self.kind]:
+                order.unlink()
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            case ["raise", self.kind]:
+                raise RuntimeError("/secret/path: the model broke")
+            case ["refuse", self.kind]:
+                raise JobError("undecodable", "This recording cannot be decoded.")
+        time.sleep(self.step_seconds)
+        with (folder / f"{self.kind}-steps").open("a") as log:
+            log.write(f"{number} {time.monotonic()}\n")
+        return self.output(payload)
+
+    def output(self, payload: Any) -> Any:
+        return payload[1]
+
+    kind = ""
+
+
+class Whisper(StandIn):
+    kind = "whisper"
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Transcribe)
+        heard = yield _units(request.audio)
+        return Transcript(tuple(chain.from_iterable(heard)), request.language or "en", "stand-in")
+
+    def output(self, payload: Any) -> tuple[Word, ...]:
+        number = payload[1]
+        return (Word(f" w{number}", number + 0.1, number + 0.9, 1.0),)  # shown while the job runs, as Whisper's are
+
+
+class Diarizer(StandIn):
+    kind = "embedded"
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Diarize)
+        numbers = yield _units(request.audio)
+        turns = tuple(Turn(float(number), number + 1.0, f"SPEAKER_0{number % 2}") for number in numbers)
+        return Diarization(turns, str(self.describe()["model"]))
+
+
+class Aligner(StandIn):
+    """Moves every word to the middle of its second."""
+
+    kind = "align"
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Align)
+        yield _units(request.audio)
+        words = tuple(word._replace(start=word.start + 0.3, end=word.end - 0.3) for word in request.words)
+        return Alignment(words, f"stand-in for {request.language}")
+
+
+class Separator(StandIn):
+    kind = "separate"
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Separate)
+        yield _units(request.audio)
+        Path(request.target).write_bytes(Path(request.audio.path).read_bytes())
+        return Separation(AudioRef(request.target, request.audio.samples), "stand-in")
+
+
+class Copier(StandIn):
+    """Decodes nothing: 16-bit samples after a 44-byte WAV header, one second for every 32,000 bytes."""
+
+    kind = "decode"
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Decode)
+        yield [WorkItem("copy", (Path(request.source).parent, 0))]
+        data = Path(request.source).read_bytes()[44:]
+        if data.startswith(b"order "):
+            order = data.partition(b"\n")[0].removeprefix(b"order ")
+            (Path(request.source).parent / "order").write_bytes(order)
+        Path(request.target).write_bytes(data * 2)
+        return AudioRef(request.target, len(data) // 2)
+
+
+def _units(audio: AudioRef) -> list[WorkItem]:
+    folder = Path(audio.path).parent
+    return [WorkItem("step", (folder, number), partial=True) for number in range(max(1, round(audio.duration)))]

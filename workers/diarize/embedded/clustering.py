@@ -1,0 +1,170 @@
+"""Who of the recording speaks each piece: NeMo's NME-SC (Park et al. 2020) counts and clusters; merging refines.
+
+NME-SC counts well where pieces are many and too many where they are few, so its count is where merging starts: two
+clusters are one speaker where their mean embeddings are as alike as those of one speaker are. Between merges every
+track is decoded again (Viterbi), so that labels change where voices do and not from piece to piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track
+
+Vectors = npt.NDArray[np.float32]  # (n, dimension) or (n, n)
+Labels = npt.NDArray[np.int64]
+
+SAME_SPEAKER = 0.85  # cosine similarity from which two mean embeddings are one speaker's
+CONSISTENCY = 0.75  # expected cosine similarity of two pieces of one speaker
+APART = 0.3  # what it takes off the similarity that the segmentation network has always told two clusters apart
+LEAST_SPEECH = 1.0  # weight that makes a speaker
+DOUBT = 0.3  # of pieces told apart, the weight that counts for half
+SET_APART = 0.4  # how much of that makes a speaker of somebody who says little
+SWITCH = 0.2  # cost of a change of speaker within a track, fading as the pause grows
+PAUSE = 3.0  # seconds
+NEAR = 5.0  # seconds: what the network can compare
+MOST = 500  # pieces that are clustered; of a longer recording an even selection, and all are decoded
+MOST_SPEAKERS = 32  # that NME-SC may count
+SPARE = 2  # clusters beyond that count that merging starts with
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    least: int = 1
+    most: int | None = None
+
+
+def unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-9), dtype=np.float32)
+
+
+def compact(labels: Labels) -> Labels:
+    """Number the labels in use from 0."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def pooled(vectors: Vectors, weights: Vectors, labels: Labels) -> Vectors:
+    """The mean direction of each cluster."""
+    members = np.eye(labels.max() + 1, dtype=np.float32)[labels]
+    return unit(members.T @ (vectors * weights[:, None]))
+
+
+class Speakers:
+    """The clustering of one recording's pieces, which come track by track in order of time."""
+
+    def __init__(self, nme_sc: Any, embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track]) -> None:
+        self.nme_sc = nme_sc
+        self.embeddings = embeddings
+        self.weights = np.array([piece.weight for piece in pieces], dtype=np.float32)
+        self.track = np.array([piece.track for piece in pieces])
+        self.middle = np.array([piece.middle for piece in pieces]) * FRAME_SECONDS
+        starts, ends = (np.array([piece.run[side] for piece in pieces]) for side in (0, 1))
+        pauses = np.maximum(0, starts[1:] - ends[:-1]) * FRAME_SECONDS
+        self.switch = np.append(0, SWITCH * np.exp(-pauses / PAUSE))
+        self.windows = np.array([(tracks[i].windows.start, tracks[i].windows.stop) for i in self.track])
+        # Centred, embeddings show how the speakers of this recording differ rather than what it sounds like.
+        mean = np.average(embeddings, axis=0, weights=self.weights)
+        self.centred = unit(embeddings - mean)
+
+    def told_apart(self) -> tuple[Vectors, Vectors]:
+        """For each two near pieces, their weight where the network held them for two speakers, and for one."""
+        begin, end = self.windows.T
+        together = (begin[:, None] < end) & (begin < end[:, None])
+        near = np.abs(self.middle[:, None] - self.middle) < NEAR
+        same = self.track[:, None] == self.track
+        weights = np.where(near, np.outer(self.weights, self.weights), 0).astype(np.float32)
+        return weights * (together & ~same), weights * same
+
+    def decode(self, centroids: Vectors) -> Labels:
+        """The best sequence of speakers in each track."""
+        scores = self.centred @ centroids.T * self.weights[:, None]
+        labels = np.zeros(len(scores), dtype=np.int64)
+        speakers = np.arange(len(centroids))
+        borders = np.flatnonzero(np.diff(self.track, prepend=-1, append=-1)).tolist()
+        for first, last in pairwise(borders):
+            total = scores[first]
+            came_from = []
+            for piece in range(first + 1, last):
+                best = int(total.argmax())
+                changed = total[best] - self.switch[piece]
+                came_from.append(np.where(total >= changed, speakers, best))
+                total = np.maximum(total, changed) + scores[piece]
+            label = int(total.argmax())
+            labels[last - 1] = label
+            for piece in range(last - 2, first - 1, -1):
+                label = int(came_from[piece - first][label])
+                labels[piece] = label
+        return labels
+
+    def settle(self, labels: Labels, least: int, rounds: int = 2) -> Labels:
+        for _ in range(rounds):
+            decoded = self.decode(pooled(self.centred, self.weights, labels))
+            if len(np.unique(decoded)) < min(least, labels.max() + 1):
+                break  # a speaker who was asked for must not be decoded away
+            labels = compact(decoded)
+        return labels
+
+    def cluster(self, bounds: Bounds) -> Labels:
+        labels = self.settle(self.divide(bounds.least), bounds.least)
+        different, same = self.told_apart()
+        while (count := int(labels.max()) + 1) > bounds.least:
+            members = np.eye(count, dtype=np.float32)[labels]
+            speech = self.weights @ members
+            # The mean of little speech strays further from its speaker: allow for it.
+            straying = np.sqrt(1 + (1 - CONSISTENCY) / (CONSISTENCY * speech))
+            one, two = (members.T @ pairs @ members for pairs in (same, different))
+            apart = two / (one + two + DOUBT)
+            means = pooled(self.embeddings, self.weights, labels)
+            alike = means @ means.T * np.outer(straying, straying) - APART * apart
+            np.fill_diagonal(alike, -np.inf)
+            faint = np.where(apart.max(axis=1) > SET_APART, np.inf, speech)
+            if faint.min() < LEAST_SPEECH:
+                gone = int(faint.argmin())
+            elif alike.max() >= SAME_SPEAKER or count > (bounds.most or count):
+                gone = int(alike.max(axis=1).argmax())
+            else:
+                break
+            merged = np.where(labels == gone, alike[gone].argmax(), labels)
+            labels = self.settle(compact(merged), bounds.least)
+        return labels
+
+    def divide(self, least: int) -> Labels:
+        """More clusters than there are speakers, if anything."""
+        labels = np.zeros(len(self.embeddings), dtype=np.int64)
+        affinity = torch.from_numpy(self.embeddings @ self.embeddings.T)
+        if len(labels) == 2:
+            labels[1] = 1
+        elif len(labels) > 2 and affinity.min() < 0.999:
+            affinity = self.nme_sc.ScalerMinMax(affinity)
+            limit = min(MOST_SPEAKERS, len(labels))
+            analysis = self.nme_sc.NMESC(affinity, limit, sparse_search_volume=20, parallelism=False)
+            counted, neighbours = analysis.forward()
+            count = min(max(int(counted) + SPARE, least), len(labels))
+            spectral = self.nme_sc.SpectralClustering(n_clusters=count, n_random_trials=5)
+            labels = compact(spectral.forward(self.nme_sc.getAffinityGraphMat(affinity, neighbours)).numpy())
+        while (count := int(labels.max()) + 1) < min(least, len(labels)):
+            fit = (self.embeddings * pooled(self.embeddings, self.weights, labels)[labels]).sum(axis=1)
+            shared = np.bincount(labels)[labels] > 1
+            labels[np.where(shared, fit, np.inf).argmin()] = count
+        return labels
+
+
+def assign(
+    nme_sc: Any, embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track], bounds: Bounds
+) -> Labels:
+    """The speaker of each piece, from 0."""
+    everything = Speakers(nme_sc, embeddings, pieces, tracks)
+    chosen = np.unique(np.linspace(0, len(pieces) - 1, min(MOST, len(pieces))).round().astype(np.int64))
+    if len(chosen) == len(pieces):
+        return everything.cluster(bounds)
+    some = Speakers(nme_sc, embeddings[chosen], [pieces[i] for i in chosen], tracks)
+    labels = some.cluster(bounds)
+    return everything.decode(pooled(some.centred, some.weights, labels))

@@ -1,0 +1,175 @@
+"""The diarizer that needs no download: its weights ship inside whisperX and Resemblyzer, its clustering in NeMo.
+
+Segmentation windows -> tracks of local speakers -> an embedding per piece of a track -> NME-SC -> turns.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from workers.diarize.embedded.clustering import Bounds, Labels, assign
+from workers.diarize.embedded.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MelFrames, load_encoder
+from workers.diarize.embedded.segmentation import (
+    FRAME_CENTER,
+    FRAME_STEP,
+    FRAMES,
+    LOCAL_SPEAKERS,
+    WINDOW,
+    Windows,
+    load_segmentation,
+)
+from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
+from workers.diarize.nme_sc import load_nme_sc
+from workers.diarize.turns import Mask, finish, turns_of
+from workers.engine import Engine, JobSteps, WorkItem
+from workers.media.samples import Samples, load
+from workers.messages import SAMPLE_RATE, Diarize, Request
+from workers.runtime.devices import upload
+
+LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
+SILENCE = 1e-5  # root mean square below which a recording is not made louder still
+MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
+STRETCH = 8  # windows that share a pass over their samples: 19 s
+EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
+
+
+def installed(package: str, file: str) -> Path:
+    """A file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"{package} is not installed")
+    return Path(spec.submodule_search_locations[0]) / file
+
+
+class EmbeddedDiarizer(Engine):
+    spans: ClassVar = {"segment": (0.0, 0.67), "embed": (0.67, 0.95), "cluster": (0.95, 1.0)}
+
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        step: float = 2.0,
+        segmentation_batch: int | None = None,  # stretches of 19 s: 2 on a CPU, 16 on a GPU
+        embedding_batch: int | None = None,  # pieces of 1.6 s: 32 on a CPU, 256 on a GPU
+        save_memory: bool = False,
+    ) -> None:
+        self.save_memory = save_memory
+        torch.set_num_threads(threads)
+        self.device = torch.device(device)
+        gpu = self.device.type == "cuda"
+        self.step = round(step * SAMPLE_RATE / FRAME_STEP)  # in frames, so that all windows share one grid
+        self.batches = {
+            "segment": segmentation_batch or (16 if gpu else 2),
+            "embed": embedding_batch or (256 if gpu else 32),
+            "cluster": 1,
+        }
+        checkpoint = installed("whisperx", "assets/pytorch_model.bin")
+        self.segmentation = load_segmentation(checkpoint, self.device, threads)
+        self.encoder = load_encoder(installed("resemblyzer", "pretrained.pt"), self.device, threads)
+        self.mel_frames = MelFrames().to(self.device)
+        self.nme_sc = load_nme_sc()
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, WINDOW).astype(np.float32)
+        self.run([WorkItem("segment", (noise, range(1), 0.1))] * self.batches["segment"])
+        self.run([WorkItem("embed", (noise, np.arange(EMBEDDING_FRAMES)))] * self.batches["embed"])
+        self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"model": "embedded", "device": str(self.device), "max_speakers": None}
+
+    def batch(self, key: Hashable) -> int:
+        return self.batches[str(key)]
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Diarize)
+        samples = load(request.audio)
+        bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
+        if len(samples) < MEL_WINDOW:
+            return finish([], request, "embedded")
+        gain = LOUDNESS / max(SILENCE, math.sqrt(np.dot(samples, samples) / len(samples)))
+        last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
+        grid = range(0, last, self.step)
+        stretches = [*(grid[first : first + STRETCH] for first in range(0, len(grid), STRETCH)), range(last, last + 1)]
+        windows = yield [WorkItem("segment", (samples, starts, gain)) for starts in stretches]
+        tracks = stitch(np.concatenate(windows), [*grid, last])
+        pieces = cut(tracks)
+        if not pieces:
+            return finish([], request, "embedded")
+        embeddings = yield [WorkItem("embed", (samples, piece.mel_frames)) for piece in pieces]
+        [labels] = yield [WorkItem("cluster", (np.stack(embeddings), pieces, tracks, bounds))]
+        speech = speech_of(labels, pieces, tracks)
+        return finish(turns_of(speech, EDGE, FRAME_SECONDS, len(samples) / SAMPLE_RATE), request, "embedded")
+
+    @torch.inference_mode()
+    def run(self, units: Sequence[WorkItem]) -> Sequence[Any]:
+        match units[0].key:
+            case "segment":
+                return self.segment([unit.payload for unit in units])
+            case "embed":
+                frames = torch.from_numpy(np.stack([mel_windows(*unit.payload) for unit in units]))
+                mels = self.mel_frames(upload(frames, self.device))
+                mels *= MEL_POWER / mels.sum(dim=2).mean(dim=1).clamp(min=1e-12)[:, None, None]
+                return list(self.encoder(mels).cpu().numpy())
+            case _:
+                return [assign(self.nme_sc, *unit.payload) for unit in units]
+
+    def segment(self, stretches: Sequence[tuple[Samples, range, float]]) -> list[Windows]:
+        """Of each stretch of windows, given by the frames they start at. Nobody speaks where all samples are 0."""
+        found = [np.zeros((len(starts), FRAMES, LOCAL_SPEAKERS), dtype=np.float16) for _, starts, _ in stretches]
+        envelopes = {}
+        for place, (samples, starts, gain) in enumerate(stretches):
+            part = stretch(samples, starts)
+            if part.any():
+                sound = upload(torch.from_numpy(part * np.float32(gain)), self.device)
+                envelopes[place] = self.segmentation.envelopes(sound, starts.step * FRAME_STEP)
+        if envelopes:
+            activity = self.segmentation.activity(torch.cat([*envelopes.values()])).cpu().numpy().astype(np.float16)
+            lengths = [len(windows) for windows in envelopes.values()]
+            for place, windows in zip(envelopes, np.split(activity, np.cumsum(lengths)[:-1]), strict=True):
+                found[place] = windows
+        return found
+
+
+def stretch(samples: Samples, starts: range) -> Samples:
+    """The samples of windows, padded with silence."""
+    length = (starts[-1] - starts[0]) * FRAME_STEP + WINDOW
+    part = samples[starts[0] * FRAME_STEP :][:length]
+    return np.pad(part, (0, length - len(part)))
+
+
+def mel_windows(samples: Samples, mel_frames: npt.NDArray[np.int64]) -> Samples:
+    """The samples behind each of 160 mel frames, (160, 400); fewer frames are repeated in turn."""
+    first = int(mel_frames[0]) * MEL_HOP - MEL_WINDOW // 2
+    last = int(mel_frames[-1]) * MEL_HOP + MEL_WINDOW // 2
+    part = samples[max(0, first) : last]
+    part = np.pad(part, (max(0, -first), max(0, last - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(part, MEL_WINDOW)[::MEL_HOP]
+    return frames[np.resize(mel_frames - mel_frames[0], EMBEDDING_FRAMES)]
+
+
+def speech_of(labels: Labels, pieces: Sequence[Piece], tracks: Sequence[Track]) -> Mask:
+    """Speech of every track, given to the speaker of the nearest piece of its run: (speakers, frames)."""
+    frames = max(track.first + len(track.active) for track in tracks)
+    speech = np.zeros((int(labels.max()) + 1, frames), dtype=np.bool_)
+    by_run: dict[tuple[int, tuple[int, int]], list[int]] = {}
+    for index, piece in enumerate(pieces):
+        by_run.setdefault((piece.track, piece.run), []).append(index)
+    for (track, (start, end)), members in by_run.items():
+        middles = np.array([pieces[index].middle for index in members])
+        inside = np.arange(start, end)
+        nearest = np.searchsorted((middles[1:] + middles[:-1]) / 2, inside)
+        speaker = labels[members][nearest]
+        active = tracks[track].active[start - tracks[track].first : end - tracks[track].first]
+        speech[speaker[active], inside[active]] = True
+    return speech

@@ -1,0 +1,143 @@
+"""The segmentation network of Bredin & Laurent 2021 (PyanNet) in plain torch.
+
+SincNet (Ravanelli & Bengio 2018), four BiLSTM layers, two linear layers, and one sigmoid for each of three local
+speakers, who may overlap. Its input is 5 s of audio; its output has 293 frames of 16.875 ms.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workers.diarize.embedded.onnx_graph import ChannelsLast, Layers
+
+Windows = npt.NDArray[np.float16]  # probabilities of activity: (windows, frames, local speakers)
+
+WINDOW = 80_000  # samples
+FRAMES = 293  # per window
+FRAME_STEP = 270  # samples from one frame to the next
+FRAME_CENTER = 495  # samples from a window's start to the middle of its first frame
+LOCAL_SPEAKERS = 3
+STRIDE, POOL = 10, 3  # of the first layer, in samples and in filter outputs
+BANDS, ENVELOPE = 80, 2658  # its output, per window
+
+
+def band_pass(low_hz: Tensor, band_hz: Tensor, taper: Tensor, time: Tensor) -> Tensor:
+    """Cosine and sine band-pass filters of learned cut-off frequencies: (2 * filters, 1, taps).
+
+    low_hz and band_hz (filters, 1); taper and time, in radians per hertz, hold the left half of the taps.
+    """
+    low = 50 + low_hz.abs()
+    high = (low + 50 + band_hz.abs()).clamp(50, 8000)
+    below, above = low @ time, high @ time
+    cosine = (above.sin() - below.sin()) / (time / 2) * taper
+    sine = (below.cos() - above.cos()) / (time / 2) * taper
+    middle = 2 * (high - low)
+    even = torch.cat([cosine, middle, cosine.flip(1)], dim=1)
+    odd = torch.cat([sine, torch.zeros_like(middle), -sine.flip(1)], dim=1)
+    return (torch.cat([even, odd]) / middle.repeat(2, 1))[:, None]
+
+
+class Envelopes(nn.Module):
+    """SincNet's first layer: how loud each band of a window is, 533 times a second.
+
+    The instance norm before the filters makes a window a * samples + b. Filters are linear, so one pass over the
+    samples serves all windows that overlap, and as what counts is the largest |output| of three, so do the largest
+    and the smallest of the outputs.
+    """
+
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("filters", torch.zeros(BANDS, 1, 251))
+        self.norm = nn.InstanceNorm1d(1, affine=True)
+
+    def forward(self, samples: Tensor, step: int) -> Tensor:
+        """(windows, bands, envelope) of the windows of samples (samples,) that start every `step`, in whole frames."""
+        bands = functional.conv1d(samples[None, None], self.filters, stride=STRIDE)[0]
+        high, low = functional.max_pool1d(bands, POOL), -functional.max_pool1d(-bands, POOL)
+        windows = samples.unfold(0, WINDOW, step)
+        variance, mean = torch.var_mean(windows, dim=1, correction=0)
+        scale = self.norm.weight / (variance + self.norm.eps).sqrt()
+        offset = (self.norm.bias - scale * mean)[:, None, None] * self.filters.sum(dim=2)
+        high, low = (
+            edge.unfold(1, ENVELOPE, step // (STRIDE * POOL)).transpose(0, 1) * scale[:, None, None] + offset
+            for edge in (high, low)
+        )
+        return torch.maximum(high.abs_(), low.abs_())
+
+
+class Activity(Layers):
+    """The rest of the network, where windows have nothing in common any more: of envelopes (windows, bands, envelope),
+    probabilities of activity (windows, frames, local speakers)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1d = nn.ModuleList([nn.Identity(), nn.Conv1d(BANDS, 60, 5), nn.Conv1d(60, 60, 5)])
+        self.norm1d = nn.ModuleList([nn.InstanceNorm1d(channels, affine=True) for channels in (BANDS, 60, 60)])
+        self.lstm = nn.LSTM(60, 128, num_layers=4, bidirectional=True, batch_first=True)
+        self.linear = nn.ModuleList([nn.Linear(256, 128), nn.Linear(128, 128)])
+        self.classifier = nn.Linear(128, LOCAL_SPEAKERS)
+
+    def layers(self) -> list[nn.Module]:
+        leak, pool = nn.LeakyReLU(), nn.MaxPool1d(POOL)
+        made = [self.norm1d[0], leak]
+        for convolve, norm in zip(self.conv1d[1:], self.norm1d[1:], strict=True):
+            made += [convolve, pool, norm, leak]
+        made += [ChannelsLast(), self.lstm]
+        for linear in self.linear:
+            made += [linear, leak]
+        return [*made, self.classifier, nn.Sigmoid()]
+
+
+class Segmentation:
+    def __init__(self, weights: dict[str, Tensor], device: torch.device, threads: int) -> None:
+        envelopes, activity = Envelopes(), Activity()
+        envelopes.load_state_dict({name: weights.pop(name) for name in ("filters", "norm.weight", "norm.bias")})
+        activity.load_state_dict(weights)
+        self.envelopes = envelopes.requires_grad_(False).to(device)
+        self.activity = activity.on(device, (BANDS, ENVELOPE), threads)
+
+
+TENSOR_PARTS = {
+    ("collections", "OrderedDict"),
+    ("torch", "FloatStorage"),
+    ("torch", "LongStorage"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+}
+
+
+class Stub:
+    """Stands in for whatever class a checkpoint names beside its tensors."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+class TensorUnpickler(pickle.Unpickler):
+    """Tensors and plain containers only, so that a checkpoint can neither import nor run anything."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in TENSOR_PARTS:
+            return super().find_class(module, name)
+        return Stub
+
+
+def load_segmentation(checkpoint: Path, device: torch.device, threads: int = 1) -> Segmentation:
+    pickling = SimpleNamespace(__name__="tensors", Unpickler=TensorUnpickler, load=pickle.load)
+    saved = torch.load(checkpoint, map_location="cpu", pickle_module=pickling, weights_only=False)
+    weights: dict[str, Tensor] = saved["state_dict"]
+    bank = "sincnet.conv1d.0.filterbank."
+    filters = band_pass(*(weights.pop(bank + part) for part in ("low_hz_", "band_hz_", "window_", "n_")))
+    weights = {name.replace("wav_norm1d", "norm").removeprefix("sincnet."): kept for name, kept in weights.items()}
+    return Segmentation({**weights, "filters": filters}, device, threads)

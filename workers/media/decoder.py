@@ -1,0 +1,295 @@
+"""Uploads to raw samples. Every upload is hostile: this runs in a process of its own, within limits."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import av
+import av.error
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.filter import Graph
+
+from workers.engine import Engine, JobError, JobSteps, WorkItem
+from workers.media import containers
+from workers.media.samples import Samples
+from workers.media.wav import Plain, plain
+from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
+
+STEP_SECONDS = 60.0  # audio per step
+IN_PLACE_SECONDS = 120.0  # audio that workers may convert, and hold, each for itself
+STEP_PACKETS = 20_000  # packets per step: a file may hold many that give no audio
+MAX_STREAMS = 32
+MAX_CHANNELS = 8
+MAX_FLOW = 768_000  # samples a second in all channels: 8 at 96 kHz, 4 at 192 kHz
+MIN_RATE = 4_000
+
+# No other decoder may run, neither on the sound nor when FFmpeg probes a file's pictures.
+CODECS = (
+    "aac,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,eac3,flac,gsm_ms,libopencore_amrnb,"
+    "libopencore_amrwb,libopus,mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,pcm_alaw,pcm_f32be,pcm_f32le,"
+    "pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,pcm_s8,pcm_u8,"
+    "vorbis"
+)
+
+Steps = Generator[None, None, AudioRef]
+
+
+class Decoder(Engine):
+    """Writes the first audio stream of a file as mono 16 kHz float32, or finds that it need not."""
+
+    spans: ClassVar = {"decode": (0.0, 0.0)}  # how much there is shows at the end
+
+    def __init__(self, step_cpu_seconds: int = 30) -> None:
+        self.step_cpu_seconds = step_cpu_seconds
+        silence = AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        silence.sample_rate = 44_100
+        mixer = Mixer(silence)
+        mixer.push(silence)
+        mixer.flush()
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"model": f"PyAV {av.__version__}", "device": "cpu"}
+
+    def job(self, request: Request) -> JobSteps:
+        if not isinstance(request, Decode):
+            raise TypeError(f"{type(request).__name__} is not for a decoder")
+        return _job(request)
+
+    def batch(self, key: Hashable) -> int:
+        return 1
+
+    def run(self, units: Sequence[WorkItem]) -> Sequence[AudioRef | JobError | None]:
+        """Per unit: the audio, None if there is more to decode, or why the file cannot be decoded."""
+        with cpu_limit(self.step_cpu_seconds):
+            return [_advance(unit.payload) for unit in units]
+
+
+def _job(request: Decode) -> JobSteps:
+    # Nothing closes `steps`: a cancelled job may be dropped while a thread is in it. Its files close with its
+    # last reference, at the end of that step.
+    steps = decode(request.source, request.target, request.max_seconds)
+    while True:
+        [outcome] = yield [WorkItem("decode", steps)]
+        if isinstance(outcome, JobError):
+            raise outcome
+        if outcome:
+            return outcome
+
+
+def _advance(steps: Steps) -> AudioRef | JobError | None:
+    try:
+        next(steps)
+    except StopIteration as stop:
+        audio: AudioRef = stop.value
+        return audio
+    except JobError as error:
+        return error
+    return None
+
+
+@contextmanager
+def cpu_limit(seconds: int) -> Iterator[None]:
+    """A step that burns more CPU than this is ended by the kernel (SIGXCPU), wherever in C it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    limits = [math.ceil(usage.ru_utime + usage.ru_stime) + seconds, soft, hard]
+    resource.setrlimit(resource.RLIMIT_CPU, (min(x for x in limits if x != resource.RLIM_INFINITY), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def decode(source: str, target: str, max_seconds: float) -> Steps:
+    """Write `target`, a step at a time. Returns where the samples are: there, or in `source` if they lie in it as they
+    are wanted and are few. Raises JobError."""
+    with open(source, "rb") as file:
+        head = file.read(containers.HEAD)
+        if not head:
+            raise JobError("empty_audio", "the file is empty")
+        kind = containers.sniff(head)
+        if kind is None:
+            raise JobError("unsupported_media", "this is not an audio or video file of a kind that is served")
+        promised = containers.promised_seconds(file, kind)
+
+    limit = int(max_seconds * SAMPLE_RATE)
+    with _reading(source, kind) as reader:
+        if isinstance(reader, Plain) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
+            audio = AudioRef(source, reader.samples, reader.begin)
+        else:
+            audio = AudioRef(target, (yield from _write(reader, target, limit)))
+
+    if audio.samples > limit:
+        raise JobError("too_long", f"the audio is longer than the {max_seconds:g} s that are allowed")
+    if reader.damaged > reader.good:
+        raise JobError("undecodable", "the file is damaged: too little of its audio can be decoded")
+    if promised is not None and promised - audio.duration > 0.1 + min(1.0, 0.02 * promised):
+        raise JobError(
+            "truncated",
+            f"the header promises {promised:.1f} s, the file holds {audio.duration:.1f} s: was the upload cut off?",
+        )
+    if audio.samples == 0:
+        raise JobError("empty_audio", "the file holds no audio samples")
+    return audio
+
+
+def _write(reader: Plain | Reader, target: str, limit: int) -> Generator[None, None, int]:
+    """All samples; no more than a block beyond the limit."""
+    samples = reported = 0
+    with open(target, "wb") as out:
+        for packets, block in enumerate(reader.blocks()):
+            samples += block.size
+            out.write(block.data)
+            if samples > limit:
+                break
+            if samples - reported >= STEP_SECONDS * SAMPLE_RATE or packets % STEP_PACKETS == STEP_PACKETS - 1:
+                reported = samples
+                yield
+    return samples
+
+
+@contextmanager
+def _reading(source: str, kind: str) -> Iterator[Plain | Reader]:
+    if kind == "wav":
+        with plain(source) as file:
+            if file:
+                yield file
+                return
+    with _opened(source, kind) as container:
+        yield Reader(container)
+
+
+@contextmanager
+def _opened(source: str, kind: str) -> Iterator[InputContainer]:
+    """One demuxer, one protocol: playlists and scripts that name other files find no one to read them."""
+    try:
+        container = av.open(
+            f"file:{os.path.abspath(source)}",
+            format=kind,
+            options={
+                "format_whitelist": kind,
+                "protocol_whitelist": "file",
+                "codec_whitelist": CODECS,
+                "max_streams": str(MAX_STREAMS),
+                # WAV only: FFmpeg would look for other codecs in the first 5 MB of every PCM file, and then hand it
+                # out in packets of 2 KB, each of which costs Python time.
+                **({"max_probe_packets": "1", "max_size": "32768"} if kind == "wav" else {}),
+            },
+        )
+    except (av.error.FFmpegError, MemoryError, ValueError):
+        raise JobError("undecodable", "the file is damaged: its header cannot be read") from None
+    with container:
+        yield container
+
+
+class Reader:
+    """The first audio stream, packet by packet. A bad packet is counted and passed over."""
+
+    def __init__(self, container: InputContainer) -> None:
+        if len(container.streams) > MAX_STREAMS:
+            raise JobError("unsupported_media", f"the file has more than {MAX_STREAMS} streams")
+        if not container.streams.audio:
+            raise JobError("no_audio", "the file has no sound track")
+        self.container = container
+        self.stream: AudioStream = container.streams.audio[0]
+        codec = self.stream.codec_context
+        if codec is None or codec.name not in CODECS.split(","):
+            raise JobError("unsupported_media", "the sound track's codec is not served")
+        codec.thread_count = 1
+        self.good = self.damaged = 0
+
+    def blocks(self) -> Iterator[Samples]:
+        """One block per packet, of shape (samples,); it may be empty."""
+        mixer: Mixer | None = None
+        for frames in self._frames():
+            parts = []
+            for frame in frames:
+                if mixer is None or not mixer.fits(frame):
+                    parts += mixer.flush() if mixer else []
+                    mixer = Mixer(frame)
+                parts += mixer.push(frame)
+            yield _bounded(np.concatenate(parts)) if parts else np.zeros(0, np.float32)
+        if mixer:
+            yield from map(_bounded, mixer.flush())
+
+    def _frames(self) -> Iterator[list[AudioFrame]]:
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
+            except MemoryError:
+                raise JobError("undecodable", "decoding the file takes more memory than is allowed") from None
+            except (av.error.FFmpegError, ValueError):
+                self.damaged += 1
+                yield []
+            else:
+                self.good += bool(frames)
+                yield frames
+
+
+class Mixer:
+    """Frames of one shape in; the mean of their channels out, resampled. libswresample's own downmix to mono
+    is 3 dB louder than the mean for stereo and drops or weights channels by their place in the room."""
+
+    def __init__(self, first: AudioFrame) -> None:
+        channels, rate = first.layout.nb_channels, first.sample_rate
+        if not 0 < channels <= MAX_CHANNELS or rate < MIN_RATE or channels * rate > MAX_FLOW:
+            raise JobError("unsupported_media", f"audio with {channels} channels at {rate} Hz is not served")
+        self.shape = _shape(first)
+        graph = Graph()
+        mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
+        graph.link_nodes(
+            graph.add_abuffer(sample_rate=rate, format=first.format.name, layout=first.layout.name),
+            graph.add("aformat", "sample_fmts=fltp"),
+            graph.add("pan", f"mono|c0={mean}"),
+            graph.add("aresample", str(SAMPLE_RATE)),
+            graph.add("aformat", f"sample_fmts=flt:sample_rates={SAMPLE_RATE}:channel_layouts=mono"),
+            graph.add("asetnsamples", f"n={SAMPLE_RATE}:p=0"),  # few large frames: each costs Python time
+            graph.add("abuffersink"),
+        ).configure()
+        self.graph = graph
+
+    def fits(self, frame: AudioFrame) -> bool:
+        return _shape(frame) == self.shape
+
+    def push(self, frame: AudioFrame) -> list[Samples]:
+        frame.pts = None  # a gap in the file's clock is not audio
+        self.graph.push(frame)
+        return self._pull()
+
+    def flush(self) -> list[Samples]:
+        self.graph.push(None)
+        return self._pull()
+
+    def _pull(self) -> list[Samples]:
+        blocks: list[Samples] = []
+        while True:
+            try:
+                frame = self.graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return blocks
+            assert isinstance(frame, AudioFrame)
+            blocks.append(frame.to_ndarray()[0])
+
+
+def _shape(frame: AudioFrame) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
+def _bounded(block: Samples) -> Samples:
+    """Float files may hold anything, NaN too: a NaN compares as false."""
+    if block.size and not (block.min() >= -1.0 and block.max() <= 1.0):
+        np.nan_to_num(block, copy=False)
+        np.clip(block, -1.0, 1.0, out=block)
+    return block

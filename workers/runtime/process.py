@@ -1,0 +1,82 @@
+"""A worker process, from spawn to exit: environment, limits, the engine, Ready, then jobs until the server goes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import Future
+
+from workers.engine import Engine
+from workers.messages import BootFailed, Ready, WorkerSpec
+from workers.runtime import devices, logs
+from workers.runtime.channel import Channel
+from workers.runtime.scheduler import Scheduler
+
+_NICE = 5  # the event loop gets a core before the models do
+
+
+def main(sock: socket.socket, spec: WorkerSpec) -> None:
+    started = time.monotonic()
+    os.nice(_NICE)
+    os.setpgid(0, 0)  # so that the server can kill whatever the engine starts along with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    devices.prepare(spec.options)
+    logs.configure(spec.lane, spec.log_level, spec.log_modules)
+    _limit(resource.RLIMIT_FSIZE, spec.file_limit)
+    _limit(resource.RLIMIT_CORE, 0)
+    channel = Channel(sock)
+    scheduler: Future[Scheduler] = Future()
+    threading.Thread(target=_read, args=(channel, scheduler), daemon=True).start()
+    try:
+        engine = make_engine(spec)
+    except BaseException as error:
+        logging.exception("the engine did not start")
+        channel.send(BootFailed(reason(error)))
+        sys.exit(1)
+    _limit(resource.RLIMIT_AS, spec.memory_limit)
+    channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
+    try:
+        scheduler.set_result(Scheduler(engine, channel.send, fill=spec.fill, step_timeout=spec.step_timeout))
+        scheduler.result().run()
+    except BrokenPipeError:  # the server went while we answered
+        os._exit(0)
+    except Exception:  # what hangs in another thread must not keep us
+        logging.exception("the worker ends")
+        os._exit(1)
+
+
+def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
+    """Feed the scheduler. Nobody is left to work for when the server is gone, however busy the steps are."""
+    try:
+        while True:
+            message = channel.receive()
+            scheduler.result().take(message)
+    except EOFError:
+        os._exit(0)
+
+
+def make_engine(spec: WorkerSpec) -> Engine:
+    module, _, name = spec.engine.partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    engine: Engine = factory(**spec.options)
+    return engine
+
+
+def _limit(which: int, value: int | None) -> None:
+    if value is not None:
+        resource.setrlimit(which, (value, value))
+
+
+def reason(error: BaseException) -> str:
+    """One line for the operator, who may read it over HTTP: files without their folders."""
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return re.sub(r"/(?:[^\s/'\"]+/)+", "", text)

@@ -1,0 +1,288 @@
+"""Speech to words: Silero finds the speech, Whisper writes it down, with the model that the request names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import numpy as np
+from ctranslate2 import get_cuda_device_count
+from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
+from faster_whisper.vad import get_vad_model
+
+from workers.engine import Engine, JobError, JobSteps, Step, WorkItem
+from workers.media.samples import Samples, load
+from workers.messages import Request, Transcribe, Transcript, Word
+from workers.runtime import devices
+from workers.whisper import gaps
+from workers.whisper.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
+from workers.whisper.model_cache import ModelCache
+from workers.whisper.recognizer import WINDOW_SECONDS, Decoding, Recognizer, Traits, window
+from workers.whisper.vad import WINDOW, Chunk, Piece, pack, pieces, segments
+
+log = logging.getLogger(__name__)
+
+LANGUAGE_CHUNKS = 3  # that are heard to tell the language: a recording may begin with a jingle or a greeting
+SPARE_SECONDS = 300.0
+PADDED = 1.25  # times its length, at most, on a CPU
+REST_SECONDS = 30.0  # without work, before the memory that steps take goes back
+LISTENINGS = 3  # to speech that the model passes over
+
+
+class Whisper(Engine):
+    """`model` is the default, which is loaded at start; requests may name it or one of `models`, each a name that
+    faster-whisper knows, a folder, a folder within `folder`, or an id on the hub.
+
+    Models stay in memory as `resident` (how many) and `memory_mib` (of weights, estimated) allow, and no longer than
+    `keep_seconds` after their last use, the default too. `substitute`: the default answers for Whisper models that
+    are not on the list. `batched`: see Recognizer; None means on a GPU.
+    """
+
+    spans: ClassVar = {"load": (0.0, 0.0), "vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
+
+    def __init__(
+        self,
+        model: str = "embedded",
+        device: str = "cpu",
+        compute_type: str | None = None,
+        threads: int = 1,
+        parallel: int = 1,
+        batch: int = 8,
+        beam: int = 5,
+        *,
+        models: Sequence[str] = (),
+        folder: str | None = None,
+        memory_mib: int | None = None,
+        resident: int | None = None,
+        keep_seconds: float | None = None,
+        substitute: bool = False,
+        save_memory: bool = False,
+        batched: bool | None = None,
+    ) -> None:
+        self.name = name_of(model)
+        self._sources = {name_of(source): source for source in (model, *models)} | {self.name: model}
+        self.parallel, self.beam, self._batch = parallel, beam, batch
+        self._folder, self._threads, self._batched = folder, threads, batched
+        self._substitute, self.save_memory = substitute, save_memory
+        self._entries: dict[str, Path] = {}
+        self._resting = False
+        self._traits: dict[str, Traits] = {}  # of the models that were loaded once
+        kind, index = _device(device)
+        self._on_gpu = on_gpu = kind == "cuda"
+        compute_type = compute_type or (("int8_float16" if save_memory else "float16") if on_gpu else "int8")
+        budget = None if memory_mib is None else memory_mib << 20
+        self.cache = self._cache(kind, index, compute_type, budget=budget, count=resident, keep=keep_seconds)
+        # For what does not fit into a GPU's memory.
+        self.spare = self._cache("cpu", 0, "int8", count=1, keep=keep_seconds or SPARE_SECONDS) if on_gpu else None
+        self.voice = get_vad_model()  # its session runs one thread: the network is recurrent
+        self._warm_up()
+        if len(self._sources) > 1:  # so that no step has to wait for a download
+            Thread(target=self._fetch, name="fetch", daemon=True).start()
+
+    def _cache(self, device: str, index: int, compute_type: str, **limits: Any) -> ModelCache[Recognizer]:
+        def load(name: str) -> Recognizer:
+            made = Recognizer(
+                self._locate(name),
+                device,
+                index,
+                compute_type,
+                threads=self._threads,
+                parallel=self.parallel + 1,
+                batched=device == "cuda" if self._batched is None else self._batched,
+            )
+            self._traits.setdefault(name, made.traits)
+            return made
+
+        return ModelCache(load, lambda name: weight(self._locate(name), compute_type), **limits)
+
+    def _locate(self, name: str) -> Path:
+        if name not in self._entries:
+            self._entries[name] = locate(self._sources[name], self._folder)
+        return self._entries[name]
+
+    def _fetch(self) -> None:
+        for name in self._sources:
+            try:
+                self._locate(name)
+            except FileNotFoundError as error:
+                log.warning("%s", error)
+
+    def _warm_up(self) -> None:
+        self._listen(Piece(np.zeros(WINDOW, np.float32), 0))
+        with self.cache.use(self.name) as recognizer:
+            recognizer.warm_up(Decoding("en", beam=self.beam))
+
+    def describe(self) -> Mapping[str, Any]:
+        traits, loaded = self._traits[self.name], self.cache.loaded()
+        spare = [f"{name} (fallback)" for name in self.spare.loaded()] if self.spare else []
+        said: dict[str, Any] = {
+            "model": self.name,
+            "device": traits.device,
+            "compute_type": traits.compute_type,
+            "multilingual": traits.multilingual,
+            "models": list(self._sources),
+            "accepts": [name for name in dict.fromkeys((*self._sources, EMBEDDED, *HUB)) if self._accepts(name)],
+            "loaded": [*loaded, *spare],
+            "loaded_mib": sum(loaded.values()) >> 20,
+        }
+        memory = devices.memory()
+        return said | {"memory": memory} if memory else said
+
+    def batch(self, key: Hashable) -> int:
+        return self._batch if isinstance(key, tuple) and key[0] == "asr" else 1
+
+    def can_run_beside(self, key: Hashable, running: Sequence[Hashable]) -> bool:
+        wanted = _model_of(key)
+        return wanted is None or self.cache.fits({wanted, *filter(None, map(_model_of, running))})
+
+    def can_batch_with(self, unit: WorkItem, other: WorkItem) -> bool:
+        """What is padded to the longer one's length costs a GPU nothing."""
+        shorter, longer = sorted((unit.size, other.size))
+        return self._on_gpu or longer <= PADDED * shorter
+
+    def maintain(self, idle: float) -> Sequence[str]:
+        if idle < REST_SECONDS:
+            self._resting = False
+        elif not self._resting:
+            self._resting = True
+            devices.trim()
+        return [event for cache in (self.cache, self.spare) if cache for event in cache.maintain()]
+
+    def job(self, request: Request) -> JobSteps:
+        if not isinstance(request, Transcribe):
+            raise TypeError(f"{type(request).__name__} is not for Whisper")
+        return self._job(request)
+
+    def _job(self, request: Transcribe) -> JobSteps:
+        name, warnings = self._choose(request.model)
+        if request.language is not None and request.language not in LANGUAGES:
+            raise JobError("invalid_language", f"{request.language!r} is not a language code such as 'en'")
+        if name not in self._traits:
+            yield [WorkItem(("load", name), None)]
+        language = self._language(name, request)
+        audio = load(request.audio)
+        chunks: list[Chunk] = []
+        if audio.size:
+            found = yield [WorkItem(("vad",), piece) for piece in pieces(audio)]
+            chunks = pack(audio, segments(np.concatenate(found), audio.size))
+        if language is None and chunks:
+            heard = sorted({0, len(chunks) // 2, len(chunks) - 1})
+            votes = yield [WorkItem(("language", name), chunks[place]) for place in heard]
+            language = max(votes[0], key=lambda code: sum(vote[code] for vote in votes))
+        decoding = Decoding(
+            language or "en",
+            "translate" if request.translate else "transcribe",
+            request.beam or self.beam,
+            request.temperature or 0.0,
+            request.prompt,
+            request.hotwords,
+        )
+        words: list[Word] = []
+        for listening in range(LISTENINGS):
+            if not chunks:
+                break
+            # What a second listening adds lies in the middle of what was shown already.
+            units = [
+                WorkItem(
+                    ("asr", name, decoding), chunk, partial=not listening, size=window(chunk.seconds) / WINDOW_SECONDS
+                )
+                for chunk in chunks
+            ]
+            written = yield units
+            found = [gaps.find(chunk, gaps.heard(part)) for chunk, part in zip(chunks, written, strict=True)]
+            words += [word for settled, _ in found for word in settled]
+            chunks = [gap for _, passed_over in found for gap in passed_over]
+        words.sort(key=lambda word: word.start)
+        return Transcript(tuple(words), decoding.language, name, tuple(warnings))
+
+    def _choose(self, asked: str | None) -> tuple[str, list[str]]:
+        """The model that answers, and warnings."""
+        if asked is None:
+            return self.name, []
+        asked = name_of(EMBEDDED) if asked == EMBEDDED else asked
+        for name in self._sources:
+            if canonical(name) == canonical(asked):
+                return name, []
+        if self._substitute and asked in HUB:
+            return self.name, [f"whisper_model {asked!r} is not available here: {self.name!r} was used"]
+        raise self._unavailable(asked, self._sources)
+
+    def _accepts(self, asked: str) -> bool:
+        try:
+            self._choose(asked)
+        except JobError:
+            return False
+        return True
+
+    def _unavailable(self, asked: str, others: Iterable[str]) -> JobError:
+        named = ", ".join(map(repr, others)) or "none"
+        return JobError("model_unavailable", f"whisper_model {asked!r} is not available here. Available: {named}.")
+
+    def _language(self, name: str, request: Transcribe) -> str | None:
+        """None: to be detected."""
+        traits = self._traits[name]
+        if request.translate and not traits.multilingual:
+            raise JobError("translation_unavailable", f"{name!r} knows English only and cannot translate.")
+        if request.language is not None and request.language not in traits.languages:
+            raise JobError("language_unavailable", f"{name!r} does not know the language {request.language!r}")
+        return request.language if traits.multilingual else "en"
+
+    def run(self, units: Sequence[WorkItem]) -> Step:
+        return self._step(units, self.cache)
+
+    def fallback(self, units: Sequence[WorkItem]) -> Step | None:
+        return self._step(units, self.spare) if self.spare and _model_of(units[0].key) else None
+
+    def _step(self, units: Sequence[WorkItem], cache: ModelCache[Recognizer]) -> Step:
+        payloads = [unit.payload for unit in units]
+        match units[0].key:
+            case ("vad",):
+                return [self._listen(piece) for piece in payloads]
+            case ("load", str(name)):
+                with self._model(cache, name):
+                    return payloads
+            case ("language", str(name)):
+                with self._model(cache, name) as recognizer:
+                    return [recognizer.detect(chunk) for chunk in payloads]
+            case ("asr", str(name), Decoding() as decoding):
+                return self._write(cache, name, payloads, decoding)
+        raise ValueError(f"no such step: {units[0].key!r}")
+
+    def _write(
+        self, cache: ModelCache[Recognizer], name: str, chunks: Sequence[Chunk], decoding: Decoding
+    ) -> Generator[None, None, list[tuple[Word, ...]]]:
+        with self._model(cache, name) as recognizer:
+            return (yield from recognizer.write(chunks, decoding))
+
+    @contextmanager
+    def _model(self, cache: ModelCache[Recognizer], name: str) -> Iterator[Recognizer]:
+        with ExitStack() as stack:
+            try:
+                recognizer = stack.enter_context(cache.use(name))
+            except Exception as error:
+                if devices.out_of_memory(error) or devices.broken(error):
+                    raise
+                log.warning("%s cannot be loaded", name, exc_info=True)
+                raise self._unavailable(name, (other for other in self._sources if other != name)) from None
+            yield recognizer
+
+    def _listen(self, piece: Piece) -> Samples:
+        """The probability of speech per window of the piece."""
+        samples, lead = piece.samples()
+        return np.asarray(self.voice(samples)).reshape(-1)[lead:]
+
+
+def _model_of(key: Hashable) -> str | None:
+    """The model that a step takes; none listens for speech."""
+    return str(key[1]) if isinstance(key, tuple) and len(key) > 1 else None
+
+
+def _device(name: str) -> tuple[str, int]:
+    kind, _, index = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if get_cuda_device_count() else "cpu"
+    return kind, int(index or 0)

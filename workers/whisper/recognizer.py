@@ -1,0 +1,244 @@
+"""One loaded Whisper model (faster-whisper's, on CTranslate2): chunks of speech to words."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ctranslate2 import Device, StorageView
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_suppressed_tokens, merge_punctuations
+
+from workers.media.samples import Samples
+from workers.messages import SAMPLE_RATE, Word
+from workers.whisper.vad import CHUNK_SECONDS, Chunk
+
+WINDOW_SECONDS = 30.0  # what Whisper was trained on; its encoder takes less too, at less cost,
+TAIL_SECONDS = 3.0  # but without this much silence after the speech it loses words
+FRAMES_PER_SECOND = 100
+# Nobody speaks faster; a model that loops does. Other languages than English take more tokens for as much speech.
+TOKENS_PER_SECOND, ENGLISH_TOKENS_PER_SECOND, SPARE_TOKENS = 12, 6, 9
+
+NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds for silence and for loops
+END, REPETITIVE_END = 100, 3.0  # the last characters of a text
+BEST_OF = 5  # samples, of which the most likely is taken
+PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How to write. Chunks with equal ones may share a step."""
+
+    language: str
+    task: str = "transcribe"
+    beam: int = 5
+    temperature: float = 0.0  # above 0: sample instead of searching
+    prompt: str | None = field(default=None, repr=False)  # logs are no place for what users say
+    hotwords: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is known of a model, also when it is unloaded."""
+
+    device: str
+    compute_type: str
+    multilingual: bool
+    languages: frozenset[str]
+
+
+class Recognizer:
+    """`batched`: whether to encode and align all chunks of a step at once. A GPU is faster so; on a CPU one at a time
+    is, since the attention of several does not fit the caches."""
+
+    def __init__(
+        self,
+        place: Path,
+        device: str,
+        index: int,
+        compute_type: str,
+        *,
+        threads: int,
+        parallel: int,
+        batched: bool,
+    ) -> None:
+        self.model = WhisperModel(
+            str(place),
+            device=device,
+            device_index=index,
+            compute_type=compute_type,
+            cpu_threads=threads,
+            num_workers=parallel,
+        )
+        self.batched = batched
+        inner = self.model.model
+        self.traits = Traits(
+            f"{inner.device}:{index}" if index else inner.device,
+            inner.compute_type,
+            inner.is_multilingual,
+            frozenset(code for code in LANGUAGES if self._knows(code)),
+        )
+        self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
+
+    def _knows(self, language: str) -> bool:
+        if not self.model.model.is_multilingual:
+            return language == "en"
+        known: int | None = self.model.hf_tokenizer.token_to_id(f"<|{language}|>")
+        return known is not None
+
+    def unload(self) -> None:
+        self.model.model.unload_model()
+
+    def warm_up(self, decoding: Decoding) -> None:
+        hiss = np.random.default_rng(0).normal(0, 0.01, int(CHUNK_SECONDS * SAMPLE_RATE)).astype(np.float32)
+        chunk = Chunk(hiss, ((0, hiss.size),))
+        tokenizer = self._tokenizer(decoding)
+        encoded = self._encode([chunk], chunk.seconds)
+        self._generate(encoded, 0.0, tokenizer, decoding)
+        self._align([chunk], encoded, [tokenizer.encode(" Hello there.")], tokenizer)
+
+    def detect(self, chunk: Chunk) -> dict[str, float]:
+        """The probability of each language."""
+        [ranked] = self.model.model.detect_language(self._encode([chunk], chunk.seconds))
+        return {token[2:-2]: probability for token, probability in ranked}  # as "<|en|>"
+
+    def write(self, chunks: Sequence[Chunk], decoding: Decoding) -> Generator[None, None, list[tuple[Word, ...]]]:
+        """The words of each chunk. What can be left between its parts is left soon."""
+        tokenizer = self._tokenizer(decoding)
+        longest = max(chunk.seconds for chunk in chunks)
+        size = len(chunks) if self.batched else 1
+        groups = [slice(start, start + size) for start in range(0, len(chunks), size)]
+        encoded = []
+        for group in groups:
+            encoded.append(self._encode(chunks[group], longest))
+            yield
+        texts = self._generate(_stack(encoded), longest, tokenizer, decoding)
+        loops = [place for place, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
+        if loops:
+            those = (
+                self._encode([chunks[place] for place in loops], longest)  # there is no slicing a GPU's storage
+                if self.batched
+                else _stack([encoded[place] for place in loops])
+            )
+            again = self._generate(those, longest, tokenizer, decoding, no_repeat_ngram_size=3)
+            for place, text in zip(loops, again, strict=True):
+                texts[place] = text
+        written = []
+        for group, storage in zip(groups, encoded, strict=True):
+            yield
+            written += self._align(chunks[group], storage, texts[group], tokenizer)
+        return written
+
+    def _tokenizer(self, decoding: Decoding) -> Tokenizer:
+        language, task = decoding.language, decoding.task
+        if (language, task) not in self._tokenizers:
+            made = Tokenizer(self.model.hf_tokenizer, self.traits.multilingual, task=task, language=language)
+            if task == "translate":
+                made.language_code = "en"  # what is written is English, and its words are parted so
+            self._tokenizers[language, task] = made
+        return self._tokenizers[language, task]
+
+    def _encode(self, chunks: Sequence[Chunk], seconds: float) -> Any:
+        """The encoder's output, shape (chunks, frames of 20 ms, width), for `seconds` and some silence. It stays on
+        its device."""
+        frames = 2 * math.ceil(window(seconds) * FRAMES_PER_SECOND / 2)
+        return self.model.encode(np.stack([self._features(chunk, frames) for chunk in chunks]))
+
+    def _features(self, chunk: Chunk, frames: int) -> Samples:
+        """Log-mel features, shape (mels, frames). The padding is silence before the logarithm, as in training."""
+        extract = self.model.feature_extractor
+        samples = chunk.samples()
+        silence = max(0, frames * extract.hop_length - samples.size)
+        return np.asarray(extract(np.pad(samples, (0, silence)), padding=0)[:, :frames])
+
+    def _generate(
+        self, encoded: Any, seconds: float, tokenizer: Tokenizer, decoding: Decoding, **options: Any
+    ) -> list[list[int]]:
+        """Text tokens per chunk; none where the model heard no speech."""
+        prompt = [*self._before(tokenizer, decoding), *tokenizer.sot_sequence, tokenizer.no_timestamps]
+        if decoding.temperature > 0:
+            options |= {"beam_size": 1, "num_hypotheses": BEST_OF, "sampling_topk": 0}
+            options["sampling_temperature"] = decoding.temperature
+        else:
+            options["beam_size"] = decoding.beam
+        rate = ENGLISH_TOKENS_PER_SECOND if tokenizer.language_code == "en" else TOKENS_PER_SECOND
+        twice = int(2 * (SPARE_TOKENS + rate * seconds))  # CTranslate2 writes half of max_length at most
+        results = self.model.model.generate(
+            encoded,
+            [prompt] * encoded.shape[0],
+            max_length=min(self.model.max_length, max(twice, len(prompt) + twice // 2)),
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            return_scores=True,
+            return_no_speech_prob=True,
+            **options,
+        )
+        return [
+            []
+            if result.no_speech_prob > NO_SPEECH and result.scores[0] < LOW_LOGPROB
+            else [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+            for result in results
+        ]
+
+    def _before(self, tokenizer: Tokenizer, decoding: Decoding) -> list[int]:
+        """What the model is told was said before: the hotwords and the end of the prompt, in half of its window."""
+        room = self.model.max_length // 2 - 1
+        expected, said = (_text(tokenizer, text) for text in (decoding.hotwords, decoding.prompt))
+        expected = expected[:room]
+        said = said[max(0, len(said) - room + len(expected)) :]
+        return [tokenizer.sot_prev, *expected, *said] if expected or said else []
+
+    def _align(
+        self, chunks: Sequence[Chunk], encoded: Any, texts: Sequence[list[int]], tokenizer: Tokenizer
+    ) -> list[tuple[Word, ...]]:
+        """Word times by cross-attention."""
+        if not any(texts):
+            return [()] * len(chunks)
+        # More frames than the encoder put out would be read beyond its memory.
+        frames = [min(math.ceil(chunk.seconds * FRAMES_PER_SECOND), 2 * encoded.shape[1]) for chunk in chunks]
+        alignments = self.model.find_alignment(tokenizer, texts, encoded, frames)
+        for alignment in alignments:
+            merge_punctuations(alignment, PREPENDED, APPENDED)
+        return [
+            tuple(_word(chunk, timing) for timing in alignment if timing["word"].strip())
+            for chunk, alignment in zip(chunks, alignments, strict=True)
+        ]
+
+
+def window(seconds: float) -> float:
+    """How much the encoder takes for so many seconds of speech."""
+    return min(seconds + TAIL_SECONDS, WINDOW_SECONDS)
+
+
+def _stack(encoded: Sequence[Any]) -> Any:
+    """One storage from several, along the batch."""
+    if len(encoded) == 1:
+        return encoded[0]
+    return StorageView.from_array(np.concatenate([np.array(one.to_device(Device.cpu)) for one in encoded]))
+
+
+def _text(tokenizer: Tokenizer, text: str | None) -> list[int]:
+    """Tokens of plain text: "<|endoftext|>" in it means nothing."""
+    plain = (text or "").strip()
+    return [token for token in tokenizer.encode(" " + plain) if token < tokenizer.eot] if plain else []
+
+
+def _repetitive(text: str) -> bool:
+    """Whether all of it, or its end, is a loop: that packs small. A sentence said twice is none."""
+    return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > 2 * END and _ratio(text) > REPETITIVE)
+
+
+def _ratio(text: str) -> float:
+    data = text.encode()
+    return len(data) / len(zlib.compress(data))
+
+
+def _word(chunk: Chunk, timing: Mapping[str, Any]) -> Word:
+    start, end = chunk.locate(float(timing["start"]), float(timing["end"]))
+    return Word(timing["word"], round(start, 3), round(end, 3), round(float(timing["probability"]), 4))
