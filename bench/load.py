@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import arguments, percentile, publish, table
-from tests.support.server import REPOSITORY, Server, running
+from tests.support.paths import REPOSITORY
+from tests.support.server import Server, running
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
 Answer = tuple[float, float, bool]  # when it was asked for, seconds, whether it was 200

@@ -10,9 +10,8 @@ import pytest
 
 from diarserve.core.settings import Settings
 from tests.support import recordings
+from tests.support.paths import REPOSITORY as REPOSITORY
 from tests.support.server import Server, running
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

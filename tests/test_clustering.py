@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import paths
 from tests.support.diarizing import Diarizer, speakers
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
@@ -26,7 +27,7 @@ from workers.engine import Step, WorkItem
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Transcribe, Turn
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
+SHARED = paths.SHARED / "audio"
 RECORDINGS = [
     "sample.wav",
     "dev00.wav",

@@ -71,7 +71,7 @@ GOLDEN: dict[Format, str] = {
     ),
     "stm": "a_call 1 SPEAKER_00 0.500 1.800 Hello, R&D here.\na_call 1 SPEAKER_01 2.000 3.000 <Who> is it?\n",
     "tsv": (
-        "start\\tend\tspeaker\ttext\n500\t1800\tSPEAKER_00\tHello, R&D here.\n2000\t3000\tSPEAKER_01\t<Who> is it?\n"
+        "start\tend\tspeaker\ttext\n500\t1800\tSPEAKER_00\tHello, R&D here.\n2000\t3000\tSPEAKER_01\t<Who> is it?\n"
     ),
 }
 
@@ -94,7 +94,7 @@ def test_every_name_has_its_format() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_silence_is_an_empty_file_of_its_kind(silence: dict[str, Any], name: Format) -> None:
-    heads: dict[Format, str] = {"vtt": "WEBVTT\n\n", "tsv": "start\\tend\tspeaker\ttext\n"}
+    heads: dict[Format, str] = {"vtt": "WEBVTT\n\n", "tsv": "start\tend\tspeaker\ttext\n"}
     assert rendered(silence, name) == heads.get(name, "")
 
 

@@ -44,7 +44,7 @@ def test_workers_never_name_the_server() -> None:
 
 def test_numpy_has_no_threads_that_would_spin_beside_the_models() -> None:
     code = (
-        "import os, workers.runtime.process; from workers import devices; devices.prepare({}); import numpy;"
+        "import os, workers.runtime.process; from workers.runtime import devices; devices.prepare({}); import numpy;"
         "print(len(os.listdir('/proc/self/task')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)

@@ -80,7 +80,7 @@ def test_what_is_logged_is_set_as_a_whole_and_by_module(file: Path) -> None:
         ({"DIARSERVE_COLOUR": "blue"}, "colour"),
         ({"DIARSERVE_WHISPER_WORKERS": "none"}, "whisper.workers"),
         ({"DIARSERVE_LOG_MODULES": "workers.whisper.engine=debug"}, "log_modules"),
-        ({"DIARSERVE_LOG_MODULES": '{"workers.whisper.engine": "loud"}'}, r"log_modules\.workers\.whisper"),
+        ({"DIARSERVE_LOG_MODULES": '{"workers.whisper.engine": "loud"}'}, r"log_modules\.workers\.whisper\.engine"),
         ({"MAX_WORKERS": "0"}, "MAX_WORKERS"),
         ({"MAX_WORKERS": "some"}, "MAX_WORKERS"),
         ({"USE_PROCESS_POOL": "perhaps"}, "USE_PROCESS_POOL"),

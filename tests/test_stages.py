@@ -117,7 +117,7 @@ async def test_a_diarizer_that_is_not_there_is_refused(start: Start, recording: 
 
 def test_a_diarizer_is_needed(settings: Callable[..., Settings]) -> None:
     with pytest.raises(ValueError, match="one of"):
-        settings(diarize=None)
+        settings(embedded=None)
     with pytest.raises(ValueError, match="not configured"):
         settings(diarizer="sortformer")
 

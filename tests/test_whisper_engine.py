@@ -14,6 +14,7 @@ import jiwer
 import numpy as np
 import pytest
 
+from tests.support import paths
 from tests.support.drive import drive
 from workers.engine import JobError
 from workers.media.samples import Samples
@@ -22,7 +23,7 @@ from workers.whisper.engine import REST_SECONDS, Whisper
 from workers.whisper.recognizer import _repetitive
 from workers.whisper.vad import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "audio"
+SHARED = paths.SHARED / "audio"
 RATE = 16_000
 
 

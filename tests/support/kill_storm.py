@@ -22,11 +22,11 @@ from typing import Any
 import psutil
 import requests
 
+from tests.support.paths import REPOSITORY
 from tests.support.server import Server, running
 
 TASKS = 23
 _API = "/api/v1/parallel"
-_REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = """
 [limits]
 running = 3
@@ -66,7 +66,7 @@ def play(folder: Path, kills: Sequence[Kill]) -> Round:
     config, data = folder / "config.toml", folder / "data"
     config.write_text(CONFIG)
     arguments = ["--config", str(config), "--data-dir", str(data)]
-    environment = {"PYTHONPATH": str(_REPOSITORY)}
+    environment = {"PYTHONPATH": str(REPOSITORY)}
     accepted: dict[str, int] = {}  # how long each recording is, by task
     outcome = Round([])
     for kill in [*kills, None]:

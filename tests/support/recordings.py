@@ -10,10 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from tests.support import paths
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "audio"  # not on every machine
+SHARED = paths.SHARED / "audio"  # not on every machine
 
 
 def packaged(package: str, *parts: str) -> Path:
