@@ -93,6 +93,61 @@ def test_a_wrong_value_is_named(file: Path, environment: dict[str, str], key: st
         load(file, environment)
 
 
+# What a pod gets for a Service named diarserve, and for one named diarserve-web.
+KUBERNETES = {
+    "DIARSERVE_SERVICE_HOST": "10.0.0.1",
+    "DIARSERVE_SERVICE_PORT": "8000",
+    "DIARSERVE_SERVICE_PORT_HTTP": "8000",
+    "DIARSERVE_PORT": "tcp://10.0.0.1:8000",
+    "DIARSERVE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "DIARSERVE_PORT_8000_TCP_PROTO": "tcp",
+    "DIARSERVE_PORT_8000_TCP_PORT": "8000",
+    "DIARSERVE_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "DIARSERVE_WEB_SERVICE_HOST": "fd00::1",
+    "DIARSERVE_WEB_PORT": "tcp://[fd00::1]:80",
+    "DIARSERVE_WEB_PORT_80_TCP": "tcp://[fd00::1]:80",
+    "DIARSERVE_WEB_PORT_80_TCP_ADDR": "fd00::1",
+}
+
+
+def test_what_kubernetes_injects_for_a_service_named_diarserve_is_no_setting(file: Path) -> None:
+    assert load(file, KUBERNETES) == load(file, {})
+    assert load(file, KUBERNETES | {"DIARSERVE_PORT": "9000"}).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("environment", "key"),
+    [
+        ({"DIARSERVE_PORT": "tcp://"}, "port"),
+        ({"DIARSERVE_PORTS": "tcp://10.0.0.1:8000"}, "ports"),
+        ({"DIARSERVE_PORT_8000": "tcp://10.0.0.1:8000"}, "port_8000"),
+        ({"DIARSERVE_PORT_8000_TCP": "8000"}, "port_8000_tcp"),
+        ({"DIARSERVE_SERVICE_HOST": "somewhere"}, "service_host"),
+        ({"DIARSERVE_SERVICE_NAME": "10.0.0.1"}, "service_name"),
+    ],
+)
+def test_what_only_resembles_it_is_refused(file: Path, environment: dict[str, str], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\b{key}:"):
+        load(file, environment)
+
+
+@pytest.mark.parametrize("secret", ["123456", "true", "null", "1e5", '"quoted"', "[1]"])
+def test_a_text_from_the_environment_stays_as_it_is(file: Path, secret: str) -> None:
+    assert load(file, {"DIARSERVE_WEBHOOKS_SECRET": secret}).webhooks.secret == secret
+
+
+def test_what_is_no_text_is_read_from_the_environment_as_json(file: Path) -> None:
+    environment = {
+        "DIARSERVE_DECODE_MEMORY_LIMIT_MIB": "null",
+        "DIARSERVE_DECODE_ENVIRONMENT": '{"A": "1"}',
+        "DIARSERVE_WHISPER_DEVICES": '["cuda:0", "cuda:1"]',
+        "DIARSERVE_WHISPER_FILL": "True",
+    }
+    settings = load(file, environment)
+    assert (settings.decode.memory_limit_mib, settings.decode.environment) == (None, {"A": "1"})
+    assert (settings.whisper.devices, settings.whisper.fill) == (["cuda:0", "cuda:1"], True)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml", {})

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from diarserve.core import environment as env
 from diarserve.core.types import Diarizer
 
 MIB = 1024 * 1024
@@ -23,7 +24,6 @@ Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
-_PREFIX = "DIARSERVE_"
 
 
 class ConfigError(Exception):
@@ -31,11 +31,13 @@ class ConfigError(Exception):
 
 
 def _parsed(value: Any) -> Any:
-    """JSON, where that is what an environment variable holds."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return value
+
+
+_Json = BeforeValidator(_parsed)  # an environment variable holds it as JSON
 
 
 class _Section(BaseModel):
@@ -55,9 +57,9 @@ class Lane(_Section):
     fill_within: float = Field(math.inf, ge=0)  # ... of jobs that differ by so many seconds in urgency at most
     step_timeout: float = Field(120.0, gt=0)  # seconds
     boot_timeout: float = Field(300.0, gt=0)  # seconds
-    memory_limit_mib: int | None = Field(None, gt=0)
-    environment: dict[str, str] = Field(default_factory=dict)
-    devices: list[str] = Field(default_factory=list)  # of its workers in turn, such as cuda:0, cuda:1
+    memory_limit_mib: Annotated[Annotated[int, Field(gt=0)] | None, _Json] = None
+    environment: Annotated[dict[str, str], _Json] = Field(default_factory=dict)
+    devices: Annotated[list[str], _Json] = Field(default_factory=list)  # of its workers in turn: cuda:0, cuda:1
 
     def options(self, worker: int = 0, *, save_memory: bool = False) -> dict[str, Any]:
         """What the engine of the lane's worker with this number is made with."""
@@ -98,9 +100,7 @@ class Settings(_Section):
     use_process_pool: bool = True  # false: the models in threads of the server, without limits or environments
     gpu_memory_optimization: bool = False  # on a GPU: int8 weights for Whisper, and no cache is kept between jobs
     diarizer: Diarizer = "auto"  # where a request names none
-    log_modules: Annotated[dict[str, Level], BeforeValidator(_parsed)] = Field(
-        default_factory=dict
-    )  # of single modules
+    log_modules: Annotated[dict[str, Level], _Json] = Field(default_factory=dict)  # of single modules
     limits: Limits = Limits()
     webhooks: Webhooks = Webhooks()
     decode: Lane
@@ -128,6 +128,7 @@ class Settings(_Section):
 
 
 _LANES = ("decode", "whisper", "embedded", "sortformer", "clustering", "separate", "align")
+_SECTIONS: dict[str, type[_Section]] = {"limits": Limits, "webhooks": Webhooks, **dict.fromkeys(_LANES, Lane)}
 
 
 class _Specified(_Section):
@@ -159,9 +160,8 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ, 
             {name: environment[name] for name in _Specified.model_fields if name in environment}
         )
         _lay(values, {name.lower(): value for name, value in specified})
-        for name, text in environment.items():
-            if name.startswith(_PREFIX):
-                _set(values, name.removeprefix(_PREFIX).lower(), text)
+        for name, text in env.variables(environment):
+            _set(values, name, text)
         _lay(values, overrides)
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -181,12 +181,13 @@ def _lay(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def _set(values: dict[str, Any], name: str, text: str) -> None:
+    """What an environment variable says: as text, which the setting's type reads. An engine's own options have no type
+    here: they are read as JSON where they are JSON."""
     section, _, key = name.partition("_")
-    if name in Settings.model_fields or section not in Settings.model_fields or not key:
+    kind = _SECTIONS.get(section)
+    if name in Settings.model_fields or kind is None or not key:
         values[name] = text
         return
-    try:
-        value = json.loads(text)  # so that an engine's own options come as numbers where they are numbers
-    except ValueError:
-        value = text
-    values.setdefault(section, {})[key] = value
+    held = values.setdefault(section, {})
+    if isinstance(held, dict):  # else the file is wrong, which is told later
+        held[key] = text if key in kind.model_fields else _parsed(text)

@@ -1,0 +1,38 @@
+"""What the environment says of the settings: DIARSERVE_* variables that are ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+_PREFIX = "DIARSERVE_"
+
+# What Kubernetes injects into every pod of a namespace for a Service whose name is or begins with "diarserve"
+# (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables): name and value must both
+# look so, that a mistyped setting is still refused.
+_URL = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
+_KUBERNETES = (
+    (re.compile(r"(\w+_)?SERVICE_HOST"), re.compile(r"[0-9a-fA-F.:]+")),
+    (re.compile(r"(\w+_)?SERVICE_PORT(_\w+)?"), re.compile(r"\d+")),
+    (re.compile(r"(\w+_)?PORT"), _URL),
+    (re.compile(r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)"), _URL),
+    (re.compile(r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_PROTO"), re.compile(r"tcp|udp|sctp")),
+    (re.compile(r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_PORT"), re.compile(r"\d+")),
+    (re.compile(r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_ADDR"), re.compile(r"[0-9a-fA-F.:]+")),
+)
+
+
+def variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The DIARSERVE_* variables, without the prefix and in lower case, but not those of Kubernetes.
+
+    >>> list(variables({"DIARSERVE_WHISPER_BEAM": "5", "DIARSERVE_PORT": "tcp://10.0.0.1:8000", "HOME": "/root"}))
+    [('whisper_beam', '5')]
+    """
+    for variable, text in environment.items():
+        name = variable.removeprefix(_PREFIX)
+        if name != variable and not _is_from_kubernetes(name, text):
+            yield name.lower(), text
+
+
+def _is_from_kubernetes(name: str, text: str) -> bool:
+    return any(names.fullmatch(name) and values.fullmatch(text) for names, values in _KUBERNETES)
