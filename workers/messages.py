@@ -33,7 +33,7 @@ class WorkerSpec(_Message):
     """How to start one worker process: which engine, with which options, within which limits."""
 
     lane: str
-    engine: str  # "package.module:Class"
+    engine: str  # "package.module:Class", or a short name: workers.runtime.engines
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)  # set before anything heavy is imported
     memory_limit: int | None = None  # bytes of address space (RLIMIT_AS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from concurrent.futures import Future
 
 from workers.engine import Engine
 from workers.messages import BootFailed, Ready, WorkerSpec
-from workers.runtime import devices, logs
+from workers.runtime import devices, engines, logs
 from workers.runtime.channel import Channel
 from workers.runtime.scheduler import Scheduler
 
@@ -65,9 +64,7 @@ def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
 
 
 def make_engine(spec: WorkerSpec) -> Engine:
-    module, _, name = spec.engine.partition(":")
-    factory = getattr(importlib.import_module(module), name)
-    engine: Engine = factory(**spec.options)
+    engine: Engine = engines.load(spec.engine)(**spec.options)
     return engine
 
 
