@@ -19,6 +19,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.support import mutate_wav
 from tests.support.drive import drive
 from workers.engine import JobError
 from workers.media import containers, decoder
@@ -243,6 +244,12 @@ def test_broken_promises(refused: Callable[..., str], decoded: Decoded, tmp_path
         assert decoded(wav(sample, data_size=placeholder)).size == sample.size
     mp4 = encode(tmp_path / "a.mp4", "mp4", "aac", sample, 48_000).read_bytes()
     assert refused(mp4[: len(mp4) // 2]) == "undecodable"
+
+
+def test_a_damaged_wav_header_is_the_files_fault(engine: Decoder, tmp_path: Path) -> None:
+    """`python -m tests.support.mutate_wav` does the same with thousands."""
+    outcomes = {mutate_wav.outcome(engine, upload, tmp_path) for upload in mutate_wav.damaged(600)}
+    assert {outcome[:3] for outcome in outcomes} == {"200", "415", "422"}, outcomes
 
 
 def test_limits(refused: Callable[..., str], decoded: Decoded) -> None:

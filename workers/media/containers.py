@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from workers.media.riff import read_header
+
 HEAD = 64  # bytes that `sniff` wants to see
 
-_EMPTY = (0, 2**31, 2**32)  # sizes that a recorder writes before it knows the length: these, or just below
-_NEAR = 65_536
+_MOST_CHUNKS = 65_536  # of an AIFF file, before COMM
 
 
 def sniff(head: bytes) -> str | None:
@@ -60,32 +61,14 @@ def promised_seconds(file: BinaryIO, kind: str) -> float | None:
 
 
 def _wav_seconds(file: BinaryIO) -> float | None:
-    """RIFF chunks up to `data`; RF64 keeps the real size in `ds64`."""
-    file.seek(12)
-    long_size = byte_rate = 0
-    for _ in range(_NEAR):
-        header = file.read(8)
-        if len(header) < 8:
-            return None
-        name, size = header[:4], int.from_bytes(header[4:], "little")
-        if name == b"data":
-            if size == 2**32 - 1 and long_size:
-                return long_size / byte_rate if byte_rate else None
-            streamed = any(end - _NEAR < size <= end + _NEAR for end in _EMPTY[1:]) or size == 0
-            return None if streamed or not byte_rate else size / byte_rate
-        body = file.read(min(size, 64))
-        if name == b"fmt ":
-            byte_rate = int.from_bytes(body[8:12], "little")
-        elif name == b"ds64":
-            long_size = int.from_bytes(body[8:16], "little")
-        file.seek(size - len(body) + size % 2, 1)
-    return None
+    header = read_header(file)
+    return header.size / header.byte_rate if header and header.size_known and header.byte_rate else None
 
 
 def _aiff_seconds(file: BinaryIO) -> float | None:
     """COMM: channels (2 bytes), frames (4), bits (2), sample rate (80-bit extended float)."""
     file.seek(12)
-    for _ in range(_NEAR):
+    for _ in range(_MOST_CHUNKS):
         header = file.read(8)
         if len(header) < 8:
             return None

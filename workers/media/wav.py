@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import threading
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 
 import numpy as np
 
+from workers.media.riff import PCM, WavHeader, read_header
 from workers.media.samples import PCM_SCALE, Samples
 from workers.messages import SAMPLE_RATE
 
@@ -53,13 +53,17 @@ class Plain:
 
 @contextmanager
 def plain(source: str) -> Iterator[Plain | None]:
-    """None for every other kind of file."""
+    """None for every other kind of file, and for every header that holds anything unusual: those are PyAV's."""
     with open(source, "rb") as file:
-        try:
-            head = wave.open(file)  # noqa: SIM115 (it holds nothing of its own)
-        except (wave.Error, EOFError):
+        header = read_header(file)
+        if header is None or not _is_plain(header):
             yield None
             return
-        form = (head.getnchannels(), head.getsampwidth(), head.getframerate())
-        # A header without a length was written before the sound: what follows is the demuxer's to judge.
-        yield Plain(file, head.getnframes()) if form == (1, 2, SAMPLE_RATE) and head.getnframes() else None
+        file.seek(header.begin)
+        yield Plain(file, header.size // 2)
+
+
+def _is_plain(header: WavHeader) -> bool:
+    """A header that claims no samples was written before there were any: what follows it is for PyAV to judge."""
+    form = (header.tag, header.channels, header.rate, header.frame, header.bits)
+    return form == (PCM, 1, SAMPLE_RATE, 2, 16) and header.size >= 2
