@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from diarserve.core.settings import Settings
-from diarserve.http import app, context
+from diarserve.http import app, context, sse
 from diarserve.tasks import views
 
 TRANSCRIBE = "/api/v1/parallel/transcribe"
@@ -291,6 +291,53 @@ async def test_a_slow_upload_is_ended(start: Start) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     response = await client.post(TRANSCRIBE, data=silent(), headers=headers)
     assert (response.status, (await response.json())["error"]["code"]) == (408, "upload_timeout")
+
+
+@pytest.mark.parametrize("route", ["task", "openai"])
+async def test_a_quiet_stream_shows_that_it_lives(
+    start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT", 0.01)
+    client = await start()
+    blocked = recording(2, "block-once whisper")
+    if route == "openai":
+        response = await client.post("/v1/audio/transcriptions", data=form(blocked, stream="true"))
+    else:
+        task = (await (await client.post(f"{TRANSCRIBE}/async", data=form(blocked))).json())["task_id"]
+        response = await client.get(f"/api/v1/parallel/events/{task}")
+    while await response.content.readline() != b":\n":
+        pass
+    await until(lambda: any(path.name == "audio.f32" for folder in spool(client) for path in folder.iterdir()))
+    [folder] = spool(client)
+    (folder / "go").touch()
+    assert b"done" in await response.content.read()
+
+
+async def test_a_heartbeat_waits_for_the_end_of_an_event() -> None:
+    class Slow:
+        """Takes half of what is written, and the rest when others have had their turn."""
+
+        written = b""
+
+        async def write(self, data: bytes) -> None:
+            half = len(data) // 2
+            self.written += data[:half]
+            for _ in range(10):
+                await asyncio.sleep(0)
+            self.written += data[half:]
+
+    response = Slow()
+    stream = sse.EventStream(response)  # type: ignore[arg-type]
+    heart = asyncio.create_task(stream.beat(0))
+    for number in range(100):
+        await stream.send({"number": number})
+        await asyncio.sleep(0)
+    heart.cancel()
+    await asyncio.wait((heart,))
+    *events, rest = response.written.split(b"\n\n")
+    assert [event for event in events if event != b":"] == [b'data: {"number":%d}' % n for n in range(100)]
+    assert rest in (b"", b":")
+    assert b":" in events
 
 
 async def test_unknown_paths_and_methods_answer_in_our_shape(start: Start) -> None:

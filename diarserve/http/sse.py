@@ -1,4 +1,9 @@
-"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+async with sse.stream(request) as events:
+    await events.send({"progress": 50.0}, "progress")
+    return events.response
+"""
 
 from __future__ import annotations
 
@@ -10,30 +15,45 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-
-async def begin(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-    await response.prepare(request)
-    return response
+HEARTBEAT = 15.0  # seconds between comments: proxies close streams that are silent for 30 to 60 s
 
 
-@asynccontextmanager
-async def beating(response: web.StreamResponse, every: float = 15.0) -> AsyncIterator[None]:
-    """Send comments meanwhile, so that nothing on the way takes a quiet stream for a dead one."""
+class EventStream:
+    """An answer that consists of events. Two writes never overlap: a heartbeat stands between events, not in one."""
 
-    async def beat() -> None:
+    def __init__(self, response: web.StreamResponse) -> None:
+        self.response = response
+        self._writing = asyncio.Lock()
+
+    async def send(self, data: Any, event: str | None = None) -> None:
+        """Send one event with its data as JSON; waits where the client reads slowly. Raises ConnectionError when the
+        client is gone."""
+        head = f"event: {event}\n".encode() if event else b""
+        await self._write(head + b"data: " + orjson.dumps(data) + b"\n\n")
+
+    async def beat(self, every: float) -> None:
+        """Send a comment every so many seconds, until cancelled or the client is gone."""
         with suppress(ConnectionError):
             while True:
                 await asyncio.sleep(every)
-                await response.write(b":\n\n")
+                if not self._writing.locked():  # an event that is being written shows life by itself
+                    await self._write(b":\n\n")
 
-    heart = asyncio.create_task(beat())
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            await self.response.write(data)
+
+
+@asynccontextmanager
+async def stream(request: web.Request) -> AsyncIterator[EventStream]:
+    """Begin the answer, and send comments while nothing happens, so that nothing on the way takes a quiet stream for a
+    dead one."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    events = EventStream(response)
+    heart = asyncio.create_task(events.beat(HEARTBEAT))
     try:
-        yield
+        yield events
     finally:
         heart.cancel()
-
-
-async def send(response: web.StreamResponse, data: Any, event: str | None = None) -> None:
-    head = f"event: {event}\n".encode() if event else b""
-    await response.write(head + b"data: " + orjson.dumps(data) + b"\n\n")
+        await asyncio.wait((heart,))

@@ -6,8 +6,8 @@ https://platform.openai.com/docs/api-reference/audio
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +19,7 @@ from diarserve.http.context import SERVICE
 from diarserve.http.openai import shapes
 from diarserve.http.openai.options import OpenAIOptions
 from diarserve.http.responses import json, openai_error
-from diarserve.http.routes import events
+from diarserve.http.routes.events import changes
 from diarserve.http.routes.transcribe import folders
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task
@@ -83,25 +83,27 @@ async def _stream(request: web.Request, service: Service, task: Task, options: O
     running = asyncio.create_task(service.process(task))
     running.add_done_callback(lambda _: task.become("completed"))
     try:
-        response = await sse.begin(request)
-        async for event in _events(task, running, diarized=options.response_format == "diarized_json"):
-            await sse.send(response, event)
-        return response
+        diarized = options.response_format == "diarized_json"
+        async with sse.stream(request) as stream, aclosing(_events(task, running, diarized=diarized)) as events:
+            async for event in events:
+                await stream.send(event)
+        return stream.response
     finally:
         running.cancel()  # nobody is listening any more, unless it is done
-        with contextlib.suppress(asyncio.CancelledError, Exception):
+        with suppress(asyncio.CancelledError, Exception):
             await running
 
 
 async def _events(
     task: Task, running: asyncio.Task[dict[str, Any]], *, diarized: bool
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Text as it is heard; who said it when all is known."""
     space = ""
-    async for name, data in events.changes(task):
-        if name == "segment":
-            yield {"type": "transcript.text.delta", "delta": space + data["text"]}
-            space = " "
+    async with aclosing(changes(task)) as news:
+        async for name, data in news:
+            if name == "segment":
+                yield {"type": "transcript.text.delta", "delta": space + data["text"]}
+                space = " "
     try:
         document = await running
     except ServiceError as error:

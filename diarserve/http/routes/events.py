@@ -25,16 +25,16 @@ async def events(request: web.Request) -> web.StreamResponse:
     row = await service.store.get(id)
     if row is None:
         raise NotFound(f"There is no task {id[:64]}.")
-    response = await sse.begin(request)
-    if not row.ended:
-        task = await service.backlog.watched(row)
-        async with sse.beating(response), aclosing(changes(task)) as news:
-            async for name, data in news:
-                await sse.send(response, data, name)
-        row = await service.store.get(id) or row
-    if row.ended:
-        await sse.send(response, views.status_of(row)["status"], "done")
-    return response
+    async with sse.stream(request) as stream:
+        if not row.ended:
+            task = await service.backlog.watched(row)
+            async with aclosing(changes(task)) as news:
+                async for name, data in news:
+                    await stream.send(data, name)
+            row = await service.store.get(id) or row
+        if row.ended:
+            await stream.send(views.status_of(row)["status"], "done")
+    return stream.response
 
 
 async def changes(task: Task) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
