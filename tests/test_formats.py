@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import meeteval.io
+import msgspec
 import orjson
 import pytest
 import srt  # type: ignore[import-untyped]
@@ -19,21 +20,38 @@ from pyannote.database.util import load_rttm
 
 from diarserve.core.types import Format
 from diarserve.http.openai import shapes
-from diarserve.service.pipeline import join
 from diarserve.transcript import formats
+from diarserve.transcript.document import Document, Models, Performance, Segment, decode
 from diarserve.transcript.formats import FORMATS, render
+from diarserve.transcript.join import join
 from workers.messages import Turn, Word
 
 
-def document(*said: tuple[str, float, float], turns: list[Turn], filename: str = "a call.wav") -> dict[str, Any]:
+def document(*said: tuple[str, float, float], turns: list[Turn], filename: str = "a call.wav") -> Document:
     """What the pipeline would make of these words."""
-    words = tuple(Word(word, start, end, 0.9) for word, start, end in said)
-    body = join(words, tuple(turns))
-    return {"filename": filename, "language": "en", "duration": 6.2, **body}
+    joined = join([Word(word, start, end, 0.9) for word, start, end in said], turns)
+    return Document(
+        task_id="0",
+        status="completed",
+        filename=filename,
+        language="en",
+        duration=6.2,
+        text=joined.text,
+        speakers=joined.speakers,
+        segments=joined.segments,
+        turns=joined.turns,
+        models=Models("whisper", "diarizer", "cross-attention", None),
+        degraded=False,
+        performance=Performance(True, *[0.0] * 10),
+    )
+
+
+def with_segments(shown: Document, *segments: Segment) -> Document:
+    return msgspec.structs.replace(shown, segments=segments)
 
 
 @pytest.fixture
-def call() -> dict[str, Any]:
+def call() -> Document:
     return document(
         (" Hello,", 0.5, 0.9), (" R&D", 0.95, 1.4), (" here.", 1.4, 1.8), (" <Who>", 2.0, 2.4), (" is", 2.4, 2.5),
         (" it?", 2.5, 3.0),
@@ -42,11 +60,11 @@ def call() -> dict[str, Any]:
 
 
 @pytest.fixture
-def silence() -> dict[str, Any]:
+def silence() -> Document:
     return document(turns=[])
 
 
-def rendered(shown: dict[str, Any], name: Format) -> str:
+def rendered(shown: Document, name: Format) -> str:
     return render(shown, name)[0].decode()
 
 
@@ -77,13 +95,14 @@ GOLDEN: dict[Format, str] = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden(call: dict[str, Any], name: Format) -> None:
+def test_golden(call: Document, name: Format) -> None:
     assert rendered(call, name) == GOLDEN[name]
 
 
-def test_json_is_the_document(call: dict[str, Any]) -> None:
+def test_json_is_the_document(call: Document) -> None:
     body, content_type = render(call, "json")
-    assert orjson.loads(body) == call
+    assert decode(body) == call
+    assert orjson.loads(body) == orjson.loads(msgspec.json.encode(call))
     assert content_type == "application/json"
 
 
@@ -93,16 +112,16 @@ def test_every_name_has_its_format() -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_silence_is_an_empty_file_of_its_kind(silence: dict[str, Any], name: Format) -> None:
+def test_silence_is_an_empty_file_of_its_kind(silence: Document, name: Format) -> None:
     heads: dict[Format, str] = {"vtt": "WEBVTT\n\n", "tsv": "start\tend\tspeaker\ttext\n"}
     assert rendered(silence, name) == heads.get(name, "")
 
 
-def test_an_empty_vtt_is_valid(silence: dict[str, Any]) -> None:
+def test_an_empty_vtt_is_valid(silence: Document) -> None:
     assert webvtt.from_string(rendered(silence, "vtt")).captions == []
 
 
-def test_subtitles_are_read_by_their_parsers(call: dict[str, Any]) -> None:
+def test_subtitles_are_read_by_their_parsers(call: Document) -> None:
     subtitles = list(srt.parse(rendered(call, "srt"), ignore_errors=False))
     assert [(cue.index, cue.start.total_seconds(), cue.content) for cue in subtitles] == [
         (1, 0.5, "SPEAKER_00: Hello, R&D here."),
@@ -115,7 +134,7 @@ def test_subtitles_are_read_by_their_parsers(call: dict[str, Any]) -> None:
     ]
 
 
-def test_turns_are_read_by_pyannote_and_meeteval(call: dict[str, Any], tmp_path: Path) -> None:
+def test_turns_are_read_by_pyannote_and_meeteval(call: Document, tmp_path: Path) -> None:
     file = tmp_path / "call.rttm"
     file.write_bytes(render(call, "rttm")[0])
     annotation = load_rttm(file)["a_call"]  # type: ignore[no-untyped-call]
@@ -126,7 +145,7 @@ def test_turns_are_read_by_pyannote_and_meeteval(call: dict[str, Any], tmp_path:
     assert [line.speaker_id for line in meeteval.io.RTTM.load(file).lines] == ["SPEAKER_00", "SPEAKER_01"]
 
 
-def test_words_and_segments_are_read_by_meeteval(call: dict[str, Any]) -> None:
+def test_words_and_segments_are_read_by_meeteval(call: Document) -> None:
     ctm = CTM.parse(rendered(call, "ctm"), parse_float=float)
     assert ctm.merged_transcripts() == "Hello, R&D here. <Who> is it?"
     assert {(line.filename, line.confidence) for line in ctm.lines} == {("a_call", "0.9000")}
@@ -138,10 +157,15 @@ def test_words_and_segments_are_read_by_meeteval(call: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("filename", ["", ";;note.wav", "two\u2028lines \t of\nname.wav", "  .wav", "日本 語.mp3"])
-def test_hostile_names_stay_one_token(call: dict[str, Any], filename: str) -> None:
-    call["filename"] = filename
-    call["segments"][0]["speaker"] = call["turns"][0]["speaker"] = "Ann B.\nC"
-    call["segments"][0]["words"][0]["word"] = "two words"
+def test_hostile_names_stay_one_token(call: Document, filename: str) -> None:
+    replace, name = msgspec.structs.replace, "Ann B.\nC"
+    first, *others = call.segments
+    words = (replace(first.words[0], word="two words"), *first.words[1:])
+    call = replace(
+        with_segments(call, replace(first, speaker=name, words=words), *others),
+        filename=filename,
+        turns=(replace(call.turns[0], speaker=name), *call.turns[1:]),
+    )
     assert len(meeteval.io.RTTM.load(StringIO(rendered(call, "rttm"))).lines) == 2
     assert len(CTM.parse(rendered(call, "ctm"), parse_float=float).lines) == 6
     lines = meeteval.io.STM.parse(rendered(call, "stm"), parse_float=float).lines
@@ -149,13 +173,13 @@ def test_hostile_names_stay_one_token(call: dict[str, Any], filename: str) -> No
     assert len(rendered(call, "tsv").splitlines()) == 3
 
 
-def talk(count: int, length: float = 0.3) -> dict[str, Any]:
+def talk(count: int, length: float = 0.3) -> Document:
     """One speaker without a pause, so in segments of up to 30 s."""
     words = [(f" word{number}", number * length, (number + 1) * length) for number in range(count)]
     return document(*words, turns=[Turn(0, count * length, "SPEAKER_00")])
 
 
-def cues(shown: dict[str, Any]) -> list[tuple[float, float, str]]:
+def cues(shown: Document) -> list[tuple[float, float, str]]:
     found = srt.parse(rendered(shown, "srt"), ignore_errors=False)
     return [(cue.start.total_seconds(), cue.end.total_seconds(), cue.content.split(": ", 1)[1]) for cue in found]
 
@@ -164,9 +188,9 @@ def cues(shown: dict[str, Any]) -> list[tuple[float, float, str]]:
 def test_long_segments_become_readable_cues_and_no_word_is_lost(length: float) -> None:
     shown = talk(80, length)
     found = cues(shown)
-    assert len(found) > len(shown["segments"])
+    assert len(found) > len(shown.segments)
     assert all(len(words) <= 84 and end - start <= 7 for start, end, words in found)
-    assert " ".join(words for _, _, words in found) == shown["text"]
+    assert " ".join(words for _, _, words in found) == shown.text
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(found))
 
 
@@ -187,8 +211,7 @@ def test_a_language_without_spaces_is_cut_between_words_too() -> None:
     ],
 )
 def test_cues_never_overlap_whatever_the_times(said: list[tuple[str, float, float]]) -> None:
-    shown = document(turns=[])
-    shown["segments"] = [segment for word in said for segment in document(word, turns=[])["segments"]]
+    shown = with_segments(document(turns=[]), *(document(word, turns=[]).segments[0] for word in said))
     (start, end, one), (later, last, two) = cues(shown)
     assert (one, two) == ("one", "two")
     assert start < end <= later < last
@@ -225,13 +248,13 @@ def strictly(kind: type[Any], shape: dict[str, Any]) -> Any:
     return parsed
 
 
-def test_json_shape(call: dict[str, Any]) -> None:
+def test_json_shape(call: Document) -> None:
     parsed = strictly(Transcription, shapes.json(call))
     assert parsed.text == "Hello, R&D here. <Who> is it?"
     assert parsed.usage.seconds == 7
 
 
-def test_verbose_shape(call: dict[str, Any]) -> None:
+def test_verbose_shape(call: Document) -> None:
     parsed = strictly(TranscriptionVerbose, shapes.verbose_json(call, ["segment", "word"]))
     assert (parsed.task, parsed.language, parsed.duration) == ("transcribe", "english", 6.2)
     assert [word.word for word in parsed.words] == ["Hello,", "R&D", "here.", "<Who>", "is", "it?"]
@@ -244,9 +267,7 @@ def test_verbose_shape(call: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("granularities", "present"), [(["segment"], {"segments"}), (["word"], {"words"}), ([], set())]
 )
-def test_verbose_has_what_was_asked(
-    call: dict[str, Any], granularities: list[shapes.Granularity], present: set[str]
-) -> None:
+def test_verbose_has_what_was_asked(call: Document, granularities: list[shapes.Granularity], present: set[str]) -> None:
     shape = shapes.verbose_json(call, granularities)
     assert shape.keys() & {"segments", "words"} == present
     strictly(TranscriptionVerbose, shape)
@@ -254,13 +275,16 @@ def test_verbose_has_what_was_asked(
 
 def test_verbose_numbers_stay_finite() -> None:
     shown = document((" la la la", 0, 1), turns=[])
-    shown["segments"][0]["words"][0]["probability"] = 0.0
+    [said] = shown.segments
+    shown = with_segments(
+        shown, msgspec.structs.replace(said, words=(msgspec.structs.replace(said.words[0], probability=0.0),))
+    )
     [segment] = shapes.verbose_json(shown)["segments"]
     assert segment["avg_logprob"] == pytest.approx(-13.8155)
     assert 0 < segment["compression_ratio"] < 2.4
 
 
-def test_diarized_shape(call: dict[str, Any]) -> None:
+def test_diarized_shape(call: Document) -> None:
     parsed = strictly(TranscriptionDiarized, shapes.diarized_json(call))
     assert [(segment.id, segment.speaker, segment.text) for segment in parsed.segments] == [
         ("seg_001", "A", "Hello, R&D here."),
@@ -269,13 +293,18 @@ def test_diarized_shape(call: dict[str, Any]) -> None:
     assert parsed.usage.seconds == 7
 
 
+def spoken_by(*speakers: str) -> Document:
+    segments = (Segment(number, 0.0, 1.0, speaker, "", ()) for number, speaker in enumerate(speakers))
+    return with_segments(document(turns=[]), *segments)
+
+
 def test_known_speakers_keep_their_names_and_nobody_gets_no_letter() -> None:
-    shown: dict[str, Any] = {"segments": [{"speaker": name} for name in ("S2", "UNKNOWN", "S0", "S1", "S0")]}
+    shown = spoken_by("S2", "UNKNOWN", "S0", "S1", "S0")
     assert shapes.speaker_labels(shown, {"S0": "A"}) == {"UNKNOWN": "UNKNOWN", "S0": "A", "S2": "B", "S1": "C"}
 
 
 def test_letters_go_on_after_z() -> None:
-    shown: dict[str, Any] = {"segments": [{"speaker": f"S{number}"} for number in range(28)]}
+    shown = spoken_by(*(f"S{number}" for number in range(28)))
     assert list(shapes.speaker_labels(shown, {}).values())[-3:] == ["Z", "AA", "AB"]
 
 
@@ -288,7 +317,7 @@ def test_letters_go_on_after_z() -> None:
     ],
 )
 def test_silence_in_openais_shapes(
-    silence: dict[str, Any], kind: type[Any], shape: Callable[[dict[str, Any]], dict[str, Any]]
+    silence: Document, kind: type[Any], shape: Callable[[Document], dict[str, Any]]
 ) -> None:
     assert strictly(kind, shape(silence)).text == ""
 

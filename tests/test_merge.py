@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from diarserve.transcript.merge import UNKNOWN, label, segments
+from diarserve.transcript.document import UNKNOWN
+from diarserve.transcript.join import segments
+from diarserve.transcript.merge import label
 from workers.messages import Turn, Word
 
 
@@ -98,4 +100,4 @@ def test_no_word_is_lost(count: int) -> None:
     said = words(*((n * 0.4, n * 0.4 + 0.3) for n in range(count)))
     turns = [Turn(n * 3.0, n * 3.0 + 2.5, f"S{n % 3}") for n in range(count // 5)]
     found = segments(label(said, turns))
-    assert [word.word for segment in found for word in segment.words] == [word.word for word in said]
+    assert [word.word for segment in found for word in segment.words] == [word.word.strip() for word in said]

@@ -62,13 +62,13 @@ async def test_a_recording_becomes_a_document(
         started = len(psutil.Process().children(recursive=True)) - before
         assert started >= 3 if processes else started < 3  # decoding alone is a process in either case
         document = await service.process(call(), language="en", num_speakers=2)
-        assert document["text"] == "w0 w1 w2"
-        assert document["filename"] == "call.wav"
+        assert document.text == "w0 w1 w2"
+        assert document.filename == "call.wav"
         stats = service.get_processing_stats()
         assert (stats["total_tasks"], stats["completed_tasks"], stats["failed_tasks"]) == (1, 1, 0)
-        assert stats["average_processing_time"] == pytest.approx(document["performance"]["processing_time"], abs=1e-3)
+        assert stats["average_processing_time"] == pytest.approx(document.performance.processing_time, abs=1e-3)
         assert service.get_active_tasks() == []
-        status = service.get_task_status(document["task_id"])
+        status = service.get_task_status(document.task_id)
         assert status is not None
         assert (status["status"], status["progress"], status["error"]) == ("completed", 100.0, None)
         assert service.get_task_status("unknown") is None
@@ -86,7 +86,7 @@ async def test_no_more_are_worked_on_than_there_are_workers(
         while not all(task.done() for task in running):
             seen.append([task["status"] for task in service.get_active_tasks()])
             await asyncio.sleep(0.005)
-        assert [(await task)["filename"] for task in running] == [f"{n}.wav" for n in range(5)]
+        assert [(await task).filename for task in running] == [f"{n}.wav" for n in range(5)]
         assert max(statuses.count("processing") for statuses in seen) == 2
         assert ["processing", "processing", "queued", "queued", "queued"] in seen
         assert service.get_processing_stats()["total_tasks"] == 5
@@ -166,8 +166,9 @@ def test_there_is_at_least_one_worker() -> None:
 
 # As a user writes it: no guard for the main module, logging as it was.
 SCRIPT = """
-import asyncio, json, logging, sys
+import asyncio, logging, sys
 from diarserve import ParallelDiarizationService
+from diarserve.transcript.document import encode
 
 async def main():
     async with ParallelDiarizationService(use_process_pool=False) as service:
@@ -175,7 +176,7 @@ async def main():
         assert not service.get_active_tasks()
         assert service.get_processing_stats()["completed_tasks"] == 1
     assert not logging.getLogger().handlers
-    print(json.dumps(document))
+    print(encode(document).decode())
 
 asyncio.run(main())
 """

@@ -9,9 +9,8 @@ import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 from tqdm import tqdm
 
 from diarserve.core import settings as config
@@ -20,6 +19,7 @@ from diarserve.core.options import Options, parse
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript import formats
+from diarserve.transcript.document import Document
 
 
 def run(arguments: Namespace) -> int:
@@ -31,13 +31,13 @@ def run(arguments: Namespace) -> int:
         print(f"diarserve: {error}", file=sys.stderr)
         return 1
     if arguments.format == "json":
-        print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        print(msgspec.json.format(formats.render(document, "json")[0], indent=2).decode())
     else:
         print(formats.render(document, arguments.format)[0].decode(), end="")
     return 0
 
 
-async def _transcribe(arguments: Namespace) -> dict[str, Any]:
+async def _transcribe(arguments: Namespace) -> Document:
     fields = {"language": arguments.language, "num_speakers": arguments.num_speakers}
     options = parse(Options, {name: [str(value)] for name, value in fields.items() if value is not None})
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import orjson
 from aiohttp import web
 
@@ -12,13 +13,20 @@ from diarserve.core.errors import NotFound, ServiceError
 from diarserve.core.types import Format
 from diarserve.service.service import Service
 from diarserve.tasks import views
+from diarserve.transcript.document import Document, decode
 from diarserve.transcript.formats import render
 
-_LARGE = 2000  # words above which rendering leaves the event loop
+_LARGE = 2000  # words above which rendering leaves the event loop ...
+_LARGE_BODY = 256 * 1024  # ... and bytes of JSON above which decoding does
 
 
 def json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(data), status=status, headers=headers, content_type="application/json")
+    return web.Response(
+        body=orjson.dumps(data, default=msgspec.to_builtins),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+    )
 
 
 def openai_error(error: ServiceError) -> dict[str, Any]:
@@ -37,7 +45,7 @@ async def finished(service: Service, id: str, format: Format) -> web.Response:
         if document is not None:
             if format == "json":
                 return web.Response(body=document, content_type="application/json")
-            return await rendered(orjson.loads(document), format)
+            return await rendered(await _decoded(document), format)
     if row.status == "failed" and row.error:
         raise views.problem(row.error)
     if row.status in ("expired", "completed"):
@@ -47,7 +55,11 @@ async def finished(service: Service, id: str, format: Format) -> web.Response:
     raise views.Unfinished(row)
 
 
-async def rendered(document: dict[str, Any], format: Format) -> web.Response:
-    large = sum(len(segment["words"]) for segment in document["segments"]) > _LARGE
+async def _decoded(body: bytes) -> Document:
+    return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY else decode(body)
+
+
+async def rendered(document: Document, format: Format) -> web.Response:
+    large = document.words > _LARGE
     body, kind = await asyncio.to_thread(render, document, format) if large else render(document, format)
     return web.Response(body=body, headers={"Content-Type": kind})

@@ -20,6 +20,7 @@ from diarserve.core.errors import NotReady
 from diarserve.core.options import Options, parse
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task, new_id
+from diarserve.transcript.document import Document
 
 _REMEMBERED = 1000  # ended tasks that can be asked about
 
@@ -99,7 +100,7 @@ class ParallelDiarizationService:
         max_speakers: int | None = None,
         source_separation: bool = False,
         enhanced_alignment: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Document:
         """The document that POST /api/v1/parallel/transcribe answers. Raises ServiceError and OSError. Cancelling the
         caller stops both models."""
         service = self._running()

@@ -21,6 +21,7 @@ from diarserve.tasks.spool import Spool
 from diarserve.tasks.store.sqlite import SqliteStore
 from diarserve.tasks.task import Task
 from diarserve.tasks.webhooks import Webhooks
+from diarserve.transcript.document import Document
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Service:
         await asyncio.gather(*(lane.close() for lane in self.lanes))
         await self.store.close()
 
-    async def process(self, task: Task) -> dict[str, Any]:
+    async def process(self, task: Task) -> Document:
         """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
         try:
             document = await self.work(task)
@@ -87,7 +88,7 @@ class Service:
         self.spool.recycle(task.folder)
         return document
 
-    async def work(self, task: Task) -> dict[str, Any]:
+    async def work(self, task: Task) -> Document:
         """As `process`, but the folder stays."""
         with log_context(task.id), self.tasks.track(task):
             document = await pipeline.run(
@@ -99,8 +100,8 @@ class Service:
                 diarizer=self.settings.diarizer,
             )
             self.tasks.record(document)
-            took = document["performance"]["processing_time"]
-            said = "done: %.1f s of audio in %.3f s", document["duration"], took
+            took = document.performance.processing_time
+            said = "done: %.1f s of audio in %.3f s", document.duration, took
             asyncio.get_running_loop().call_soon(log.info, *said)  # once the answer is on its way
             return document
 

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
-
 from diarserve.core.errors import Busy, NotReady, ServiceError, StorageFull, Unprocessable
 from diarserve.core.options import Options
 from diarserve.core.settings import Limits
@@ -24,6 +22,7 @@ from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
 from diarserve.tasks.store.protocol import NewTask, Store, StoreError, TaskRow
 from diarserve.tasks.task import Task
+from diarserve.transcript.document import Document, encode
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class Backlog:
         store: Store,
         spool: Spool,
         tasks: Tasks,
-        process: Callable[[Task], Awaitable[dict[str, Any]]],
+        process: Callable[[Task], Awaitable[Document]],
         ended: Callable[[], None],
         limits: Limits,
     ) -> None:
@@ -226,9 +225,9 @@ class Backlog:
                         self._store.complete,
                         row.id,
                         row.attempts,
-                        orjson.dumps(document),
-                        audio_seconds=document["duration"],
-                        processing_seconds=document["performance"]["processing_time"],
+                        encode(document),
+                        audio_seconds=document.duration,
+                        processing_seconds=document.performance.processing_time,
                     ),
                 )
             if await _retry_store(end):

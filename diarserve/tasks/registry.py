@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from diarserve.core.errors import Busy, NotReady, ServiceError
 from diarserve.observe.metrics import Metrics
 from diarserve.tasks.task import STAGE_WEIGHTS, Task
+from diarserve.transcript.document import Document
 
 _TIMES = {
     "decode": "decode_time",
@@ -70,17 +71,17 @@ class Tasks:
             self._failed += outcome in ("failed", "rejected")
             self._metrics.tasks.labels(outcome).inc()
 
-    def record(self, document: Mapping[str, Any]) -> None:
+    def record(self, document: Document) -> None:
         """Count a completed task's timings."""
-        timings = document["performance"]
+        timings = document.performance
         self._completed += 1
-        self._seconds += timings["processing_time"]
+        self._seconds += timings.processing_time
         for stage, key in _TIMES.items():
-            self._stage_seconds[stage] += timings[key]
-            self._stages[stage].observe(timings[key])
-        self._metrics.total.observe(timings["processing_time"])
-        self._metrics.audio.inc(document["duration"])
-        self._metrics.real_time_factor.observe(timings["real_time_factor"])
+            self._stage_seconds[stage] += getattr(timings, key)
+            self._stages[stage].observe(getattr(timings, key))
+        self._metrics.total.observe(timings.processing_time)
+        self._metrics.audio.inc(document.duration)
+        self._metrics.real_time_factor.observe(timings.real_time_factor)
 
     def active(self) -> list[dict[str, Any]]:
         return [

@@ -10,6 +10,7 @@ from diarserve.core.errors import NotFound, ServiceError
 from diarserve.core.options import Options
 from diarserve.tasks.store.protocol import TaskRow
 from diarserve.tasks.task import Task, stages
+from diarserve.transcript.document import Document
 
 
 def status_of(row: TaskRow, task: Task | None = None, ahead: int | None = None) -> dict[str, Any]:
@@ -95,11 +96,11 @@ def _status(rows: Sequence[TaskRow]) -> str:
 
 
 def batch_results(
-    batch_id: str, results: Sequence[dict[str, Any] | ServiceError], names: Sequence[str], seconds: float
+    batch_id: str, results: Sequence[Document | ServiceError], names: Sequence[str], seconds: float
 ) -> dict[str, Any]:
     """A batch whose client waited: a document or an error for each file, in order."""
-    documents = [result for result in results if isinstance(result, dict)]
-    work = sum(one["performance"]["transcription_time"] + one["performance"]["diarization_time"] for one in documents)
+    documents = [result for result in results if isinstance(result, Document)]
+    work = sum(one.performance.transcription_time + one.performance.diarization_time for one in documents)
     return {
         "batch_id": batch_id,
         "total_files": len(results),
@@ -107,7 +108,7 @@ def batch_results(
         "failed": len(results) - len(documents),
         "results": [
             result
-            if isinstance(result, dict)
+            if isinstance(result, Document)
             else {"status": "failed", "filename": name, "http_status": result.status, **result.body()}
             for result, name in zip(results, names, strict=True)
         ],
@@ -115,7 +116,7 @@ def batch_results(
             "total_time": round(seconds, 4),
             # The models' times, as if they had run one after the other, over the time it took.
             "estimated_speedup": round(work / max(seconds, 1e-6), 3),
-            "audio_duration": round(sum(one["duration"] for one in documents), 3),
+            "audio_duration": round(sum(one.duration for one in documents), 3),
         },
     }
 

@@ -7,27 +7,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import PurePath
-from typing import Any
-
-import orjson
 
 from diarserve.core.types import Format
-
-Document = Mapping[str, Any]  # what diarserve.service.pipeline.run answers
+from diarserve.transcript.document import Document, Segment, Turn, Word, encode
 
 _CUE_LENGTH = 84  # characters: two lines of a subtitle
 _CUE_SECONDS = 7.0
 
 
 def json(document: Document) -> bytes:
-    return orjson.dumps(document)
+    return encode(document)
 
 
 def text(document: Document) -> str:
     """One line for each segment: [start - end] speaker: what was said."""
     return "".join(
-        f"[{clock(segment['start'])} - {clock(segment['end'])}] {segment['speaker']}: {segment['text']}\n"
-        for segment in document["segments"]
+        f"[{clock(segment.start)} - {clock(segment.end)}] {segment.speaker}: {segment.text}\n"
+        for segment in document.segments
     )
 
 
@@ -51,9 +47,9 @@ def rttm(document: Document) -> str:
     """The diarizer's turns, in NIST's Rich Transcription Time Marked format."""
     name = _file_id(document)
     return "".join(
-        f"SPEAKER {name} 1 {_span(turn)} <NA> <NA> {_token(turn['speaker'])} <NA> <NA>\n"
-        for turn in document["turns"]
-        if _milliseconds(turn["end"]) > _milliseconds(turn["start"])
+        f"SPEAKER {name} 1 {_span(turn)} <NA> <NA> {_token(turn.speaker)} <NA> <NA>\n"
+        for turn in document.turns
+        if _milliseconds(turn.end) > _milliseconds(turn.start)
     )
 
 
@@ -61,11 +57,11 @@ def ctm(document: Document) -> str:
     """One line for each word, in NIST's time-marked conversation format: file, channel, start, duration, word,
     confidence."""
     name = _file_id(document)
-    words = (word for segment in document["segments"] for word in segment["words"])
+    words = (word for segment in document.segments for word in segment.words)
     return "".join(
-        f"{name} 1 {_span(word)} {_token(word['word'])} {word['probability']:.4f}\n"
-        for word in sorted(words, key=lambda word: float(word["start"]))  # NIST's tools want them in order
-        if word["word"].strip()
+        f"{name} 1 {_span(word)} {_token(word.word)} {word.probability:.4f}\n"
+        for word in sorted(words, key=lambda word: word.start)  # NIST's tools want them in order
+        if word.word.strip()
     )
 
 
@@ -73,18 +69,17 @@ def stm(document: Document) -> str:
     """One line for each segment, in NIST's segment time mark format: file, channel, speaker, start, end, words."""
     name = _file_id(document)
     return "".join(
-        f"{name} 1 {_token(segment['speaker'])} {segment['start']:.3f} {segment['end']:.3f} "
-        f"{_one_line(segment['text'])}\n"
-        for segment in document["segments"]
+        f"{name} 1 {_token(segment.speaker)} {segment.start:.3f} {segment.end:.3f} {_one_line(segment.text)}\n"
+        for segment in document.segments
     )
 
 
 def tsv(document: Document) -> str:
     """Whisper's table, times in milliseconds, with a column for the speaker."""
     return "start\tend\tspeaker\ttext\n" + "".join(
-        f"{_milliseconds(segment['start'])}\t{_milliseconds(segment['end'])}\t"
-        f"{_one_line(segment['speaker'])}\t{_one_line(segment['text'])}\n"
-        for segment in document["segments"]
+        f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t"
+        f"{_one_line(segment.speaker)}\t{_one_line(segment.text)}\n"
+        for segment in document.segments
     )
 
 
@@ -132,7 +127,7 @@ class _Cue:
 
 def _cues(document: Document) -> Iterator[_Cue]:
     """Subtitles that can be read: no overlap, each ending after it starts."""
-    pieces = [piece for segment in document["segments"] for piece in _pieces(segment)]
+    pieces = [piece for segment in document.segments for piece in _pieces(segment)]
     shown = 0  # when the screen is free again
     for index, piece in enumerate(pieces):
         start, end = max(piece.start, shown), piece.end
@@ -142,24 +137,24 @@ def _cues(document: Document) -> Iterator[_Cue]:
         yield _Cue(start, shown, piece.speaker, piece.text)
 
 
-def _pieces(segment: Mapping[str, Any]) -> Iterator[_Cue]:
+def _pieces(segment: Segment) -> Iterator[_Cue]:
     """The segment, cut between words. The text is sliced, not joined from words: not every language has spaces."""
-    spoken, said = segment["text"], segment["words"]
+    spoken, said = segment.text, segment.words
     places, place = [], 0
     for word in said:
-        place = max(spoken.find(word["word"], place), place)
+        place = max(spoken.find(word.word, place), place)
         places.append(place)
-        place += len(word["word"])
+        place += len(word.word)
     places.append(len(spoken))
     places[0] = first = 0
     for last in range(len(said)):
         if last + 1 < len(said):
             longer = len(spoken[places[first] : places[last + 2]].strip())
-            if longer <= _CUE_LENGTH and said[last + 1]["end"] - said[first]["start"] <= _CUE_SECONDS:
+            if longer <= _CUE_LENGTH and said[last + 1].end - said[first].start <= _CUE_SECONDS:
                 continue
         if cut := _one_line(spoken[places[first] : places[last + 1]]):
-            start, end = said[first]["start"], max(word["end"] for word in said[first : last + 1])
-            yield _Cue(_milliseconds(start), _milliseconds(end), segment["speaker"], cut)
+            start, end = said[first].start, max(word.end for word in said[first : last + 1])
+            yield _Cue(_milliseconds(start), _milliseconds(end), segment.speaker, cut)
         first = last + 1
 
 
@@ -173,15 +168,15 @@ def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _span(part: Mapping[str, Any]) -> str:
+def _span(part: Turn | Word) -> str:
     """Start and duration, the duration such that they add up to the end as it would be rounded."""
-    start, end = _milliseconds(part["start"]), _milliseconds(part["end"])
+    start, end = _milliseconds(part.start), _milliseconds(part.end)
     return f"{start / 1000:.3f} {max(end - start, 0) / 1000:.3f}"
 
 
 def _file_id(document: Document) -> str:
     # A leading semicolon would make the line a comment.
-    return _token(PurePath(document["filename"]).stem.lstrip(";")) or "recording"
+    return _token(PurePath(document.filename).stem.lstrip(";")) or "recording"
 
 
 def _token(value: str) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
+from diarserve.transcript.document import UNKNOWN
 from workers.messages import Turn, Word
-
-UNKNOWN = "UNKNOWN"
 
 _REACH = 2.0  # seconds from a turn's edge beyond which a word is nobody's
 _PAUSE = 1.0  # seconds of silence that end a segment
@@ -33,18 +31,6 @@ class LabelledWord(NamedTuple):  # made faster than a frozen dataclass
     speaker: str
     speaker_confidence: float  # share of the word that the speaker's turns cover; 0 where none does
     overlap: bool  # more than one speaker's turn touches the word
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    start: float
-    end: float
-    speaker: str
-    words: tuple[LabelledWord, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(word.word for word in self.words).strip()
 
 
 def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
@@ -68,17 +54,15 @@ def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
     return _at_sentence_ends(_without_flicker(labelled))
 
 
-def segments(words: Iterable[LabelledWord]) -> list[Segment]:
+def groups(words: Iterable[LabelledWord]) -> list[list[LabelledWord]]:
     """Consecutive words of one speaker, ended by a change of speaker, a pause, or a long sentence's end."""
-    groups: list[list[LabelledWord]] = []
+    found: list[list[LabelledWord]] = []
     for word in words:
-        if groups and _continues(groups[-1], word):
-            groups[-1].append(word)
+        if found and _continues(found[-1], word):
+            found[-1].append(word)
         else:
-            groups.append([word])
-    return [
-        Segment(group[0].start, max(word.end for word in group), group[0].speaker, tuple(group)) for group in groups
-    ]
+            found.append([word])
+    return found
 
 
 def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, float, bool]:

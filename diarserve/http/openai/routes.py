@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/audio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from diarserve.http.routes.events import changes
 from diarserve.http.routes.transcribe import folders
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task
+from diarserve.transcript.document import Document
 from diarserve.transcript.formats import render
 
 routes = web.RouteTableDef()
@@ -57,14 +58,14 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
         if options.stream:
             return await _stream(request, service, task, options)
         document = await service.process(task)
-    document["warnings"] += options.unhonoured()
-    return _shaped(document, options, translate=translate)
+    warnings = (*document.warnings, *options.unhonoured())
+    return _shaped(document, warnings, options, translate=translate)
 
 
-def _shaped(document: dict[str, Any], options: OpenAIOptions, *, translate: bool) -> web.Response:
+def _shaped(document: Document, warnings: Sequence[str], options: OpenAIOptions, *, translate: bool) -> web.Response:
     match options.response_format:
         case "text":
-            return web.Response(text=document["text"] + "\n")
+            return web.Response(text=document.text + "\n")
         case "srt" | "vtt":
             body, kind = render(document, options.response_format)
             return web.Response(body=body, headers={"Content-Type": kind})
@@ -76,7 +77,7 @@ def _shaped(document: dict[str, Any], options: OpenAIOptions, *, translate: bool
         case _:
             shaped = shapes.json(document)
     # OpenAI has no such field; its clients pass over it.
-    return json(shaped | {"warnings": document["warnings"]} if document["warnings"] else shaped)
+    return json(shaped | {"warnings": warnings} if warnings else shaped)
 
 
 async def _stream(request: web.Request, service: Service, task: Task, options: OpenAIOptions) -> web.StreamResponse:
@@ -95,7 +96,7 @@ async def _stream(request: web.Request, service: Service, task: Task, options: O
 
 
 async def _events(
-    task: Task, running: asyncio.Task[dict[str, Any]], *, diarized: bool
+    task: Task, running: asyncio.Task[Document], *, diarized: bool
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Text as it is heard; who said it when all is known."""
     space = ""
@@ -111,7 +112,7 @@ async def _events(
         return
     if diarized:
         labels = shapes.speaker_labels(document, {})
-        for number, segment in enumerate(document["segments"], 1):
-            yield shapes.diarized_segment(segment, labels[segment["speaker"]], number)
+        for number, segment in enumerate(document.segments, 1):
+            yield shapes.diarized_segment(segment, labels[segment.speaker], number)
     # Without usage: OpenAI's event counts tokens, which are not kept.
-    yield {"type": "transcript.text.done", "text": document["text"]}
+    yield {"type": "transcript.text.done", "text": document.text}

@@ -12,8 +12,7 @@ from itertools import count, product
 from string import ascii_uppercase
 from typing import Any, Literal
 
-from diarserve.transcript.formats import Document
-from diarserve.transcript.merge import UNKNOWN
+from diarserve.transcript.document import UNKNOWN, Document, Segment, Word
 
 Granularity = Literal["word", "segment"]
 Task = Literal["transcribe", "translate"]
@@ -23,7 +22,7 @@ _LEAST = 1e-6  # a word's probability below which its logarithm says no more
 
 
 def json(document: Document) -> dict[str, Any]:
-    return {"text": document["text"], "usage": usage(document)}
+    return {"text": document.text, "usage": usage(document)}
 
 
 def verbose_json(
@@ -31,18 +30,18 @@ def verbose_json(
 ) -> dict[str, Any]:
     answer = {
         "task": task,
-        "language": language_name(document["language"]),
-        "duration": document["duration"],
-        "text": document["text"],
+        "language": language_name(document.language),
+        "duration": document.duration,
+        "text": document.text,
         "usage": usage(document),
     }
     if "segment" in granularities:
-        answer["segments"] = [_verbose_segment(segment) for segment in document["segments"]]
+        answer["segments"] = [_verbose_segment(segment) for segment in document.segments]
     if "word" in granularities:
         answer["words"] = [
-            {"word": word["word"], "start": word["start"], "end": word["end"]}
-            for segment in document["segments"]
-            for word in segment["words"]
+            {"word": word.word, "start": word.start, "end": word.end}
+            for segment in document.segments
+            for word in segment.words
         ]
     return answer
 
@@ -52,25 +51,25 @@ def diarized_json(document: Document, names: Mapping[str, str] | None = None) ->
     labels = speaker_labels(document, names or {})
     return {
         "task": "transcribe",
-        "duration": document["duration"],
-        "text": document["text"],
+        "duration": document.duration,
+        "text": document.text,
         "segments": [
-            diarized_segment(segment, labels[segment["speaker"]], number)
-            for number, segment in enumerate(document["segments"], 1)
+            diarized_segment(segment, labels[segment.speaker], number)
+            for number, segment in enumerate(document.segments, 1)
         ],
         "usage": usage(document),
     }
 
 
-def diarized_segment(segment: Mapping[str, Any], label: str, number: int) -> dict[str, Any]:
+def diarized_segment(segment: Segment, label: str, number: int) -> dict[str, Any]:
     """Also what `stream=true` sends as an event of its own."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number:03}",
-        "start": segment["start"],
-        "end": segment["end"],
+        "start": segment.start,
+        "end": segment.end,
         "speaker": label,
-        "text": segment["text"],
+        "text": segment.text,
     }
 
 
@@ -79,15 +78,15 @@ def speaker_labels(document: Document, names: Mapping[str, str]) -> dict[str, st
     would say that one person spoke them."""
     labels = {UNKNOWN: UNKNOWN, **names}
     letters = (letter for letter in _letters() if letter not in names.values())
-    for segment in document["segments"]:
-        if segment["speaker"] not in labels:
-            labels[segment["speaker"]] = next(letters)
+    for segment in document.segments:
+        if segment.speaker not in labels:
+            labels[segment.speaker] = next(letters)
     return labels
 
 
 def usage(document: Document) -> dict[str, Any]:
     """Whole seconds of audio, as OpenAI counts them."""
-    return {"type": "duration", "seconds": math.ceil(document["duration"])}
+    return {"type": "duration", "seconds": math.ceil(document.duration)}
 
 
 def language_name(code: str) -> str:
@@ -95,28 +94,28 @@ def language_name(code: str) -> str:
     return _LANGUAGES.get(code, code)
 
 
-def _verbose_segment(segment: Mapping[str, Any]) -> dict[str, Any]:
+def _verbose_segment(segment: Segment) -> dict[str, Any]:
     # OpenAI's type demands fields that belong to Whisper's 30 s windows. Our segments are made of words, joined by
     # speaker, so what is known is derived and what is not is left empty.
-    raw = segment["text"].encode()
+    raw = segment.text.encode()
     return {
-        "id": segment["id"],
+        "id": segment.id,
         "seek": 0,  # segments do not keep the window that they came from
-        "start": segment["start"],
-        "end": segment["end"],
-        "text": segment["text"],
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
         "tokens": [],  # not kept
         "temperature": 0.0,  # beam search: nothing is sampled
-        "avg_logprob": _mean_logprob(segment["words"]),  # of words, not of tokens
+        "avg_logprob": _mean_logprob(segment.words),  # of words, not of tokens
         "compression_ratio": round(len(raw) / len(zlib.compress(raw)), 4),  # as Whisper computes it
         "no_speech_prob": 0.0,  # not kept: windows judged silent left no words
     }
 
 
-def _mean_logprob(words: Collection[Mapping[str, Any]]) -> float:
+def _mean_logprob(words: Collection[Word]) -> float:
     if not words:
         return 0.0
-    return round(sum(math.log(max(word["probability"], _LEAST)) for word in words) / len(words), 4)
+    return round(sum(math.log(max(word.probability, _LEAST)) for word in words) / len(words), 4)
 
 
 def _letters() -> Iterator[str]:

@@ -19,6 +19,7 @@ from diarserve.http.responses import finished, json, rendered
 from diarserve.service.service import Service
 from diarserve.tasks import views
 from diarserve.tasks.task import Task, new_id
+from diarserve.transcript.document import Document
 
 routes = web.RouteTableDef()
 
@@ -55,7 +56,7 @@ async def batch(request: web.Request) -> web.Response:
         recordings, began = form.recordings, time.monotonic()
         places = asyncio.Semaphore(service.settings.limits.running)
 
-        async def one(upload: uploads.Upload) -> dict[str, Any] | ServiceError:
+        async def one(upload: uploads.Upload) -> Document | ServiceError:
             if upload.error:
                 return upload.error
             task = Task(upload.folder, upload.filename, options, options.priority or "low")

@@ -1,0 +1,116 @@
+"""The stages of one task, each a job in a lane, and what they answered."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from diarserve.core.types import Diarizer
+from diarserve.pool.job import virtual_deadline
+from diarserve.pool.lane import Lane
+from diarserve.pool.lanes import Lanes
+from diarserve.service import diarizer_choice
+from diarserve.tasks.task import Task
+from workers.messages import (
+    Align,
+    AudioRef,
+    Decode,
+    Diarize,
+    Done,
+    Request,
+    Separate,
+    Transcribe,
+    Transcript,
+    Word,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What each stage answered; None for one that did not run."""
+
+    decoded: Done
+    separated: Done | None
+    transcribed: Done
+    aligned: Done | None
+    diarized: Done
+
+    @property
+    def ran(self) -> list[Done]:
+        stages = (self.decoded, self.separated, self.transcribed, self.aligned, self.diarized)
+        return [done for done in stages if done]
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """With times by forced alignment where there are such."""
+        words: tuple[Word, ...] = (self.aligned or self.transcribed).result.words
+        return words
+
+
+class Stages:
+    """Runs the stages of a task as jobs of one urgency, and tells the task how far each is."""
+
+    def __init__(self, task: Task, lanes: Lanes) -> None:
+        self._task = task
+        self._lanes = lanes
+        self._arrived = time.monotonic() - max(time.time() - task.created_at, 0.0)
+        self._deadline = 0.0
+
+    async def decode(self, max_seconds: float) -> Done:
+        """Decoding is quick, and tells the length: until then tasks compete as if they had none."""
+        self._set_deadline(0.0)
+        target = os.path.join(self._task.folder, "audio.f32")
+        done = await self._run("decode", self._lanes.decode, Decode(self._task.source, target, max_seconds))
+        self._set_deadline(done.result.duration)
+        return done
+
+    async def separate(self, audio: AudioRef) -> Done | None:
+        if not self._task.options.source_separation or self._lanes.separate is None:
+            return None
+        target = os.path.join(self._task.folder, "voices.f32")
+        return await self._run("separate", self._lanes.separate, Separate(audio, target))
+
+    async def recognize(self, audio: AudioRef) -> tuple[Done, Done | None]:
+        """Transcription, then forced alignment where it is asked for. A translation is not aligned: its words are not
+        those that are spoken."""
+        options = self._task.options
+        transcribed = await self._run(
+            "transcribe",
+            self._lanes.whisper,
+            Transcribe(
+                audio,
+                language=options.language,
+                model=options.whisper_model,
+                translate=self._task.translate,
+                prompt=options.prompt,
+                hotwords=options.hotwords,
+                beam=options.beam_size,
+                temperature=options.temperature,
+            ),
+        )
+        if not options.enhanced_alignment or self._lanes.align is None or self._task.translate:
+            return transcribed, None
+        spoken: Transcript = transcribed.result
+        return transcribed, await self._run("align", self._lanes.align, Align(audio, spoken.words, spoken.language))
+
+    async def diarize(self, audio: AudioRef, default: Diarizer) -> Done:
+        options = self._task.options
+        lane = diarizer_choice.choose(options, default, self._lanes.diarizers, audio.duration)
+        counts = (options.num_speakers, options.min_speakers, options.max_speakers)
+        return await self._run("diarize", lane, Diarize(audio, *counts))
+
+    def _set_deadline(self, duration: float) -> None:
+        waited = time.monotonic() - self._arrived
+        self._deadline = virtual_deadline(self._task.priority, duration, waited)
+
+    async def _run(self, stage: str, lane: Lane, request: Request) -> Done:
+        done = await lane.run(
+            request,
+            virtual_deadline=self._deadline,
+            task=self._task.id,
+            on_progress=partial(self._task.advance, stage),
+        )
+        self._task.finish(stage)
+        return done

@@ -1,0 +1,122 @@
+"""The finished transcript: one typed document, made in `service.pipeline` and read by every format and route.
+
+Times are seconds from the recording's start, rounded to milliseconds. As JSON it is what `POST transcribe` answers;
+its OpenAPI schema is generated from these types.
+
+    document = decode(body)
+    for segment in document.segments:
+        print(f"{segment.start:.2f} {segment.speaker}: {segment.text}")
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+UNKNOWN = "UNKNOWN"  # the speaker of a word that no turn is near
+
+Seconds = Annotated[float, Meta(description="Seconds.")]
+
+
+class Word(Struct, frozen=True, gc=False):
+    word: Annotated[str, Meta(description="As it is written, with its punctuation and without spaces around it.")]
+    start: Seconds
+    end: Seconds
+    probability: Annotated[float, Meta(description="From 0 to 1, that of the recognizer.")]
+    speaker: str
+    speaker_confidence: Annotated[
+        float, Meta(description="Share of the word that the speaker's turns cover; 0 where none does.")
+    ]
+    overlap: Annotated[bool, Meta(description="Whether turns of several speakers touch the word.")]
+
+
+class Segment(Struct, frozen=True):
+    """Consecutive words of one speaker."""
+
+    id: Annotated[int, Meta(ge=0)]
+    start: Seconds
+    end: Seconds
+    speaker: str
+    text: str
+    words: tuple[Word, ...]
+
+
+class Turn(Struct, frozen=True, gc=False):
+    """A stretch of time in which one speaker speaks, by the diarizer. Turns of different speakers may overlap."""
+
+    start: Seconds
+    end: Seconds
+    speaker: str
+
+
+class Models(Struct, frozen=True):
+    """Which model did each part."""
+
+    whisper: str
+    diarization: str
+    alignment: Annotated[str, Meta(description="What the word times come from.")]
+    source_separation: str | None
+
+
+class Performance(Struct, frozen=True):
+    """Wall times of one task in seconds. The time of a stage that was not asked for is 0."""
+
+    parallel_processing: Annotated[bool, Meta(description="Whether both models ran at the same time.")]
+    processing_time: Annotated[Seconds, Meta(description="From the complete upload to the joined transcript.")]
+    queue_time: Annotated[Seconds, Meta(description="Of that, waiting for workers.")]
+    decode_time: Seconds
+    separation_time: Seconds
+    transcription_time: Seconds
+    forced_alignment_time: Seconds
+    diarization_time: Seconds
+    alignment_time: Annotated[Seconds, Meta(description="Joining words and turns.")]
+    real_time_factor: Annotated[float, Meta(description="Processing seconds per second of audio.")]
+    speedup_estimate: Annotated[float, Meta(description="Both models' times added, over the time in which both ran.")]
+
+
+class Document(Struct, frozen=True):
+    task_id: str
+    status: Literal["completed"]
+    filename: Annotated[str, Meta(description="What the client called the upload.")]
+    language: Annotated[str, Meta(description="ISO 639-1, as Whisper has it.")]
+    duration: Annotated[Seconds, Meta(description="Of the recording, in seconds.")]
+    text: str
+    speakers: Annotated[tuple[str, ...], Meta(description="Sorted; UNKNOWN where a word is near no turn.")]
+    segments: tuple[Segment, ...]
+    turns: Annotated[tuple[Turn, ...], Meta(description="Sorted by start.")]
+    models: Models
+    degraded: Annotated[
+        bool, Meta(description="Whether some of it did not fit into the device's memory and ran on less.")
+    ]
+    performance: Performance
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """How many there are."""
+        return sum(len(segment.words) for segment in self.segments)
+
+
+def encode(document: Document) -> bytes:
+    """As JSON, one segment after the other: a single call would hold the interpreter's lock for 20 ms at 40,000 words
+    (four hours), in whichever thread it runs, and the event loop with it."""
+    segments = [msgspec.Raw(_encoder.encode(segment)) for segment in document.segments]
+    return _encoder.encode(msgspec.structs.asdict(document) | {"segments": segments})
+
+
+def decode(body: bytes) -> Document:
+    """Raises msgspec.ValidationError for what is no document. One segment after the other, as `encode`."""
+    raw = _decoder.decode(body)
+    segments = tuple(map(_segment_decoder.decode, raw.segments))
+    return Document(**msgspec.structs.asdict(raw) | {"segments": segments})
+
+
+class _RawSegments(Document, frozen=True):
+    segments: tuple[msgspec.Raw, ...]  # type: ignore[assignment]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_RawSegments)
+_segment_decoder = msgspec.json.Decoder(Segment)
