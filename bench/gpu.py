@@ -18,10 +18,12 @@ from tests.support.server import Server, configured
 
 CONFIG = """
 parallel_processing = {parallel}
+embedded = false
+separate = false
 [decode]
-engine = "workers.media.decoder:Decoder"
+engine = "decoder"
 [whisper]
-engine = "workers.whisper.engine:Whisper"
+engine = "whisper"
 model = "{whisper}"
 device = "{device}"
 fill = true
@@ -29,7 +31,7 @@ batch = 16
 parallel = 2
 threads = 4
 [sortformer]
-engine = "workers.diarize.sortformer.engine:Sortformer"
+engine = "sortformer"
 model = "{sortformer}"
 device = "{device}"
 fill = true

@@ -25,13 +25,14 @@ from bench.results import CORES, arguments, percentile, publish, table, verdict
 from tests.support.server import Server, configured, started
 
 MODELS = """
+separate = false
 [whisper]
 engine = "tests.support.noop:Whisper"
 [embedded]
 engine = "tests.support.noop:Diarizer"
 """
 NOTHING = MODELS + '[decode]\nengine = "tests.support.noop:Decoder"\n'
-DECODER = MODELS + '[decode]\nengine = "workers.media.decoder:Decoder"\nmemory_limit_mib = 2048\n'
+DECODER = MODELS + '[decode]\nengine = "decoder"\nmemory_limit_mib = 2048\n'
 LAG = "diarserve_loop_lag_seconds"
 SERVERS = ("bare upload handler", "no models, no decoder", "no models, real decoder")
 

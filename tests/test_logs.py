@@ -18,6 +18,7 @@ from tests.conftest import REPOSITORY
 from workers.runtime import logs
 
 CONFIG = """
+separate = false
 [decode]
 engine = "tests.support.standins:Copier"
 [whisper]
@@ -29,7 +30,7 @@ engine = "tests.support.standins:Diarizer"
 # The server as `diarserve serve` sets it up, less its HTTP: one recording, and the end.
 SCRIPT = """
 import asyncio, sys
-from diarserve.core import settings
+from diarserve.core import configuration
 from diarserve import ParallelDiarizationService
 from pathlib import Path
 from workers.runtime import logs
@@ -38,7 +39,7 @@ async def main(config, recording):
     async with ParallelDiarizationService(config=config) as service:
         print((await service.process(recording))["task_id"])
 
-ours = settings.load(Path(sys.argv[1]))
+ours = configuration.load(Path(sys.argv[1]))
 logs.configure("server", ours.log_level, ours.log_modules)
 asyncio.run(main(*sys.argv[1:]))
 """

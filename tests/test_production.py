@@ -22,31 +22,33 @@ from tests.support.server import API, Server, configured
 pytestmark = pytest.mark.timeout(600)  # five engines import their libraries on two cores
 
 CONFIG = """
+embedded = false
+
 [decode]
-engine = "workers.media.decoder:Decoder"
+engine = "decoder"
 
 [whisper]
-engine = "workers.whisper.engine:Whisper"
+engine = "whisper"
 model = "embedded"
 models = ["{whisper}", "medium.en"]
 resident = 1
 parallel = 2
 
 [sortformer]
-engine = "workers.diarize.sortformer.engine:Sortformer"
+engine = "sortformer"
 model = "{sortformer}"
 max_seconds = 40
 
 [clustering]
-engine = "workers.diarize.cascade.engine:ClusteringDiarizer"
+engine = "cascade"
 embedding = "{titanet}"
 
 [align]
-engine = "workers.align.engine:Aligner"
+engine = "ctc-align"
 model = "{wav2vec2}"
 
 [separate]
-engine = "workers.separate.demucs:Demucs"
+engine = "demucs"
 model = "{htdemucs}"
 """
 

@@ -22,6 +22,7 @@ from tests.conftest import REPOSITORY
 Recording = Callable[..., bytes]
 
 STAND_INS = """
+separate = false
 [decode]
 engine = "tests.support.standins:Copier"
 [whisper]

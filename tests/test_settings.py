@@ -1,19 +1,45 @@
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from diarserve.core.settings import ConfigError, load
+from diarserve.core.configuration import ConfigError, default_file, load
+from diarserve.core.settings import LANES, Lane, Settings
 
 MINIMAL = """
+separate = false
 [decode]
-engine = "a:A"
+engine = "decoder"
 [whisper]
-engine = "b:B"
+engine = "whisper"
 beam = 5
 [embedded]
-engine = "c:C"
+engine = "workers.diarize.embedded.engine:EmbeddedDiarizer"
+"""
+
+# A third party's engine, as far as its source tells what it takes.
+ENGINE = """
+from __future__ import annotations
+import a_model_library_that_is_not_here as library
+from elsewhere import Inherited
+
+class Base:
+    def __init__(self, weights: str, *, strict: "bool" = False, kind: library.Kind | None = None) -> None: ...
+
+class Recognizer(Base):
+    pass
+
+class Open(Base):
+    def __init__(self, size: int = 1, **others: float) -> None: ...
+
+class Elsewhere(Inherited):
+    pass
+
+def make(size: int, device: str = "cpu"): ...
 """
 
 
@@ -25,7 +51,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_default_file_is_valid() -> None:
-    assert load(environment={}).whisper.engine == "workers.whisper.engine:Whisper"
+    assert load(environment={}).whisper.engine == "whisper"
 
 
 def test_the_environment_is_laid_over_the_file_and_arguments_over_both(file: Path) -> None:
@@ -151,3 +177,118 @@ def test_what_is_no_text_is_read_from_the_environment_as_json(file: Path) -> Non
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml", {})
+
+
+@pytest.fixture
+def over(tmp_path: Path) -> Callable[..., Settings]:
+    """The settings of a file of these lines."""
+
+    def make(text: str, environment: Mapping[str, str] = {}) -> Settings:
+        path = tmp_path / "over.toml"
+        path.write_text(text)
+        return load(path, environment)
+
+    return make
+
+
+Over = Callable[..., Settings]
+
+
+def test_a_file_of_a_few_lines_is_laid_over_the_default(over: Over) -> None:
+    default, settings = load(environment={}), over("[limits]\nmax_pending = 7\n[whisper]\nbeam = 1\nwidth = 3")
+    assert settings.limits == default.limits.model_copy(update={"max_pending": 7})
+    assert settings.whisper.options() == {**default.whisper.options(), "beam": 1}
+    assert (settings.whisper.width, settings.whisper.environment) == (3, default.whisper.environment)
+    assert (settings.decode, settings.diarizers) == (default.decode, default.diarizers)
+    assert over("[whisper.environment]\nA = '1'").whisper.environment == {**default.whisper.environment, "A": "1"}
+
+
+def test_a_section_that_names_its_engine_stands_alone(over: Over) -> None:
+    whisper = over("[whisper]\nengine = 'whisper'\nmodel = 'small.en'").whisper
+    assert whisper.options() == {"model": "small.en"}
+    assert (whisper.environment, whisper.fill) == ({}, False)
+
+
+def test_a_section_of_the_default_can_be_taken_away(over: Over, file: Path) -> None:
+    sortformer = "[sortformer]\nengine = 'sortformer'\nmodel = 'x.nemo'"
+    assert list(over(f"embedded = false\n{sortformer}").diarizers) == ["sortformer"]
+    assert list(over(sortformer).diarizers) == ["embedded", "sortformer"]
+    assert over("", {"DIARSERVE_SEPARATE": "false"}).separate is None
+    with pytest.raises(ConfigError, match=r"embedded.threads: there is no section \[embedded\]"):
+        over(f"embedded = false\n{sortformer}", {"DIARSERVE_EMBEDDED_THREADS": "2"})
+    with pytest.raises(ConfigError, match=r"one of \[embedded\], \[sortformer\] and \[clustering\] is needed"):
+        over("embedded = false")
+    with pytest.raises(ConfigError, match="whisper:"):
+        over("whisper = false")
+
+
+def test_the_gpu_file_means_what_it_says() -> None:
+    file = default_file().with_name("gpu.toml")
+    said, settings = tomllib.loads(file.read_text()), load(file, {})
+    for name in LANES:
+        lane = getattr(settings, name)
+        assert (lane is not None) == bool(said.get(name)), name
+        if lane is not None:
+            kept = {key: value for key, value in said[name].items() if key not in Lane.model_fields}
+            assert lane.options() == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "wrong"),
+    [
+        ("[whisper]\nbeem = 5", {}, r"whisper\.beem: the engine has no such option; it has: model, .*beam"),
+        ("[whisper]\nbeam = 'x'", {}, r"whisper\.beam: .*integer"),
+        ("[whisper]\nmodels = 'small'", {}, r"whisper\.models:"),
+        ("", {"DIARSERVE_WHISPER_BEEM": "3"}, r"whisper\.beem: the engine has no such option"),
+        ("", {"DIARSERVE_WHISPER_BEAM": "x"}, r"whisper\.beam: .*integer"),
+        ("", {"DIARSERVE_SEPARATE_ORIGINAL": "half"}, r"separate\.original: .*number"),
+        ("[sortformer]\nengine = 'sortformer'", {}, r"sortformer\.model: the engine needs this option"),
+        ("[sortformer]\nmodel = 'a.nemo'", {}, r"sortformer\.engine: Field required"),
+        ("[whisper]\nengine = 'whispr'", {}, r"whisper\.engine: no engine is named 'whispr'; there are: cascade, "),
+        ("[whisper]\nengine = 'workers.none:Whisper'", {}, r"whisper\.engine: there is no module 'workers\.none'"),
+        ("[whisper]\nengine = 'workers.whisper.engine:Whispr'", {}, r"whisper\.engine: the module .* has no 'Whispr'"),
+        ("[separate]\nengine = 'rnnoise'\ndevices = ['cuda:0']", {}, r"separate\.device: the engine has no such"),
+        ("[limits]\nrunning = 0\n[whisper]\nbeem = 5", {}, r"whisper\.beem: .*limits\.running:"),
+    ],
+)
+def test_a_wrong_option_of_an_engine_stops_the_start_and_is_named(
+    over: Over, text: str, environment: dict[str, str], wrong: str
+) -> None:
+    with pytest.raises(ConfigError, match=wrong):
+        over(text, environment)
+
+
+def test_options_from_the_environment_have_the_type_that_the_engine_declares(over: Over) -> None:
+    environment = {
+        "DIARSERVE_WHISPER_MODEL": "123",
+        "DIARSERVE_WHISPER_MODELS": '["turbo", "small.en"]',
+        "DIARSERVE_WHISPER_KEEP_SECONDS": "90",
+        "DIARSERVE_WHISPER_SUBSTITUTE": "false",
+        "DIARSERVE_WHISPER_RESIDENT": "null",
+    }
+    options = over("[whisper]\nengine = 'whisper'", environment).whisper.options()
+    assert options == {
+        "model": "123", "models": ["turbo", "small.en"], "keep_seconds": 90.0, "substitute": False, "resident": None,
+    }  # fmt: skip
+
+
+def test_an_engine_of_others_is_checked_as_far_as_its_source_tells(
+    over: Over, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_engine.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def options(engine: str, rest: str = "") -> dict[str, Any]:
+        return over(f"[whisper]\nengine = 'their_engine:{engine}'\n{rest}").whisper.options()
+
+    assert options("Recognizer", "weights = 'w'\nstrict = 'true'\nkind = 3") == {
+        "weights": "w", "strict": True, "kind": 3,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"whisper\.weights: the engine needs this option"):
+        options("Recognizer")
+    assert options("Open", "size = '2'\nanything = 'x'") == {"size": 2, "anything": "x"}
+    assert options("Elsewhere", "anything = 'x'") == {"anything": "x"}
+    assert options("make", "size = 2\ndevices = ['cuda:1']") == {"size": 2, "device": "cuda:1"}
+    assert options("Inherited") == {}
+    with pytest.raises(ConfigError, match=r"whisper\.engine: the module their_engine has no 'Unknown'"):
+        options("Unknown")

@@ -10,12 +10,13 @@ from asyncio import AbstractEventLoop
 from pathlib import Path
 from typing import get_args
 
-from diarserve.core import settings as config
+from diarserve.core import configuration
+from diarserve.core.settings import MIB, Settings
 from diarserve.core.types import Format
 from diarserve.tasks.store.protocol import StoreError
 from workers.runtime import devices, logs
 
-_MALLOC = {-1: 32 * config.MIB, -3: 4 * config.MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+_MALLOC = {-1: 32 * MIB, -3: 4 * MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
     try:
         match arguments.command:
             case "serve":
-                settings = config.load(
+                settings = configuration.load(
                     arguments.config, host=arguments.host, port=arguments.port, data_dir=arguments.data_dir
                 )
                 return _serve(settings)
@@ -54,7 +55,7 @@ def main() -> int:
                 from diarserve.cli import doctor
 
                 return doctor.report()
-    except (config.ConfigError, StoreError, OSError) as error:  # OSError: a port that is taken, a full disk
+    except (configuration.ConfigError, StoreError, OSError) as error:  # OSError: a port that is taken, a full disk
         print(f"diarserve: {error}", file=sys.stderr)
         return 2
 
@@ -76,7 +77,7 @@ def _keep_memory() -> None:
             mallopt(parameter, size)
 
 
-def _serve(settings: config.Settings) -> int:
+def _serve(settings: Settings) -> int:
     from aiohttp import web
 
     from diarserve.http import app

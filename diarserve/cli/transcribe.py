@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from tqdm import tqdm
 
-from diarserve.core import settings as config
+from diarserve.core import configuration
 from diarserve.core.errors import ServiceError
 from diarserve.core.options import Options, parse
 from diarserve.service.service import Service
@@ -41,7 +41,7 @@ async def _transcribe(arguments: Namespace) -> Document:
     fields = {"language": arguments.language, "num_speakers": arguments.num_speakers}
     options = parse(Options, {name: [str(value)] for name, value in fields.items() if value is not None})
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
-        service = Service(config.load(arguments.config, log_level="error", data_dir=Path(folder)))
+        service = Service(configuration.load(arguments.config, log_level="error", data_dir=Path(folder)))
         await service.start()
         task = Task(service.spool.incoming / new_id(), arguments.file.name, options)
         showing = asyncio.create_task(_show(task))

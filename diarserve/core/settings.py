@@ -1,22 +1,14 @@
-"""Configuration: a TOML file under config/, the specification's variables over it, DIARSERVE_* over those, validated
-at start.
-
-`[whisper] beam = 5` in the file is DIARSERVE_WHISPER_BEAM=5 in the environment.
-"""
+"""What can be set, with its type and default. diarserve.core.configuration reads it from files and environment."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from diarserve.core import environment as env
 from diarserve.core.types import Diarizer
 
 MIB = 1024 * 1024
@@ -24,10 +16,6 @@ Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
-
-
-class ConfigError(Exception):
-    """The configuration is wrong; the message names the key."""
 
 
 def _parsed(value: Any) -> Any:
@@ -49,7 +37,7 @@ class Lane(_Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    engine: str
+    engine: str  # a short name, or "package.module:Class": workers.runtime.engines
     workers: int = Field(1, ge=1)
     width: int = Field(4, ge=1)  # jobs that one worker holds at a time
     fill: bool = False  # fill a step with units of several jobs
@@ -69,6 +57,13 @@ class Lane(_Section):
         if save_memory and str(options.get("device")).startswith("cuda"):
             options["save_memory"] = True
         return options
+
+
+def _unless_false(section: Any) -> Any:
+    return None if section is False or str(section).lower() == "false" else section
+
+
+OptionalLane = Annotated[Lane | None, BeforeValidator(_unless_false)]
 
 
 class Limits(_Section):
@@ -106,11 +101,11 @@ class Settings(_Section):
     decode: Lane
     whisper: Lane
     # The diarizers, at least one of them: the embedded one, and NeMo's.
-    embedded: Lane | None = None
-    sortformer: Lane | None = None
-    clustering: Lane | None = None
-    separate: Lane | None = None  # without it nobody can have source_separation ...
-    align: Lane | None = None  # ... or enhanced_alignment
+    embedded: OptionalLane = None
+    sortformer: OptionalLane = None
+    clustering: OptionalLane = None
+    separate: OptionalLane = None  # without it nobody can have source_separation ...
+    align: OptionalLane = None  # ... or enhanced_alignment
 
     @property
     def diarizers(self) -> dict[str, Lane]:
@@ -127,67 +122,5 @@ class Settings(_Section):
         return self
 
 
-_LANES = ("decode", "whisper", "embedded", "sortformer", "clustering", "separate", "align")
-_SECTIONS: dict[str, type[_Section]] = {"limits": Limits, "webhooks": Webhooks, **dict.fromkeys(_LANES, Lane)}
-
-
-class _Specified(_Section):
-    """The variables that the service's specification names."""
-
-    MAX_WORKERS: int | None = Field(None, ge=1)
-    USE_PROCESS_POOL: bool | None = None
-    PARALLEL_PROCESSING: bool | None = None
-    GPU_MEMORY_OPTIMIZATION: bool | None = None
-
-
-def default_file() -> Path:
-    """config/default.toml: beside the packages in a checkout, inside diarserve/ in a wheel."""
-    package = Path(__file__).resolve().parent.parent
-    folder = package / "config"
-    return (folder if folder.is_dir() else package.parent / "config") / "default.toml"
-
-
-def load(file: Path | None = None, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """Settings from the file (the embedded default without one), the environment over it, and over both the
-    overrides that are not None: settings, and `max_workers`. Raises ConfigError."""
-    file = file or default_file()
-    try:
-        values = tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: {error}") from error
-    try:
-        specified = _Specified.model_validate(
-            {name: environment[name] for name in _Specified.model_fields if name in environment}
-        )
-        _lay(values, {name.lower(): value for name, value in specified})
-        for name, text in env.variables(environment):
-            _set(values, name, text)
-        _lay(values, overrides)
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ConfigError(f"{file} and the environment: {'; '.join(problems)}") from error
-
-
-def _lay(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Lay over the values those that are not None. `max_workers`: recordings that are worked on at a time."""
-    over = {key: value for key, value in over.items() if value is not None}
-    if at_a_time := over.pop("max_workers", None):
-        values.setdefault("limits", {})["running"] = at_a_time
-        for lane in _LANES:
-            if lane in values:
-                values[lane]["width"] = at_a_time
-    values.update(over)
-
-
-def _set(values: dict[str, Any], name: str, text: str) -> None:
-    """What an environment variable says: as text, which the setting's type reads. An engine's own options have no type
-    here: they are read as JSON where they are JSON."""
-    section, _, key = name.partition("_")
-    kind = _SECTIONS.get(section)
-    if name in Settings.model_fields or kind is None or not key:
-        values[name] = text
-        return
-    held = values.setdefault(section, {})
-    if isinstance(held, dict):  # else the file is wrong, which is told later
-        held[key] = text if key in kind.model_fields else _parsed(text)
+LANES = ("decode", "whisper", "embedded", "sortformer", "clustering", "separate", "align")
+SECTIONS: dict[str, type[_Section]] = {"limits": Limits, "webhooks": Webhooks, **dict.fromkeys(LANES, Lane)}

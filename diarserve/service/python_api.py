@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from diarserve.core import settings
+from diarserve.core import configuration
 from diarserve.core.errors import NotReady
 from diarserve.core.options import Options, parse
 from diarserve.service.service import Service
@@ -62,7 +62,7 @@ class ParallelDiarizationService:
                 tempfile.TemporaryDirectory(prefix="diarserve-", ignore_cleanup_errors=True)
             )
             service = Service(
-                settings.load(
+                configuration.load(
                     Path(self._config) if self._config else None,
                     {"DIARSERVE_LOG_LEVEL": "warning", **os.environ},  # a library is quiet unless asked
                     data_dir=Path(folder),

@@ -28,6 +28,7 @@ from tests.support.server import Server, running
 TASKS = 23
 _API = "/api/v1/parallel"
 CONFIG = """
+separate = false
 [limits]
 running = 3
 attempts = 100
