@@ -17,7 +17,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from diarserve.core.settings import Settings
 from diarserve.http import app, context
 from diarserve.service.service import Service
+from diarserve.tasks.partial_transcript import PartialTranscript
 from diarserve.transcript.formats import FORMATS
+from workers.messages import Word
 
 API = "/api/v1/parallel"
 SLOW = {"whisper": {"step_seconds": 0.05}, "embedded": {"step_seconds": 0.05}}
@@ -476,6 +478,48 @@ async def test_events_of_a_task_from_queue_to_end(start: Start, recording: Recor
     assert heard[-1] == ("done", await status(client, second))
     assert heard[-1][1]["status"] == "completed"
     assert [name for name, _ in [event async for event in events(client, first)]] == ["done"]
+
+
+async def test_events_of_a_task_whose_worker_dies_show_every_word_once(start: Start, recording: Recording) -> None:
+    client = await start()
+    id = await submit(client, recording(12, "kill-once-at 5 whisper"))
+    words = []
+    async for name, data in events(client, id):
+        if name == "segment":
+            words.append(data["text"])
+            if len(words) == 5:
+                (service(client).spool.kept / id / "go").touch()
+    assert words == [f"w{number}" for number in range(12)]
+    assert (await status(client, id))["status"] == "completed"
+
+
+async def test_an_openai_stream_whose_worker_dies_says_every_word_once(start: Start, recording: Recording) -> None:
+    client = await start()
+    body = form(recording(12, "kill-once-at 5 whisper"), model="whisper-1", stream="true")
+    deltas, text = [], ""
+    async with client.post("/v1/audio/transcriptions", data=body) as answer:
+        async for line in answer.content:
+            event = orjson.loads(line[6:]) if line.startswith(b"data: ") else {}
+            if event.get("type") == "transcript.text.delta":
+                deltas.append(event["delta"])
+                if len(deltas) == 5:
+                    [folder] = service(client).spool.incoming.iterdir()
+                    (folder / "go").touch()
+            text = event.get("text", text)
+    assert "".join(deltas) == text == " ".join(f"w{number}" for number in range(12))
+
+
+def test_a_retried_transcription_that_differs_never_goes_back_in_time() -> None:
+    def chunk(*times: float) -> tuple[Word, ...]:
+        return tuple(Word(f" {time}", time, time + 0.5, 1.0) for time in times)
+
+    partial = PartialTranscript()
+    for words in (chunk(0, 1), chunk(2), chunk(3, 4)):
+        partial.add(words)
+    partial.restart()
+    for words in (chunk(0, 1), chunk(2, 3), chunk(4.2, 5), (), chunk(6)):
+        partial.add(words)
+    assert partial.chunks == [chunk(0, 1), chunk(2), chunk(3, 4), chunk(5), chunk(6)]
 
 
 async def test_events_end_when_the_task_is_cancelled(start: Start, recording: Recording) -> None:

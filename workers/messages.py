@@ -201,7 +201,7 @@ class Progress(_Message):
     """One step of a job is done. Also the sign of life that the step deadline watches."""
 
     job: str
-    share: float  # of the job that is done, as far as it can be told: 0 to 1
+    share: float  # of the job that is done, as far as it can be told: 0 to 1; 0 (from the lane): it starts again
     partial: tuple[Any, ...] = ()  # outputs that are worth showing before the job is done, in the phase's order
 
 

@@ -142,6 +142,8 @@ class Lane:
             slot = min(slots, key=lambda slot: len(slot.held))
             heapq.heappop(self._queue)
             job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
+            if job.attempts > 1 and job.on_progress:
+                job.on_progress(Progress(job.id, 0.0))  # what it reported so far, it will report again
             slot.held[job.id] = job
             assert slot.worker is not None
             slot.worker.send(Submit(job.id, job.task, job.request, job.virtual_deadline))

@@ -6,12 +6,13 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diarserve.core.options import Options
 from diarserve.core.types import Priority
+from diarserve.tasks.partial_transcript import PartialTranscript
 from workers.messages import Progress, Word
 
 # How much of a task each stage is, for a progress that moves evenly.
@@ -40,7 +41,7 @@ class Task:
     created_at: float = field(default_factory=time.time)
     status: str = "queued"
     stages: dict[str, float] = field(default_factory=dict)  # share done
-    partial_words: list[tuple[Word, ...]] = field(default_factory=list)  # words known so far, by speech chunk
+    partial: PartialTranscript = field(default_factory=PartialTranscript)
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,11 @@ class Task:
     @property
     def source(self) -> str:
         return os.path.join(self.folder, "upload")
+
+    @property
+    def partial_words(self) -> Sequence[tuple[Word, ...]]:
+        """The words known so far, by stretch of speech. Grows only at its end."""
+        return self.partial.chunks
 
     @property
     def progress(self) -> float:
@@ -71,10 +77,13 @@ class Task:
         return {stage: round(100 * share, 1) for stage, share in self.stages.items()}
 
     def advance(self, stage: str, progress: Progress) -> None:
-        # A job that is tried again begins again; what was shown never goes back.
+        # A job that is retried starts again at 0; the progress that clients see never goes back.
         self.stages[stage] = max(self.stages[stage], progress.share)
         if stage == "transcribe":
-            self.partial_words += [words for words in progress.partial if words]
+            if progress.share == 0:
+                self.partial.restart()
+            for words in progress.partial:
+                self.partial.add(words)
         self.changed()
 
     def finish(self, stage: str) -> None:
@@ -85,7 +94,7 @@ class Task:
         self.status = status
         if status in ("queued", "processing"):  # perhaps again
             self.stages = stages(self.options)
-            self.partial_words.clear()
+            self.partial.restart()
         self.changed()
 
     def changed(self) -> None:

@@ -80,6 +80,11 @@ class StandIn(Engine):
             case ["kill-once", self.kind]:
                 order.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
+            case ["kill-once-at", at, self.kind] if number == int(at):  # once the test has made the file "go"
+                order.unlink()
+                while not (folder / "go").exists():
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
             case ["stop-once", self.kind]:
                 order.unlink()
                 os.kill(os.getpid(), signal.SIGSTOP)

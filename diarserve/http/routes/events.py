@@ -47,8 +47,6 @@ async def changes(task: Task) -> AsyncGenerator[tuple[str, dict[str, Any]], None
             if progress != shown:
                 shown = progress
                 yield "progress", progress
-            if len(task.partial_words) < heard:
-                heard = 0  # the task began again
             while heard < len(task.partial_words):
                 words = task.partial_words[heard]
                 heard += 1
