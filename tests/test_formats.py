@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import StringIO
 from itertools import pairwise
@@ -18,6 +19,7 @@ from meeteval.io.ctm import CTM
 from openai.types.audio import Transcription, TranscriptionDiarized, TranscriptionVerbose
 from pyannote.database.util import load_rttm
 
+from diarserve.core.settings import Subtitles
 from diarserve.core.types import Format
 from diarserve.http.openai import shapes
 from diarserve.transcript import formats
@@ -179,9 +181,10 @@ def talk(count: int, length: float = 0.3) -> Document:
     return document(*words, turns=[Turn(0, count * length, "SPEAKER_00")])
 
 
-def cues(shown: Document) -> list[tuple[float, float, str]]:
+def cues(shown: Document) -> list[tuple[float, float, list[str]]]:
+    """Start, end and lines of each subtitle, without the speaker."""
     found = srt.parse(rendered(shown, "srt"), ignore_errors=False)
-    return [(cue.start.total_seconds(), cue.end.total_seconds(), cue.content.split(": ", 1)[1]) for cue in found]
+    return [(cue.start.total_seconds(), cue.end.total_seconds(), re.split(r": |\n", cue.content)[1:]) for cue in found]
 
 
 @pytest.mark.parametrize("length", [0.05, 0.3, 1.0])
@@ -189,8 +192,8 @@ def test_long_segments_become_readable_cues_and_no_word_is_lost(length: float) -
     shown = talk(80, length)
     found = cues(shown)
     assert len(found) > len(shown.segments)
-    assert all(len(words) <= 84 and end - start <= 7 for start, end, words in found)
-    assert " ".join(words for _, _, words in found) == shown.text
+    assert all(end - start <= 7 for start, end, _ in found)
+    assert " ".join(line for _, _, lines in found for line in lines) == shown.text
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(found))
 
 
@@ -198,7 +201,7 @@ def test_a_language_without_spaces_is_cut_between_words_too() -> None:
     said = [(("，" if n % 10 == 9 else "") + "你好", n * 0.2, n * 0.2 + 0.2) for n in range(100)]
     shown = document(*said, turns=[Turn(0, 20, "SPEAKER_00")])
     found = cues(shown)
-    assert "".join(words for _, _, words in found) == "".join(word for word, _, _ in said)
+    assert "".join(line for _, _, lines in found for line in lines) == "".join(word for word, _, _ in said)
     assert len(found) >= 3
 
 
@@ -213,14 +216,31 @@ def test_a_language_without_spaces_is_cut_between_words_too() -> None:
 def test_cues_never_overlap_whatever_the_times(said: list[tuple[str, float, float]]) -> None:
     shown = with_segments(document(turns=[]), *(document(word, turns=[]).segments[0] for word in said))
     (start, end, one), (later, last, two) = cues(shown)
-    assert (one, two) == ("one", "two")
+    assert (one, two) == (["one"], ["two"])
     assert start < end <= later < last
     assert len(webvtt.from_string(rendered(shown, "vtt")).captions) == 2
 
 
+def test_subtitles_have_two_lines_of_42_characters_with_the_speaker() -> None:
+    shown = talk(200)
+    for cue in srt.parse(rendered(shown, "srt")):
+        lines = cue.content.splitlines()
+        assert 1 <= len(lines) <= 2
+        assert all(len(line) <= 42 for line in lines)
+    for caption in webvtt.from_string(rendered(shown, "vtt")).captions:
+        assert 1 <= len(caption.lines) <= 2
+        assert all(len(line) <= 42 for line in caption.text.splitlines())
+
+
+def test_the_length_of_subtitles_is_a_setting() -> None:
+    style = Subtitles(line_length=20, lines=1, seconds=2.0)
+    found = list(srt.parse(render(talk(80), "srt", style)[0].decode()))
+    assert all(len(cue.content) <= 20 and (cue.end - cue.start).total_seconds() <= 2 for cue in found)
+
+
 def test_one_endless_word_is_a_cue() -> None:
     word = "a" * 200
-    assert cues(document((f" {word}", 0.0, 20.0), turns=[])) == [(0, 20, word)]
+    assert cues(document((f" {word}", 0.0, 20.0), turns=[])) == [(0, 20, [word])]
 
 
 @pytest.mark.parametrize(

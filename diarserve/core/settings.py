@@ -86,6 +86,14 @@ class Webhooks(_Section):
     timeout: float = Field(10.0, gt=0)  # seconds
 
 
+class Subtitles(_Section):
+    """How SRT and VTT are cut into cues."""
+
+    line_length: int = Field(42, ge=10)  # characters; a longer word stands on a line of its own
+    lines: int = Field(2, ge=1)
+    seconds: float = Field(7.0, gt=0)  # that a cue is shown at most; a longer word is shown as long as it lasts
+
+
 class Settings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -98,6 +106,7 @@ class Settings(_Section):
     log_modules: Annotated[dict[str, Level], _Json] = Field(default_factory=dict)  # of single modules
     limits: Limits = Limits()
     webhooks: Webhooks = Webhooks()
+    subtitles: Subtitles = Subtitles()
     decode: Lane
     whisper: Lane
     # The diarizers, at least one of them: the embedded one, and NeMo's.

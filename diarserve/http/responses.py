@@ -45,7 +45,7 @@ async def finished(service: Service, id: str, format: Format) -> web.Response:
         if document is not None:
             if format == "json":
                 return web.Response(body=document, content_type="application/json")
-            return await rendered(await _decoded(document), format)
+            return await rendered(service, await _decoded(document), format)
     if row.status == "failed" and row.error:
         raise views.problem(row.error)
     if row.status in ("expired", "completed"):
@@ -59,7 +59,8 @@ async def _decoded(body: bytes) -> Document:
     return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY else decode(body)
 
 
-async def rendered(document: Document, format: Format) -> web.Response:
+async def rendered(service: Service, document: Document, format: Format) -> web.Response:
+    style = service.settings.subtitles
     large = document.words > _LARGE
-    body, kind = await asyncio.to_thread(render, document, format) if large else render(document, format)
+    body, kind = await asyncio.to_thread(render, document, format, style) if large else render(document, format, style)
     return web.Response(body=body, headers={"Content-Type": kind})

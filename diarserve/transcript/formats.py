@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import PurePath
 
+from diarserve.core.settings import Subtitles
 from diarserve.core.types import Format
-from diarserve.transcript.document import Document, Segment, Turn, Word, encode
+from diarserve.transcript.document import Document, Turn, Word, encode
+from diarserve.transcript.subtitles import cues, milliseconds
 
-_CUE_LENGTH = 84  # characters: two lines of a subtitle
-_CUE_SECONDS = 7.0
+_STYLE = Subtitles()
 
 
 def json(document: Document) -> bytes:
@@ -27,19 +28,20 @@ def text(document: Document) -> str:
     )
 
 
-def srt(document: Document) -> str:
+def srt(document: Document, style: Subtitles = _STYLE) -> str:
+    """SubRip; who speaks stands before the words."""
     return "".join(
-        f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n{cue.speaker}: {cue.text}\n\n"
-        for number, cue in enumerate(_cues(document), 1)
+        f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n{cue.text}\n\n"
+        for number, cue in enumerate(cues(document, style, "{}: ".format), 1)
     )
 
 
-def vtt(document: Document) -> str:
-    """WebVTT (W3C); who speaks is the cue's voice."""
+def vtt(document: Document, style: Subtitles = _STYLE) -> str:
+    """WebVTT (https://www.w3.org/TR/webvtt1/); who speaks is the cue's voice."""
     return "WEBVTT\n\n" + "".join(
         f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
-        f"<v {escape(cue.speaker, quote=False)}>{escape(cue.text, quote=False)}</v>\n\n"
-        for cue in _cues(document)
+        f"<v {escape(_one_line(cue.speaker), quote=False)}>{escape(cue.text, quote=False)}</v>\n\n"
+        for cue in cues(document, style)
     )
 
 
@@ -49,13 +51,13 @@ def rttm(document: Document) -> str:
     return "".join(
         f"SPEAKER {name} 1 {_span(turn)} <NA> <NA> {_token(turn.speaker)} <NA> <NA>\n"
         for turn in document.turns
-        if _milliseconds(turn.end) > _milliseconds(turn.start)
+        if milliseconds(turn.end) > milliseconds(turn.start)
     )
 
 
 def ctm(document: Document) -> str:
     """One line for each word, in NIST's time-marked conversation format: file, channel, start, duration, word,
-    confidence."""
+    confidence. It has no place for a speaker: STM and RTTM have."""
     name = _file_id(document)
     words = (word for segment in document.segments for word in segment.words)
     return "".join(
@@ -77,7 +79,7 @@ def stm(document: Document) -> str:
 def tsv(document: Document) -> str:
     """Whisper's table, times in milliseconds, with a column for the speaker."""
     return "start\tend\tspeaker\ttext\n" + "".join(
-        f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t"
+        f"{milliseconds(segment.start)}\t{milliseconds(segment.end)}\t"
         f"{_one_line(segment.speaker)}\t{_one_line(segment.text)}\n"
         for segment in document.segments
     )
@@ -85,16 +87,17 @@ def tsv(document: Document) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    render: Callable[[Document], str | bytes]
+    render: Callable[..., str | bytes]  # of a Document, and where `subtitles` of its style
     content_type: str
     suffix: str  # of a file that holds it
+    subtitles: bool = False
 
 
 FORMATS: Mapping[Format, Shape] = {
     "json": Shape(json, "application/json", ".json"),
     "text": Shape(text, "text/plain; charset=utf-8", ".txt"),
-    "srt": Shape(srt, "application/x-subrip; charset=utf-8", ".srt"),
-    "vtt": Shape(vtt, "text/vtt; charset=utf-8", ".vtt"),
+    "srt": Shape(srt, "application/x-subrip; charset=utf-8", ".srt", subtitles=True),
+    "vtt": Shape(vtt, "text/vtt; charset=utf-8", ".vtt", subtitles=True),
     "rttm": Shape(rttm, "text/plain; charset=utf-8", ".rttm"),
     "ctm": Shape(ctm, "text/plain; charset=utf-8", ".ctm"),
     "stm": Shape(stm, "text/plain; charset=utf-8", ".stm"),
@@ -102,10 +105,13 @@ FORMATS: Mapping[Format, Shape] = {
 }
 
 
-def render(document: Document, name: Format) -> tuple[bytes, str]:
-    """The body and its content type."""
+def render(document: Document, name: Format, style: Subtitles = _STYLE) -> tuple[bytes, str]:
+    """The body and its content type.
+
+    body, content_type = render(document, "srt")
+    """
     shape = FORMATS[name]
-    body = shape.render(document)
+    body = shape.render(document, style) if shape.subtitles else shape.render(document)
     return body if isinstance(body, bytes) else body.encode(), shape.content_type
 
 
@@ -117,60 +123,15 @@ def clock(seconds: float) -> str:
     return f"{head}:{rest // 100:02}.{rest % 100:02}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Cue:
-    start: int  # milliseconds
-    end: int
-    speaker: str
-    text: str
-
-
-def _cues(document: Document) -> Iterator[_Cue]:
-    """Subtitles that can be read: no overlap, each ending after it starts."""
-    pieces = [piece for segment in document.segments for piece in _pieces(segment)]
-    shown = 0  # when the screen is free again
-    for index, piece in enumerate(pieces):
-        start, end = max(piece.start, shown), piece.end
-        if index + 1 < len(pieces):
-            end = min(end, pieces[index + 1].start)
-        shown = max(end, start + 1)
-        yield _Cue(start, shown, piece.speaker, piece.text)
-
-
-def _pieces(segment: Segment) -> Iterator[_Cue]:
-    """The segment, cut between words. The text is sliced, not joined from words: not every language has spaces."""
-    spoken, said = segment.text, segment.words
-    places, place = [], 0
-    for word in said:
-        place = max(spoken.find(word.word, place), place)
-        places.append(place)
-        place += len(word.word)
-    places.append(len(spoken))
-    places[0] = first = 0
-    for last in range(len(said)):
-        if last + 1 < len(said):
-            longer = len(spoken[places[first] : places[last + 2]].strip())
-            if longer <= _CUE_LENGTH and said[last + 1].end - said[first].start <= _CUE_SECONDS:
-                continue
-        if cut := _one_line(spoken[places[first] : places[last + 1]]):
-            start, end = said[first].start, max(word.end for word in said[first : last + 1])
-            yield _Cue(_milliseconds(start), _milliseconds(end), segment.speaker, cut)
-        first = last + 1
-
-
 def _timestamp(milliseconds: int, point: str) -> str:
     seconds, milliseconds = divmod(milliseconds, 1000)
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{point}{milliseconds:03}"
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
 def _span(part: Turn | Word) -> str:
     """Start and duration, the duration such that they add up to the end as it would be rounded."""
-    start, end = _milliseconds(part.start), _milliseconds(part.end)
+    start, end = milliseconds(part.start), milliseconds(part.end)
     return f"{start / 1000:.3f} {max(end - start, 0) / 1000:.3f}"
 
 

@@ -41,7 +41,7 @@ async def transcribe(request: web.Request) -> web.Response:
             await service.backlog.ended(row)
             return await finished(service, row.id, options.response_format)
         document = await service.process(Task(upload.folder, upload.filename, options, priority))
-    return await rendered(document, options.response_format)
+    return await rendered(service, document, options.response_format)
 
 
 @routes.post("/api/v1/parallel/batch")
