@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import resource
 import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 import wave
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +24,12 @@ import pytest
 
 from tests.support import mutate_wav
 from tests.support.drive import drive
-from workers.engine import JobError
+from workers.engine import JobError, WorkItem
 from workers.media import containers, decoder
 from workers.media.decoder import Decoder
 from workers.media.samples import Samples, load
 from workers.messages import AudioRef, Decode
+from workers.runtime.scheduler import Scheduler
 
 RATE = 16_000
 Decoded = Callable[..., Samples]
@@ -292,8 +296,54 @@ def test_sniff_needs_no_decoder() -> None:
 
 
 def test_a_runaway_step_is_ended_by_the_kernel() -> None:
-    code = "from workers.media.decoder import cpu_limit\nwith cpu_limit(1):\n    while True: pass"
+    code = "from workers.media.cpu_limit import CpuLimit\nwith CpuLimit().step(1):\n    while True: pass"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGXCPU
+
+
+class Held:
+    """A step of a decoder in a thread of its own, which ends when it is told to."""
+
+    def __init__(self, engine: Decoder) -> None:
+        self._begun, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=engine.run, args=([WorkItem("decode", self._steps())],))
+        self._thread.start()
+        self._begun.wait()
+
+    def _steps(self) -> Generator[None, None, None]:
+        self._begun.set()
+        self._over.wait()
+        yield
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_overlapping_steps_leave_no_limit_of_cpu_time_behind(engine: Decoder, first_to_end: int) -> None:
+    def allowed() -> float:
+        return resource.getrlimit(resource.RLIMIT_CPU)[0] - time.process_time()
+
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    steps = [Held(engine), Held(engine)]
+    both = allowed()
+    steps.pop(first_to_end).end()
+    one = allowed()
+    steps.pop().end()
+    assert 0 < one <= engine.step_cpu_seconds + 1  # the limit is in whole seconds
+    assert one < both <= 2 * engine.step_cpu_seconds + 1
+    assert resource.getrlimit(resource.RLIMIT_CPU) == before
+
+
+def test_a_decoder_in_a_thread_of_the_server_does_not_limit_the_server() -> None:
+    engine = Decoder()
+    scheduler = Scheduler(engine, lambda message: None, fill=None, step_timeout=None)
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    step = Held(engine)
+    meanwhile = resource.getrlimit(resource.RLIMIT_CPU)
+    step.end()
+    scheduler.close()
+    assert meanwhile == before
 
 
 def test_a_wav_that_needs_no_decoder_gives_what_one_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

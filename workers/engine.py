@@ -40,6 +40,7 @@ class Engine:
     # phase that is not listed is the whole job.
     spans: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
+    owns_process: bool = True  # False in a thread of the server, whose limits and signals an engine must leave alone
     save_memory: bool = False  # whether what is kept of a GPU's memory for later is given back when there are no jobs
 
     def describe(self) -> Mapping[str, Any]:

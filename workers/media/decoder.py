@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-import resource
 from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import av
@@ -19,6 +17,7 @@ from av.filter import Graph
 
 from workers.engine import Engine, JobError, JobSteps, WorkItem
 from workers.media import containers
+from workers.media.cpu_limit import CpuLimit
 from workers.media.samples import Samples
 from workers.media.wav import Plain, plain
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
@@ -40,6 +39,8 @@ CODECS = (
 )
 
 Steps = Generator[None, None, AudioRef]
+
+_cpu_limit = CpuLimit()  # of the process, however many decoders it has
 
 
 class Decoder(Engine):
@@ -66,10 +67,10 @@ class Decoder(Engine):
     def batch(self, key: Hashable) -> int:
         return 1
 
-    def run(self, units: Sequence[WorkItem]) -> Sequence[AudioRef | JobError | None]:
-        """Per unit: the audio, None if there is more to decode, or why the file cannot be decoded."""
-        with cpu_limit(self.step_cpu_seconds):
-            return [_advance(unit.payload) for unit in units]
+    def run(self, items: Sequence[WorkItem]) -> Sequence[AudioRef | JobError | None]:
+        """Per item: the audio, None if there is more to decode, or why the file cannot be decoded."""
+        with _cpu_limit.step(self.step_cpu_seconds) if self.owns_process else nullcontext():
+            return [_advance(item.payload) for item in items]
 
 
 def _job(request: Decode) -> JobSteps:
@@ -93,19 +94,6 @@ def _advance(steps: Steps) -> AudioRef | JobError | None:
     except JobError as error:
         return error
     return None
-
-
-@contextmanager
-def cpu_limit(seconds: int) -> Iterator[None]:
-    """A step that burns more CPU than this is ended by the kernel (SIGXCPU), wherever in C it is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    limits = [math.ceil(usage.ru_utime + usage.ru_stime) + seconds, soft, hard]
-    resource.setrlimit(resource.RLIMIT_CPU, (min(x for x in limits if x != resource.RLIM_INFINITY), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def decode(source: str, target: str, max_seconds: float) -> Steps:

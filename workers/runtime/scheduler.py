@@ -40,6 +40,7 @@ class Scheduler:
         step_timeout: float | None,  # None: the process is not ours to end
     ) -> None:
         self._engine = engine
+        engine.owns_process = step_timeout is not None
         self._send = send
         self._batches = Batches(engine, fill)
         self._step_timeout = step_timeout
