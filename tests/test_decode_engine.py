@@ -22,6 +22,7 @@ import av
 import numpy as np
 import pytest
 
+from diarserve.core.errors import from_job
 from tests.support import mutate_wav
 from tests.support.drive import drive
 from workers.engine import JobError, WorkItem
@@ -271,6 +272,23 @@ def test_silence_in_flac_unpacks_only_so_far(refused: Callable[..., str], tmp_pa
     path = encode(tmp_path / "bomb.flac", "flac", "flac", np.zeros(600 * RATE, np.float32))
     assert refused(path, max_seconds=100) == "too_long"
     assert (tmp_path / "out.f32").stat().st_size < 110 * RATE * 4
+
+
+def test_a_full_disk_is_told_and_leaves_no_file(refused: Callable[..., str], tmp_path: Path, sample: Samples) -> None:
+    flac = encode(tmp_path / "a.flac", "flac", "flac", sample)
+    target = tmp_path / "out.f32"
+    target.symlink_to("/dev/full")
+    assert refused(flac) == "storage_full"
+    assert not target.is_symlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * RATE, hard))  # of ten seconds, there is room for one
+    try:
+        assert refused(flac) == "storage_full"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not target.exists()
+    seen_by_the_client = from_job("storage_full", "")
+    assert (seen_by_the_client.status, seen_by_the_client.retry_after) == (507, 60)
 
 
 def test_no_sound_and_no_sense(refused: Callable[..., str], tmp_path: Path, sample: Samples) -> None:

@@ -17,7 +17,7 @@ from tests.support.drive import drive
 from tests.support.models.htdemucs import htdemucs
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
-from workers.engine import Engine, JobSteps, WorkItem, outputs_of
+from workers.engine import Engine, JobError, JobSteps, WorkItem, outputs_of
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, AudioRef, Separate, Separation
 from workers.separate.demucs import TICK, Blend, Demucs, Voices, window_starts
@@ -220,6 +220,17 @@ def test_neighbours_fade_into_each_other() -> None:
     assert (np.diff(joined[1_119:1_601]) >= 0).all()
     assert np.abs(np.diff(joined)).max() < 0.01
     assert (joined[1_600:] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["rnnoise", "demucs"])
+def test_a_full_disk_is_told_and_leaves_no_file(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> None:
+    engine: Engine = request.getfixturevalue(name)
+    separate = request_for(hiss(3 * SECOND, 0.1), tmp_path)
+    Path(separate.target).symlink_to("/dev/full")
+    with pytest.raises(JobError) as error:
+        drive(engine, separate)
+    assert error.value.code == "storage_full"
+    assert not Path(separate.target).is_symlink()
 
 
 def test_hours_take_no_more_memory_than_minutes(demucs: Demucs, rnnoise: RNNoise, tmp_path: Path) -> None:

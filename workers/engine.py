@@ -94,7 +94,8 @@ def outputs_of(step: Step, wanted: Callable[[], bool] = lambda: True) -> Sequenc
 
 
 class JobError(Exception):
-    """The job cannot be done, and trying again will not help: the request or its audio is at fault."""
+    """The job cannot be done, and trying again at once will not help: the request or its audio is at fault, or there is
+    no room on the disk. The code is stable, for machines; diarserve.core.errors gives each its HTTP status."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

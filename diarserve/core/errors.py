@@ -87,6 +87,7 @@ _JOB_ERRORS: dict[str, type[ServiceError]] = {
     "model_unavailable": InvalidRequest,
     "too_many_speakers": InvalidRequest,
     "out_of_memory": OutOfMemory,
+    "storage_full": StorageFull,
     "internal": ModelFailed,
     "crashed": ModelFailed,
 }
@@ -105,4 +106,6 @@ def from_job(code: str, message: str) -> ServiceError:
     kind = _JOB_ERRORS.get(code, Unprocessable)
     if kind is ModelFailed:
         return ModelFailed(message)
+    if kind is StorageFull:
+        return StorageFull(message, retry_after=60)
     return kind(message, code=code, param=param)

@@ -18,7 +18,7 @@ from av.filter import Graph
 from workers.engine import Engine, JobError, JobSteps, WorkItem
 from workers.media import containers
 from workers.media.cpu_limit import CpuLimit
-from workers.media.samples import Samples
+from workers.media.samples import Samples, create
 from workers.media.wav import Plain, plain
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
 
@@ -132,7 +132,7 @@ def decode(source: str, target: str, max_seconds: float) -> Steps:
 def _write(reader: Plain | Reader, target: str, limit: int) -> Generator[None, None, int]:
     """All samples; no more than a block beyond the limit."""
     samples = reported = 0
-    with open(target, "wb") as out:
+    with create(target) as out:
         for packets, block in enumerate(reader.blocks()):
             samples += block.size
             out.write(block.data)

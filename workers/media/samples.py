@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
 import numpy as np
 import numpy.typing as npt
 
+from workers.engine import JobError
 from workers.messages import AudioRef
 
 Samples = npt.NDArray[np.float32]
 PCM_SCALE = np.float32(1 / 32768)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, the size that a file may have
 
 
 def load(ref: AudioRef) -> Samples:
@@ -19,3 +28,17 @@ def load(ref: AudioRef) -> Samples:
     if ref.pcm is not None:
         return np.fromfile(ref.path, "<i2", ref.samples, offset=ref.pcm) * PCM_SCALE
     return np.memmap(ref.path, dtype=np.float32, mode="r", shape=(ref.samples,))
+
+
+@contextmanager
+def create(path: str) -> Iterator[BinaryIO]:
+    """A new file to write samples to. Raises JobError("storage_full") where there is no room for them, and then leaves
+    no file. Use its `write`: numpy's `tofile` does not say why it failed."""
+    try:
+        with open(path, "wb") as file:
+            yield file
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        Path(path).unlink(missing_ok=True)
+        raise JobError("storage_full", "There is no room left for the decoded audio; try again later.") from error

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.engine import Engine, JobSteps, WorkItem
-from workers.media.samples import Samples, load
+from workers.media.samples import Samples, create, load
 from workers.messages import SAMPLE_RATE, AudioRef, Request, Separate, Separation
 from workers.runtime import devices
 
@@ -72,14 +72,14 @@ class Demucs(Engine):
         starts = window_starts(samples.size, self.window, self.stride)
         gain = 1 / max(SILENCE, math.sqrt(np.dot(samples, samples) / max(1, samples.size)))
         blend = Blend(self.window)
-        with open(request.target, "wb") as file:
+        with create(request.target) as file:
             for first in range(0, len(starts), WAVE):
                 wave = starts[first : first + WAVE]
                 span = (first / len(starts), (first + len(wave)) / len(starts))
                 voices = yield [WorkItem("separate", (samples, start, gain), span=span) for start in wave]
                 for start, voice in zip(wave, voices, strict=True):
-                    blend.add(start, voice).tofile(file)
-            blend.rest(samples.size).tofile(file)
+                    file.write(blend.add(start, voice).data)
+            file.write(blend.rest(samples.size).data)
         return Separation(AudioRef(request.target, samples.size), self.name)
 
     def run(self, units: Sequence[WorkItem]) -> Sequence[Samples]:

@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 
 from workers.engine import Engine, JobSteps, Step, WorkItem
-from workers.media.samples import Samples, load
+from workers.media.samples import Samples, create, load
 from workers.messages import SAMPLE_RATE, AudioRef, Request, Separate, Separation
 
 RATE = 48_000
@@ -55,14 +55,14 @@ class RNNoise(Engine):
             said = f"source_separation was not needed: there is no noise to speak of (speech is {level:.0f} dB over it)"
             return Separation(request.audio, None, (said,))
         denoiser = Denoiser(self._library)
-        with open(request.target, "wb") as file:
+        with create(request.target) as file:
             for start in range(0, size, STEP_SECONDS * SAMPLE_RATE):
                 part = samples[start : start + STEP_SECONDS * SAMPLE_RATE]
                 end = start + part.size
                 [clean] = yield [WorkItem("denoise", (denoiser, part, end == size), span=(start / size, end / size))]
                 clean = clean[:left]
                 heard = samples[size - left : size - left + clean.size]
-                (clean + self.original * (heard - clean)).tofile(file)
+                file.write((clean + self.original * (heard - clean)).data)
                 left -= clean.size
         return Separation(AudioRef(request.target, size), "rnnoise")
 
