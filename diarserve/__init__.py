@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diarserve.core.options import Options as Options
     from diarserve.service.python_api import ParallelDiarizationService as ParallelDiarizationService
+    from diarserve.transcript.document import Document as Document
 
 __version__ = "0.1.0"
 
+_PUBLIC = {
+    "Document": "diarserve.transcript.document",
+    "Options": "diarserve.core.options",
+    "ParallelDiarizationService": "diarserve.service.python_api",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "ParallelDiarizationService":  # imported when asked for: workers import this package too
-        from diarserve.service.python_api import ParallelDiarizationService
-
-        return ParallelDiarizationService
+    if name in _PUBLIC:  # imported when asked for: they take a second
+        return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from diarserve import ParallelDiarizationService
+from diarserve import Options, ParallelDiarizationService
 from diarserve.core.errors import InvalidRequest, NotReady, Unprocessable
 from diarserve.service import python_api
 from tests.conftest import REPOSITORY
@@ -76,6 +77,48 @@ async def test_a_recording_becomes_a_document(
     await service.cleanup()  # again: it does no harm
     with pytest.raises(NotReady, match="initialize"):
         await service.process(call())
+
+
+async def test_every_option_of_a_request_can_be_given(tmp_path: Path, call: Callable[..., Path]) -> None:
+    config = tmp_path / "parrot.toml"
+    config.write_text(STAND_INS.format(step_seconds=0, boot="").replace("Whisper", "Parrot"))
+    async with ParallelDiarizationService(config=config) as service:
+        document = await service.process(
+            call(), language="en", prompt="Names:", hotwords="Zoë", beam_size=2, temperature=0.5, priority="low",
+            diarizer="embedded", min_speakers=1, max_speakers=3, source_separation=True, enhanced_alignment=True,
+        )  # fmt: skip
+        words = document.text.split()
+        assert words == ["language=en", "model=None", "prompt=Names:", "hotwords=Zoë", "beam=2", "temperature=0.5"]
+        options = Options(language="de", beam_size=7, num_speakers=2)
+        words = (await service.process(call(), options, beam_size=3)).text.split()
+        assert (words[0], words[4]) == ("language=de", "beam=3")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"beam_size": 21}, "beam_size"),
+        ({"temperature": 2}, "temperature"),
+        ({"prompt": "x" * 2001}, "prompt"),
+        ({"priority": "urgent"}, "priority"),
+        ({"diarizer": "sortformer"}, "diarizer"),
+        ({"options": Options(min_speakers=3), "max_speakers": 2}, None),
+        ({"options": Options.model_validate({"callback_url": "http://example.org/"})}, "callback_url"),
+    ],
+)
+async def test_a_wrong_option_is_named(
+    config: Callable[..., Path], call: Callable[..., Path], fields: dict[str, Any], param: str | None
+) -> None:
+    async with ParallelDiarizationService(config=config(), use_process_pool=False) as service:
+        with pytest.raises(InvalidRequest) as refused:
+            await service.process(call(), **fields)
+        assert refused.value.param == param
+        assert service.get_active_tasks() == []
+
+
+def test_the_signature_has_every_option() -> None:
+    parameters = set(inspect.signature(ParallelDiarizationService.process).parameters)
+    assert parameters - {"self", "path", "options"} == set(Options.model_fields) - {"response_format", "callback_url"}
 
 
 async def test_no_more_are_worked_on_than_there_are_workers(
@@ -168,7 +211,7 @@ def test_there_is_at_least_one_worker() -> None:
 # As a user writes it: no guard for the main module, logging as it was.
 SCRIPT = """
 import asyncio, logging, sys
-from diarserve import ParallelDiarizationService
+from diarserve import Options, ParallelDiarizationService
 from diarserve.transcript.document import encode
 
 async def main():

@@ -10,14 +10,16 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from diarserve.core import configuration
-from diarserve.core.errors import NotReady
+from diarserve.core.errors import InvalidRequest, NotReady
 from diarserve.core.options import Options, parse
+from diarserve.core.types import Diarizer, Priority
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document
@@ -47,7 +49,7 @@ class ParallelDiarizationService:
         self._use_process_pool = use_process_pool
         self._config = config
         self._data_dir = data_dir
-        self._places = asyncio.Semaphore(max_workers)
+        self._slots = asyncio.Semaphore(max_workers)
         self._active: dict[str, Task] = {}
         self._ended: dict[str, dict[str, Any]] = {}  # oldest first
         self._service: Service | None = None
@@ -92,33 +94,55 @@ class ParallelDiarizationService:
     async def process(
         self,
         path: str | Path,
+        options: Options | None = None,
         *,
         language: str | None = None,
         whisper_model: str | None = None,
         num_speakers: int | None = None,
         min_speakers: int | None = None,
         max_speakers: int | None = None,
-        source_separation: bool = False,
-        enhanced_alignment: bool = False,
+        diarizer: Diarizer | None = None,
+        source_separation: bool | None = None,
+        enhanced_alignment: bool | None = None,
+        prompt: str | None = None,
+        hotwords: str | None = None,
+        beam_size: int | None = None,
+        temperature: float | None = None,
+        priority: Priority | None = None,
     ) -> Document:
-        """The document that POST /api/v1/parallel/transcribe answers. Raises ServiceError and OSError. Cancelling the
-        caller stops both models."""
+        """The document that POST /api/v1/parallel/transcribe answers. Cancelling the caller stops both models.
+
+        options: what is asked of many recordings; the keyword arguments go before it. `response_format` means nothing
+            here (diarserve.transcript.formats renders documents), and `callback_url` is refused.
+
+        Raises InvalidRequest naming the option that is wrong, any other ServiceError, and OSError where the recording
+        cannot be read.
+
+        >>> await service.process("call.wav", Options(language="en", beam_size=1), num_speakers=2)
+        """
         service = self._running()
-        asked = {
+        given = {
             "language": language,
             "whisper_model": whisper_model,
             "num_speakers": num_speakers,
             "min_speakers": min_speakers,
             "max_speakers": max_speakers,
+            "diarizer": diarizer,
             "source_separation": source_separation,
             "enhanced_alignment": enhanced_alignment,
+            "prompt": prompt,
+            "hotwords": hotwords,
+            "beam_size": beam_size,
+            "temperature": temperature,
+            "priority": priority,
         }
-        options = parse(Options, {name: [str(value)] for name, value in asked.items() if value is not None})
+        options = _merged(options, given)
+        service.check(options)
         task = Task(service.spool.incoming / new_id(), Path(path).name, options)
         self._active[task.id] = task
         outcome, error = "cancelled", None
         try:
-            async with self._places:
+            async with self._slots:
                 service = self._running()
                 task.folder.mkdir()
                 try:
@@ -160,6 +184,15 @@ class ParallelDiarizationService:
         self._ended[task.id] = _shown(task, error)
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
+
+
+def _merged(options: Options | None, given: Mapping[str, Any]) -> Options:
+    """The options with what is given in their place, validated."""
+    fields = options.model_dump(exclude_unset=True) if options else {}
+    fields.update((name, value) for name, value in given.items() if value is not None)
+    if fields.get("callback_url"):
+        raise InvalidRequest("Nobody is called back here: the document is returned.", param="callback_url")
+    return parse(Options, {name: [str(value)] for name, value in fields.items() if value is not None})
 
 
 def _shown(task: Task, error: str | None = None) -> dict[str, Any]:

@@ -131,6 +131,17 @@ class Whisper(StandIn):
         return (Word(f" w{number}", number + 0.1, number + 0.9, 1.0),)  # shown while the job runs, as Whisper's are
 
 
+class Parrot(Whisper):
+    """Says what it was asked for: the options, each a word."""
+
+    def job(self, request: Request) -> JobSteps:
+        assert isinstance(request, Transcribe)
+        yield _units(request.audio)
+        names = ("language", "model", "prompt", "hotwords", "beam", "temperature")
+        asked = enumerate(f"{name}={getattr(request, name)}" for name in names)
+        return Transcript(tuple(Word(f" {said}", n / 10, n / 10 + 0.1, 1.0) for n, said in asked), "en", "stand-in")
+
+
 class Diarizer(StandIn):
     kind = "embedded"
 
