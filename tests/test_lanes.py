@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 
 from diarserve.core.errors import ModelFailed, NotReady, Unprocessable
 from diarserve.observe.metrics import Metrics
-from diarserve.pool import lane as lane_module
+from diarserve.pool import slot as slot_module
 from diarserve.pool.job import virtual_deadline
 from diarserve.pool.lane import Lane
+from diarserve.pool.worker import Worker
+from diarserve.pool.worker_process import WorkerProcess
 from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, WorkerSpec
 
 MakeLane = Callable[..., Lane]
@@ -27,12 +30,16 @@ MakeLane = Callable[..., Lane]
 async def make_lane() -> AsyncIterator[MakeLane]:
     opened: list[Lane] = []
 
-    def make(*, step_timeout: float = 60.0, options: dict[str, Any] | None = None, **settings: Any) -> Lane:
+    def make(
+        *, step_timeout: float = 60.0, options: dict[str, Any] | Sequence[dict[str, Any]] = (), **settings: Any
+    ) -> Lane:
+        """`options`: the worker's, or each worker's."""
         environment = {"SAID_AT_BIRTH": "yes"}
-        spec = WorkerSpec(
-            "whisper", "tests.support.standins:Whisper", options or {}, environment, step_timeout=step_timeout
-        )
-        lane = Lane([spec], Metrics(), **settings)
+        specs = [
+            WorkerSpec("whisper", "tests.support.standins:Whisper", own, environment, step_timeout=step_timeout)
+            for own in ([options] if isinstance(options, dict) else options or [{}])
+        ]
+        lane = Lane(specs, Metrics(), **settings)
         lane.start()
         opened.append(lane)
         return lane
@@ -99,7 +106,7 @@ async def test_the_event_loop_gets_a_core_before_its_workers(make_lane: MakeLane
 async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
     make_lane: MakeLane, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "_KILL_GRACE", 1.0)
+    monkeypatch.setattr(slot_module, "_KILL_GRACE", 1.0)
     lane = make_lane(step_timeout=1.0)
     done = await do(lane, job(tmp_path, 3, f"{when} whisper"))
     assert len(done.result.words) == 3
@@ -109,7 +116,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_done(
 async def test_a_hang_is_counted_from_the_last_sign_of_life(
     make_lane: MakeLane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "_KILL_GRACE", 0.5)
+    monkeypatch.setattr(slot_module, "_KILL_GRACE", 0.5)
     lane = make_lane(step_timeout=1.0)
     await do(lane, job(tmp_path / "before"))
     await asyncio.sleep(1.0)
@@ -160,6 +167,88 @@ async def test_a_worker_that_dies_at_every_boot_halts_its_lane(make_lane: MakeLa
     await lane.wait_ready()
     assert lane.halted == "it died while starting"
     assert restarts(lane) == 4
+
+
+async def test_a_worker_that_cannot_boot_leaves_the_lane_to_one_that_still_starts(
+    make_lane: MakeLane, tmp_path: Path
+) -> None:
+    may_start = asyncio.Event()
+
+    async def start(spec: WorkerSpec) -> Worker:
+        if not spec.options:
+            await may_start.wait()
+        return await WorkerProcess.start(spec)
+
+    lane = make_lane(options=[{"boot": "fail"}, {}], start=start)
+    waiting = asyncio.create_task(do(lane, job(tmp_path / "early")))
+    while not lane.state()["workers"][0].get("halted"):
+        await asyncio.sleep(0.01)
+    assert lane.halted is None
+    may_start.set()
+    assert len((await waiting).result.words) == 2
+    assert len((await do(lane, job(tmp_path / "later"))).result.words) == 2
+    broken, serving = lane.state()["workers"]
+    assert (broken["halted"], broken["pid"]) == ("RuntimeError: no such model", None)
+    assert (serving["halted"], serving["last_error"]) == (None, None)
+
+
+async def test_a_lane_is_halted_once_none_of_its_workers_can_boot(make_lane: MakeLane, tmp_path: Path) -> None:
+    lane = make_lane(options=[{"boot": "fail"}, {"boot": "fail"}])
+    with pytest.raises(NotReady):
+        await do(lane, job(tmp_path))
+    assert lane.halted == "RuntimeError: no such model"
+    assert all(worker["halted"] for worker in lane.state()["workers"])
+
+
+async def test_a_shortage_of_descriptors_passes(
+    make_lane: MakeLane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot_module, "_LONGEST_PAUSE", 0.01)
+    failed = 0
+
+    async def start(spec: WorkerSpec) -> Worker:
+        nonlocal failed
+        if failed < 2 * slot_module._BOOT_ATTEMPTS:
+            failed += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return await WorkerProcess.start(spec)
+
+    lane = make_lane(start=start)
+    waiting = asyncio.create_task(do(lane, job(tmp_path)))
+    while failed < slot_module._BOOT_ATTEMPTS + 1:
+        await asyncio.sleep(0)
+    assert lane.halted is None
+    assert "Too many open files" in lane.state()["workers"][0]["last_error"]
+    assert len((await waiting).result.words) == 2
+    assert lane.state()["workers"][0]["last_error"] is None
+
+
+async def test_a_lane_closes_while_no_worker_can_be_started(make_lane: MakeLane, tmp_path: Path) -> None:
+    tried = asyncio.Event()
+
+    async def start(spec: WorkerSpec) -> Worker:
+        tried.set()
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    lane = make_lane(start=start)
+    waiting = asyncio.create_task(do(lane, job(tmp_path)))
+    await tried.wait()
+    await lane.close()
+    with pytest.raises(NotReady, match="shutting down"):
+        await waiting
+
+
+async def test_a_program_that_cannot_be_started_halts_its_lane(
+    make_lane: MakeLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot_module, "_LONGEST_PAUSE", 0.01)
+
+    async def start(spec: WorkerSpec) -> Worker:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "python")
+
+    lane = make_lane(start=start)
+    await lane.wait_ready()
+    assert "No such file or directory" in (lane.halted or "")
 
 
 async def test_a_short_job_overtakes_a_long_one(make_lane: MakeLane, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from diarserve.core.errors import ModelFailed, NotReady, Unprocessable
 from diarserve.observe.metrics import Metrics
-from diarserve.pool import lane as lane_module
+from diarserve.pool import slot as slot_module
 from diarserve.pool import worker_thread
 from diarserve.pool.lane import Lane
 from diarserve.pool.worker_thread import WorkerThread
@@ -112,7 +112,7 @@ async def test_cancelling_the_caller_stops_the_job(make_lane: MakeLane, tmp_path
 async def test_a_worker_that_hangs_is_left_behind_and_its_job_done(
     make_lane: MakeLane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "_KILL_GRACE", 0.5)
+    monkeypatch.setattr(slot_module, "_KILL_GRACE", 0.5)
     monkeypatch.setattr(worker_thread, "_CLOSE_TIMEOUT", 0.1)
     lane = make_lane(step_timeout=0.5)
     done = await do(lane, job(tmp_path, 3, "block-once whisper"))

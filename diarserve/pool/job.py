@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from diarserve.core.errors import ServiceError
 from diarserve.core.types import Priority
-from diarserve.pool.worker import Worker
-from workers.messages import Done, Progress, Request, WorkerSpec
+from workers.messages import Done, Progress, Request
 
 PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
 
@@ -51,29 +49,3 @@ class Job:
 
     def __lt__(self, other: Job) -> bool:
         return self.virtual_deadline < other.virtual_deadline
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A place for one worker, whichever incarnation fills it."""
-
-    spec: WorkerSpec
-    worker: Worker | None = None
-    ready: bool = False
-    held: dict[str, Job] = field(default_factory=dict)
-    info: Mapping[str, Any] = field(default_factory=dict)
-    restarts: int = 0
-    failures: int = 0
-    last_message_at: float = 0.0  # when the worker last gave a sign of life, or was first asked for one
-    deadline: asyncio.TimerHandle | None = None  # to look how long ago that is
-
-    def room(self, job: Job, width: int) -> bool:
-        if not (self.ready and self.held):
-            return self.ready
-        if job.alone or any(other.alone for other in self.held.values()):
-            return False
-        if len(self.held) < width:
-            return True
-        return len(self.held) < 2 * width and all(
-            job.virtual_deadline < other.virtual_deadline for other in self.held.values()
-        )

@@ -183,7 +183,15 @@ SCHEMAS: dict[str, Schema] = {
         oldest_queued=NUMBER,
         model=ANYTHING,
         workers=array(
-            record(pid=nullable(COUNT), jobs=COUNT, restarts=COUNT, device=nullable(STRING), memory=mapping(COUNT))
+            record(
+                pid=nullable(COUNT),
+                jobs=COUNT,
+                restarts=COUNT,
+                halted=nullable(STRING),
+                last_error=nullable(STRING),
+                device=nullable(STRING),
+                memory=mapping(COUNT),
+            )
         ),
     ),
     "Features": record(
