@@ -1,4 +1,5 @@
-"""OpenAI's own package against a server on the real models: whatever it parses, its own types hold."""
+"""OpenAI's own package against a server on the real models: whatever it parses, its own types hold. What needs no model
+is asked of stand-ins."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+import requests
 import srt  # type: ignore[import-untyped]
 import webvtt
 from openai.types.audio import (
@@ -20,7 +22,10 @@ from openai.types.audio import (
     TranscriptionVerbose,
 )
 
+from diarserve.http.openai.options import our_model, read
+from tests.conftest import stand_ins, wav
 from tests.support.server import Server
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -152,3 +157,145 @@ def test_a_parameter_that_is_wrong(client: openai.OpenAI, sample: Path) -> None:
     with pytest.raises(openai.BadRequestError) as refusal:
         transcribe(client, sample, temperature=7)
     assert refusal.value.param == "temperature"
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+    """A client of stand-ins, whose recogniser has the models tiny.en and large-v3."""
+    limits = {"models": ["tiny.en", "large-v3"], "accepts": ["tiny.en", "large-v3", "acme/whisper-large-v3-x"]}
+    settings = stand_ins(tmp_path_factory.mktemp("openai"), whisper={"limits": limits})
+    with serving(settings) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def ask(client: openai.OpenAI, seconds: int = 2, **options: Any) -> Any:
+    return client.audio.transcriptions.create(file=("a.wav", wav(seconds)), **{"model": "whisper-1", **options})
+
+
+def warnings(answer: Any) -> list[str]:
+    return answer.model_dump().get("warnings", [])  # type: ignore[no-any-return]
+
+
+def test_chunks_as_the_client_wants_them(quick: openai.OpenAI) -> None:
+    assert warnings(ask(quick, chunking_strategy="auto")) == []
+    assert warnings(ask(quick, chunking_strategy={"type": "server_vad"})) == []
+    answer = ask(quick, chunking_strategy={"type": "server_vad", "threshold": 0.4})
+    assert answer.text == "w0 w1"
+    assert warnings(answer) == ["chunking_strategy[threshold] is not available here and was ignored"]
+
+
+def test_a_model_by_its_id(quick: openai.OpenAI) -> None:
+    assert [model.id for model in quick.models.list()] == ["tiny.en", "large-v3"]
+    for name in (
+        "tiny.en",
+        "whisper-1",
+        "gpt-4o-mini-transcribe",
+        "openai/whisper-large-v3",
+        "acme/whisper-large-v3-x",
+    ):
+        model = quick.models.retrieve(name)
+        strict(model)
+        assert model.id == name
+    with pytest.raises(
+        openai.NotFoundError, match=r"'acme/none' does not exist; there is: tiny\.en, large-v3"
+    ) as refusal:
+        quick.models.retrieve("acme/none")
+    assert (refusal.value.code, refusal.value.param) == ("model_not_found", "model")
+    assert refusal.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("whisper-1", None),
+        ("gpt-4o-transcribe-diarize", None),
+        ("gpt-4o-mini-transcribe-2025-12-15", None),
+        ("Systran/faster-whisper-tiny.en", "tiny.en"),
+        ("Systran/faster-distil-whisper-large-v3", "distil-large-v3"),
+        ("openai/whisper-large-v3", "large-v3"),
+        ("whisper-large-v3-turbo", "large-v3-turbo"),
+        ("mobiuslabsgmbh/faster-whisper-large-v3-turbo", "large-v3-turbo"),
+        ("deepdml/faster-whisper-large-v3-turbo-ct2", "large-v3-turbo"),
+        ("distil-whisper/distil-large-v3.5-ct2", "distil-large-v3.5"),
+        ("distil-whisper/distil-large-v2", "distil-large-v2"),
+        ("large-v3", "large-v3"),
+        ("turbo", "turbo"),
+        ("acme/whisper-large-v3", "acme/whisper-large-v3"),  # somebody's own model
+        ("whisper-large-v3-x", "whisper-large-v3-x"),  # accepted by that name
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_names_of_models(name: str, ours: str | None) -> None:
+    assert our_model(name, ["whisper-large-v3-x"]) == ours
+
+
+@pytest.mark.parametrize("name", ["Systran/faster-whisper-tiny.en", "openai/whisper-large-v3", "whisper-large-v3"])
+def test_a_model_by_its_name_on_the_hub(quick: openai.OpenAI, name: str) -> None:
+    assert ask(quick, model=name).text == "w0 w1"
+
+
+def test_a_model_that_is_not_there_is_named_as_the_client_named_it(quick: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"'whisper-9'.*there is: tiny\.en, large-v3") as refusal:
+        ask(quick, model="whisper-9")
+    assert (refusal.value.code, refusal.value.param) == ("model_unavailable", "model")
+    assert "whisper_model" not in str(refusal.value)
+    with pytest.raises(openai.BadRequestError) as refusal:
+        ask(quick, model="x" * 1000)
+    assert refusal.value.param == "model"
+
+
+def test_fields_that_others_have_are_honoured_or_said(quick: openai.OpenAI) -> None:
+    extra = {"seed": 7, "top_p": 0.5, "user": "me", "vad_filter": True, "colour": "blue"}
+    answer = ask(quick, extra_body={**extra, "hotwords": "Chicago", "num_speakers": 2, "min_speakers": 1})
+    assert answer.text == "w0 w1"
+    assert warnings(answer) == [f"{name} is not available here and was ignored" for name in extra]
+    *_, done = ask(quick, extra_body=extra, stream=True)
+    strict(done)
+    assert warnings(done) == warnings(answer)
+    with pytest.raises(openai.BadRequestError) as refusal:
+        ask(quick, extra_body={"num_speakers": 0})
+    assert refusal.value.param == "num_speakers"
+    with pytest.raises(openai.BadRequestError, match="min_speakers must not be above max_speakers"):
+        ask(quick, extra_body={"min_speakers": 3, "max_speakers": 2})
+
+
+def test_what_fields_of_a_form_become() -> None:
+    options, ignored = read(
+        {
+            "model": ["openai/whisper-tiny"],
+            "keywords[]": ["Chicago", "Noor"],
+            "languages[]": ["en"],
+            "max_speakers": ["3"],
+            "num_speakers": [""],
+            "stream": [""],
+        }
+    )
+    ours = options.ours()
+    assert (ours.whisper_model, ours.hotwords, ours.language) == ("tiny", "Chicago, Noor", "en")
+    assert (ours.max_speakers, ours.num_speakers, options.stream, ignored) == (3, None, False, [])
+    options, ignored = read({"languages[]": ["en", "de"], "include[]": ["logprobs"], "hotwords": ["Noor"]})
+    assert (options.ours().language, options.ours().hotwords) == (None, "Noor")
+    assert [warning.split()[0] for warning in ignored] == ["include", "languages"]
+
+
+def test_granularities_without_brackets(quick: openai.OpenAI) -> None:
+    """As some clients send them."""
+    url = f"{quick.base_url}audio/transcriptions"
+    fields = [("response_format", "verbose_json"), *(("timestamp_granularities", name) for name in ("word", "segment"))]
+    answer = requests.post(url, data=fields, files={"file": wav(1)}, timeout=30).json()
+    assert [word["word"] for word in answer["words"]] == ["w0"]
+    assert len(answer["segments"]) == 1
+
+
+def test_every_answer_has_an_id(quick: openai.OpenAI) -> None:
+    url = str(quick.base_url).removesuffix("v1/")
+    ids = {requests.get(url + path, timeout=30).headers["X-Request-ID"] for path in ("livez", "v1/models", "nowhere")}
+    assert len(ids) == 3
+    assert ask(quick)._request_id not in ids
+    assert quick.models.with_raw_response.list(extra_headers={"X-Request-ID": "mine-1"}).request_id == "mine-1"
+    odd = requests.get(f"{url}livez", headers={"X-Request-ID": "a b"}, timeout=30).headers["X-Request-ID"]
+    assert odd != "a b"
+    with requests.post(
+        f"{url}v1/audio/transcriptions", files={"file": wav(1)}, data={"stream": "true"}, stream=True, timeout=30
+    ) as streamed:
+        assert streamed.headers["X-Request-ID"]

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import requests
 import schemathesis
-from aiohttp import web
 from hypothesis import strategies as st
 
-from diarserve.core.settings import Settings
 from diarserve.http import app
-from diarserve.http.context import SERVICE
 from diarserve.http.openai.options import Shape
 from diarserve.http.openapi import document as openapi
 from diarserve.http.routes import docs
 from diarserve.transcript.formats import FORMATS
 from tests.conftest import stand_ins, wav
+from tests.support.serving import serving
 
 API = "/api/v1/parallel"
 
@@ -61,29 +56,6 @@ schema = schemathesis.openapi.from_dict(
 )
 schemathesis.openapi.format("binary", st.sampled_from([wav(0), wav(0, "refuse whisper"), b"no recording", b""]))
 schemathesis.openapi.format("uri", st.just("http://127.0.0.1:9/"))  # callbacks to private addresses are never sent
-
-
-@contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The application on a free loopback port, in a thread of its own; its address."""
-    runner = web.AppRunner(app.make(settings), handler_cancellation=True)
-
-    async def start() -> str:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await runner.app[SERVICE].wait_ready()
-        return "http://{}:{}".format(*runner.addresses[0])
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield asyncio.run_coroutine_threadsafe(start(), loop).result(60)
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,76 +11,89 @@ from diarserve.core.errors import InvalidRequest
 from diarserve.core.types import Diarizer, Format, Priority
 
 
-def _blank_is_absent(value: Any) -> Any:
+def blank_is_absent(value: Any) -> Any:
     return None if value == "" else value
 
 
 # The bounds stand inside, where pydantic's JSON schema can say them.
-Count = Annotated[Annotated[int, Field(ge=1, le=100)] | None, BeforeValidator(_blank_is_absent)]
-Text = Annotated[Annotated[str, Field(max_length=200)] | None, BeforeValidator(_blank_is_absent)]
-Long = Annotated[Annotated[str, Field(max_length=2000)] | None, BeforeValidator(_blank_is_absent)]
-Beam = Annotated[Annotated[int, Field(ge=1, le=20)] | None, BeforeValidator(_blank_is_absent)]
-Temperature = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_blank_is_absent)]
+Count = Annotated[Annotated[int, Field(ge=1, le=100)] | None, BeforeValidator(blank_is_absent)]
+Text = Annotated[Annotated[str, Field(max_length=200)] | None, BeforeValidator(blank_is_absent)]
+Long = Annotated[Annotated[str, Field(max_length=2000)] | None, BeforeValidator(blank_is_absent)]
+Beam = Annotated[Annotated[int, Field(ge=1, le=20)] | None, BeforeValidator(blank_is_absent)]
+Temperature = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(blank_is_absent)]
 
 
-class Options(BaseModel):
+class CommonOptions(BaseModel):
+    """What every endpoint that takes a recording understands, under the same name."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: Annotated[Text, Field(description="Of the recording, as a code such as en. Default: detected.")] = None
-    whisper_model: Annotated[Text, Field(description="Default: the configured one.")] = None
     source_separation: Annotated[bool, Field(description="Free the voices of music and noise first.")] = False
     enhanced_alignment: Annotated[bool, Field(description="Align words by forced alignment.")] = False
     diarizer: Annotated[
         Diarizer | None,
-        BeforeValidator(_blank_is_absent),
+        BeforeValidator(blank_is_absent),
         Field(description="Which of the configured diarizers. Default: chosen by the recording."),
     ] = None
     prompt: Annotated[Long, Field(description="Text as if it came before: for its style and spelling.")] = None
     hotwords: Annotated[Long, Field(description="Words to expect.")] = None
     beam_size: Annotated[Beam, Field(description="Default: the configured one.")] = None
-    temperature: Annotated[Temperature, Field(description="Above 0, words are drawn by chance.")] = None
     num_speakers: Annotated[Count, Field(description="How many people speak, if it is known.")] = None
     min_speakers: Count = None
     max_speakers: Count = None
+
+    @model_validator(mode="after")
+    def _speakers_agree(self) -> Self:
+        if (self.min_speakers or 1) > (self.max_speakers or 100):
+            raise ValueError("min_speakers must not be above max_speakers")
+        return self
+
+
+class Options(CommonOptions):
+    """What a client may ask of our own endpoints; the fields of their forms.
+
+    >>> Options(language="en", num_speakers=2)
+    """
+
+    whisper_model: Annotated[Text, Field(description="Default: the configured one.")] = None
+    temperature: Annotated[Temperature, Field(description="Above 0, words are drawn by chance.")] = None
     response_format: Format = "json"
     priority: Annotated[
         Priority | None,
-        BeforeValidator(_blank_is_absent),
+        BeforeValidator(blank_is_absent),
         Field(description="Default: high where the client waits, normal for a task, low for a batch."),
     ] = None
     callback_url: Annotated[
         AnyHttpUrl | None,
-        BeforeValidator(_blank_is_absent),
+        BeforeValidator(blank_is_absent),
         Field(description="Asked by POST when the task has ended. For tasks and batches of tasks."),
     ] = None
-
-    @model_validator(mode="after")
-    def _speakers_agree(self) -> Options:
-        if (self.min_speakers or 1) > (self.max_speakers or 100):
-            raise ValueError("min_speakers must not be above max_speakers")
-        return self
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(model: type[Model], fields: Mapping[str, list[str]]) -> Model:
-    """The fields of a form; names that end in [] are lists. Raises InvalidRequest naming the first that is wrong."""
-    values: dict[str, Any] = {}
+    """The options that a form's fields ask for. Raises InvalidRequest naming the first field that is wrong, unknown, or
+    sent more than once."""
+    values: dict[str, str] = {}
     for name, given in fields.items():
-        if name.endswith("[]"):
-            values[name] = given
-        elif len(given) == 1:
-            values[name] = given[0]
-        else:
+        if len(given) > 1:
             raise InvalidRequest(f"The field '{name}' was sent {len(given)} times.", param=name)
+        values[name] = given[0]
+    return validate(model, values)
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Raises InvalidRequest naming the first value that is wrong or unknown."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         param = str(first["loc"][0]) if first["loc"] else None
         if first["type"] == "extra_forbidden":
-            known = ", ".join(field.alias or name for name, field in model.model_fields.items())
+            known = ", ".join(model.model_fields)
             raise InvalidRequest(f"Unknown field '{param}'. Known fields: file, {known}.", param=param) from error
         message = first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{param}: {message}." if param else f"{message}.", param=param) from error

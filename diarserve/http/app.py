@@ -20,12 +20,13 @@ from diarserve.service.service import Service
 
 def make(settings: Settings) -> web.Application:
     app = web.Application(
-        middlewares=[middleware.count, middleware.answer_errors],
+        middlewares=[middleware.identify, middleware.count, middleware.answer_errors],
         client_max_size=0,  # no limit of aiohttp's own: forms.receive streams and counts
     )
     app[SERVICE] = Service(settings)
     for module in (probes, features, handlers, taskroutes, events, openai_routes, openapi, docs):
         app.add_routes(module.routes)
+    app.on_response_prepare.append(middleware.show_request_id)
     app.cleanup_ctx.append(_service)
     app.on_shutdown.append(_stop)  # before open requests are waited for: some wait for tasks
     return app

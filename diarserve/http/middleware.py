@@ -1,23 +1,50 @@
-"""What happens around every request: errors become answers, answers are counted."""
+"""What happens around every request: it has an id, errors become answers, answers are counted."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import math
+import re
+import uuid
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from diarserve.core.errors import ServiceError, StorageFull
 from diarserve.http.context import SERVICE
-from diarserve.http.responses import json, openai_error
+from diarserve.http.openai import errors as openai_errors
+from diarserve.http.responses import json
 from diarserve.tasks.store.protocol import StoreError
+from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+_REQUEST_ID = web.RequestKey("request_id", str)
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")  # what can stand in a header and in a line of the log
+
+
+@web.middleware
+async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request in the log."""
+    with log_context(request=request_id(request)):
+        return await handler(request)
+
+
+async def show_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal: streams have sent their headers before a middleware sees them."""
+    response.headers["X-Request-ID"] = request_id(request)
+
+
+def request_id(request: web.Request) -> str:
+    """What the client sent as X-Request-ID, or an id of ours where that is missing or odd."""
+    if _REQUEST_ID not in request:
+        sent = request.headers.get("X-Request-ID", "")
+        request[_REQUEST_ID] = sent if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
+    return request[_REQUEST_ID]
 
 
 @web.middleware
@@ -59,5 +86,5 @@ def refusal(request: web.Request, error: ServiceError, headers: dict[str, str] |
     headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
-    body = openai_error(error) if request.path.startswith("/v1/") else error.body()
+    body = openai_errors.body(error) if request.path.startswith("/v1/") else error.body()
     return json(body, error.status, headers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import msgspec
 import orjson
@@ -27,12 +26,6 @@ def json(data: object, status: int = 200, headers: dict[str, str] | None = None)
         headers=headers,
         content_type="application/json",
     )
-
-
-def openai_error(error: ServiceError) -> dict[str, Any]:
-    """OpenAI's shape, for clients that speak to its endpoints."""
-    kind = "server_error" if error.status >= 500 else "invalid_request_error"
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
 
 
 async def finished(service: Service, id: str, format: Format) -> web.Response:

@@ -12,16 +12,18 @@ from contextvars import ContextVar
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode  # which json.dumps would make anew for every line
 _task: ContextVar[str | None] = ContextVar("task", default=None)
+_request: ContextVar[str | None] = ContextVar("request", default=None)
 
 
 @contextmanager
-def log_context(task: str) -> Iterator[None]:
-    """Lines logged inside are about this task."""
-    token = _task.set(task)
+def log_context(task: str | None = None, *, request: str | None = None) -> Iterator[None]:
+    """Lines logged inside are about this task or this HTTP request, or both where one context is in another."""
+    variable, value = (_task, task) if task is not None else (_request, request)
+    token = variable.set(value)
     try:
         yield
     finally:
-        _task.reset(token)
+        variable.reset(token)
 
 
 class JsonLines(logging.Formatter):
@@ -37,6 +39,7 @@ class JsonLines(logging.Formatter):
             "process": self._process,
             "pid": os.getpid(),
             "module": record.name,
+            "request": _request.get(),
             "task": _task.get(),
             "message": record.getMessage(),
         }

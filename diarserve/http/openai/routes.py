@@ -12,13 +12,12 @@ from typing import Any
 
 from aiohttp import web
 
-from diarserve.core.errors import ServiceError
-from diarserve.core.options import parse
+from diarserve.core.errors import NotFound, NotReady, ServiceError
 from diarserve.http import sse, uploads
 from diarserve.http.context import SERVICE
-from diarserve.http.openai import shapes
-from diarserve.http.openai.options import OpenAIOptions
-from diarserve.http.responses import json, openai_error
+from diarserve.http.openai import errors, shapes
+from diarserve.http.openai.options import OpenAIOptions, our_model, read
+from diarserve.http.responses import json
 from diarserve.http.routes.events import changes
 from diarserve.http.routes.transcribe import folders
 from diarserve.service.service import Service
@@ -41,10 +40,36 @@ async def translations(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
-    info = request.app[SERVICE].lanes.whisper.info
-    names = list(info.get("models", [info["model"]])) if info else []
-    shown = [{"id": name, "object": "model", "created": 0, "owned_by": "diarserve"} for name in names]
-    return json({"object": "list", "data": shown})
+    return json({"object": "list", "data": [_model(name) for name in _names(request.app[SERVICE])]})
+
+
+@routes.get("/v1/models/{model:.+}")
+async def model(request: web.Request) -> web.Response:
+    """Whatever name a transcription takes is found, OpenAI's own too."""
+    service, asked = request.app[SERVICE], request.match_info["model"][:200]
+    names = _names(service)
+    if not names:
+        raise NotReady("The models are not loaded yet; see /readyz.", retry_after=5)
+    accepted = _accepted(service)
+    if our_model(asked, accepted) not in (None, *names, *accepted):
+        message = f"The model {asked!r} does not exist; there is: {', '.join(names)}."
+        raise NotFound(message, code="model_not_found", param="model")
+    return json(_model(asked))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "diarserve"}
+
+
+def _names(service: Service) -> list[str]:
+    """Of the configured models; none before they are loaded."""
+    info = service.lanes.whisper.info
+    return list(info.get("models", [info["model"]])) if info else []
+
+
+def _accepted(service: Service) -> list[str]:
+    """Every name that the recogniser takes for one of its models."""
+    return list(service.lanes.whisper.info.get("accepts", ()))
 
 
 async def _answer(request: web.Request, *, translate: bool) -> web.StreamResponse:
@@ -52,13 +77,14 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
     service.require_ready()
     with service.tasks.request_slot(), folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
-        options, upload = parse(OpenAIOptions, form.fields), form.upload
-        service.check(options.ours)
-        task = Task(upload.folder, upload.filename, options.ours, translate=translate)
+        (options, ignored), upload = read(form.fields), form.upload
+        ours = options.ours(_accepted(service))
+        service.check(ours)
+        task = Task(upload.folder, upload.filename, ours, translate=translate)
         if options.stream:
-            return await _stream(request, service, task, options)
+            return await _stream(request, service, task, options, ignored)
         document = await service.process(task)
-    warnings = (*document.warnings, *options.unhonoured())
+    warnings = _warnings(document, ignored)
     return _shaped(document, warnings, options, translate=translate)
 
 
@@ -71,7 +97,7 @@ def _shaped(document: Document, warnings: Sequence[str], options: OpenAIOptions,
             return web.Response(body=body, headers={"Content-Type": kind})
         case "verbose_json":
             kind_of_task: shapes.Task = "translate" if translate else "transcribe"
-            shaped = shapes.verbose_json(document, options.granularities, kind_of_task)
+            shaped = shapes.verbose_json(document, options.timestamp_granularities, kind_of_task)
         case "diarized_json":
             shaped = shapes.diarized_json(document)
         case _:
@@ -80,13 +106,16 @@ def _shaped(document: Document, warnings: Sequence[str], options: OpenAIOptions,
     return json(shaped | {"warnings": warnings} if warnings else shaped)
 
 
-async def _stream(request: web.Request, service: Service, task: Task, options: OpenAIOptions) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, service: Service, task: Task, options: OpenAIOptions, ignored: Sequence[str]
+) -> web.StreamResponse:
     running = asyncio.create_task(service.process(task))
     running.add_done_callback(lambda _: task.become("completed"))
     try:
         diarized = options.response_format == "diarized_json"
-        async with sse.stream(request) as stream, aclosing(_events(task, running, diarized=diarized)) as events:
-            async for event in events:
+        events = _events(task, running, ignored, diarized=diarized)
+        async with sse.stream(request) as stream, aclosing(events) as told:
+            async for event in told:
                 await stream.send(event)
         return stream.response
     finally:
@@ -96,7 +125,7 @@ async def _stream(request: web.Request, service: Service, task: Task, options: O
 
 
 async def _events(
-    task: Task, running: asyncio.Task[Document], *, diarized: bool
+    task: Task, running: asyncio.Task[Document], ignored: Sequence[str], *, diarized: bool
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Text as it is heard; who said it when all is known."""
     space = ""
@@ -108,11 +137,17 @@ async def _events(
     try:
         document = await running
     except ServiceError as error:
-        yield openai_error(error)
+        yield errors.body(error)
         return
     if diarized:
         labels = shapes.speaker_labels(document, {})
         for number, segment in enumerate(document.segments, 1):
             yield shapes.diarized_segment(segment, labels[segment.speaker], number)
     # Without usage: OpenAI's event counts tokens, which are not kept.
-    yield {"type": "transcript.text.done", "text": document.text}
+    done = {"type": "transcript.text.done", "text": document.text}
+    warnings = _warnings(document, ignored)
+    yield done | {"warnings": warnings} if warnings else done
+
+
+def _warnings(document: Document, ignored: Sequence[str]) -> list[str]:
+    return [*map(errors.in_their_terms, document.warnings), *ignored]

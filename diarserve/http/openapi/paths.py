@@ -172,7 +172,7 @@ def _openai() -> dict[str, Any]:
             {200: transcript},
             tag="OpenAI",
             problems=(*_RECEIVING, *_WORKING, 503),
-            body=_form(OpenAIOptions, file=_RECORDING),
+            body=_form(OpenAIOptions, open=True, file=_RECORDING),
         )
         for path, summary in {
             "/v1/audio/transcriptions": "Transcribe, asked as OpenAI is",
@@ -180,7 +180,14 @@ def _openai() -> dict[str, Any]:
         }.items()
     }
     models = _answer("Those that are loaded.", ref("OpenAIModels"))
-    return {**posts, "/v1/models": _get("The models", {200: models}, tag="OpenAI")}
+    one = _get(
+        "A model, by any name that a transcription takes",
+        {200: _answer("It is there.", ref("OpenAIModel"))},
+        tag="OpenAI",
+        problems=[404, 503],
+        parameters=[{"name": "model", "in": "path", "required": True, "schema": STRING}],
+    )
+    return {**posts, "/v1/models": _get("The models", {200: models}, tag="OpenAI"), "/v1/models/{model}": one}
 
 
 def _operation() -> dict[str, Any]:
@@ -267,8 +274,8 @@ def _transcript() -> dict[str, Any]:
     return _answer("The transcript, in the format asked for.", ref("Document"), **dict.fromkeys(sorted(kinds), STRING))
 
 
-def _form(options: type[BaseModel], *, without: str = "", **files: Schema) -> dict[str, Any]:
-    """A multipart form: the recordings, and a field for each option."""
+def _form(options: type[BaseModel], *, without: str = "", open: bool = False, **files: Schema) -> dict[str, Any]:
+    """A multipart form: the recordings, and a field for each option. `open`: other fields are passed over."""
     schema = options.model_json_schema()
     schema["properties"].pop(without, None)
     for field in schema["properties"].values():
@@ -282,9 +289,12 @@ def _form(options: type[BaseModel], *, without: str = "", **files: Schema) -> di
                 field.update(choice)
     schema = {
         "type": "object",
-        "properties": files | schema["properties"],
+        "properties": files
+        | {
+            f"{name}[]" if field.get("type") == "array" else name: field for name, field in schema["properties"].items()
+        },
         "required": list(files),
-        "additionalProperties": False,
+        "additionalProperties": open,
     }
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 

@@ -64,7 +64,7 @@ _SPAN = {"start": NUMBER, "end": NUMBER}
 # OpenAI's events
 _DELTA = record(type=enum("transcript.text.delta"), delta=STRING)
 _DIARIZED = record(type=enum("transcript.text.segment"), id=STRING, **_SPAN, speaker=STRING, text=STRING)
-_DONE = record(type=enum("transcript.text.done"), text=STRING)
+_DONE = record("warnings", type=enum("transcript.text.done"), text=STRING, warnings=array(STRING))
 
 _DOCUMENT = {
     "task_id": STRING,
@@ -244,8 +244,9 @@ SCHEMAS: dict[str, Schema] = {
     "OpenAIEvent": event(None, {"oneOf": [_DELTA, _DIARIZED, _DONE, ref("OpenAIError")]}),
     "OpenAIModels": record(
         object=enum("list"),
-        data=array(record(id=STRING, object=enum("model"), created=COUNT, owned_by=STRING)),
+        data=array(ref("OpenAIModel")),
     ),
+    "OpenAIModel": record(id=STRING, object=enum("model"), created=COUNT, owned_by=STRING),
     "OpenAIError": record(
         error=record(
             message=STRING,
