@@ -173,7 +173,7 @@ def test_words_that_end_after_the_recording(align: Run) -> None:
 
 def test_more_letters_than_frames(align: Run) -> None:
     words = [Word(" antidisestablishmentarianism", 1.0, 1.05, 0.1)] * 3
-    assert [word.start for word in align(hiss(2.0), words).words] == [1.0, 1.0, 1.0]
+    assert [word.start for word in align(hiss(2.0), words).words] == [1.0, 1.021, 1.042]
 
 
 def test_ten_minutes_stay_in_order(align: Run) -> None:

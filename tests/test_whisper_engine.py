@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from pathlib import Path
 
 import av
@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import paths
 from tests.support.drive import drive
+from tests.test_words import check_times
 from workers.engine import JobError
 from workers.media.samples import Samples
 from workers.messages import AudioRef, Transcribe, Transcript, Word
@@ -48,8 +49,7 @@ def plain(text: str) -> str:
 
 
 def check_words(words: tuple[Word, ...], duration: float) -> None:
-    assert all(0 <= word.start <= word.end <= duration for word in words)
-    assert [word.start for word in words] == sorted(word.start for word in words)
+    check_times(list(words), duration)
     assert all(0 <= word.probability <= 1 and word.word.strip() for word in words)
 
 
@@ -67,10 +67,12 @@ def sample() -> Samples:
 def transcribe(engine: Whisper, tmp_path: Path) -> Callable[..., Transcript]:
     numbers = count()
 
-    def run(samples: Samples, language: str | None = None, model: str | None = None) -> Transcript:
+    def run(
+        samples: Samples, language: str | None = None, model: str | None = None, shown: list[list[Word]] | None = None
+    ) -> Transcript:
         path = tmp_path / f"{next(numbers)}.f32"
         samples.astype(np.float32).tofile(path)
-        result = drive(engine, Transcribe(AudioRef(str(path), samples.size), language, model))
+        result = drive(engine, Transcribe(AudioRef(str(path), samples.size), language, model), shown)
         assert isinstance(result, Transcript)
         return result
 
@@ -78,9 +80,11 @@ def transcribe(engine: Whisper, tmp_path: Path) -> Callable[..., Transcript]:
 
 
 def test_telephone_call(transcribe: Callable[..., Transcript], sample: Samples) -> None:
-    result = transcribe(sample)
+    shown: list[list[Word]] = []
+    result = transcribe(sample, shown=shown)
     text = plain("".join(word.word for word in result.words))
     check_words(result.words, sample.size / RATE)
+    check_words(tuple(chain.from_iterable(shown)), sample.size / RATE)
     assert (result.language, result.model, result.warnings) == ("en", "tiny.en", ())
     assert "this is diane in new jersey" in text
     assert "originally from chicago" in text

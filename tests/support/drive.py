@@ -8,13 +8,17 @@ from workers.engine import Engine, WorkItem, outputs_of
 from workers.messages import Request
 
 
-def drive(engine: Engine, request: Request) -> Any:
-    """The job's result. Every phase is batched by key, in the order in which the keys appear."""
+def drive(engine: Engine, request: Request, shown: list[Any] | None = None) -> Any:
+    """The job's result. Every phase is batched by key, in the order in which the keys appear. `shown` is filled with
+    the outputs that a worker would show before the job is done."""
     job = engine.job(request)
     try:
         phase = next(job)
         while True:
-            phase = job.send(_outputs(engine, phase))
+            outputs = _outputs(engine, phase)
+            if shown is not None:
+                shown += [output for item, output in zip(phase, outputs, strict=True) if item.partial]
+            phase = job.send(outputs)
     except StopIteration as end:
         return end.value
     finally:

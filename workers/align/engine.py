@@ -22,6 +22,7 @@ from workers.engine import Engine, JobSteps, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, Request
 from workers.runtime import devices
+from workers.words import spaced
 
 log = logging.getLogger(__name__)
 
@@ -124,19 +125,19 @@ class Aligner(Engine):
         return self._job(request)
 
     def _job(self, request: Align) -> JobSteps:
-        words, language = request.words, request.language
+        words, language, duration = request.words, request.language, request.audio.duration
         [name] = yield [WorkItem(("load", language), None)]
         if name is None:
             warning = f"no CTC alignment model for {language!r}: words have the times of Whisper's cross-attention"
-            return Alignment(words, CROSS_ATTENTION, (warning,))
+            return Alignment(tuple(spaced(words, 0.0, duration)), CROSS_ATTENTION, (warning,))
         samples = load(request.audio)
         found: list[Times | None] = [None] * len(words)
-        parts = [part for part in segments(words, request.audio.duration) if part.end > part.start]
+        parts = [part for part in segments(words, duration) if part.end > part.start]
         windows = sorted((window(samples, part, words) for part in parts), key=lambda one: one.length, reverse=True)
         placed = yield [WorkItem(("align", language, each.length), each) for each in windows]
         for each, times in zip(windows, placed, strict=True):
             found[each.segment.first : each.segment.past] = times
-        return Alignment(timed(words, found, request.audio.duration), name)
+        return Alignment(tuple(spaced(timed(words, found, duration), 0.0, duration)), name)
 
     def run(self, units: Sequence[WorkItem]) -> Sequence[Any]:
         with devices.stream(self._device):

@@ -16,13 +16,14 @@ from faster_whisper.vad import get_vad_model
 
 from workers.engine import Engine, JobError, JobSteps, Step, WorkItem
 from workers.media.samples import Samples, load
-from workers.messages import Request, Transcribe, Transcript, Word
+from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
 from workers.whisper import gaps
 from workers.whisper.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
 from workers.whisper.model_cache import ModelCache
 from workers.whisper.recognizer import WINDOW_SECONDS, Decoding, Recognizer, Traits, window
 from workers.whisper.vad import WINDOW, Chunk, Piece, pack, pieces, segments
+from workers.words import spaced
 
 log = logging.getLogger(__name__)
 
@@ -193,10 +194,11 @@ class Whisper(Engine):
                 for chunk in chunks
             ]
             written = yield units
-            found = [gaps.find(chunk, gaps.heard(part)) for chunk, part in zip(chunks, written, strict=True)]
+            found = [gaps.find(chunk, part) for chunk, part in zip(chunks, written, strict=True)]
             words += [word for settled, _ in found for word in settled]
             chunks = [gap for _, passed_over in found for gap in passed_over]
         words.sort(key=lambda word: word.start)
+        words = spaced(words, 0.0, request.audio.duration)
         return Transcript(tuple(words), decoding.language, name, tuple(warnings))
 
     def _choose(self, asked: str | None) -> tuple[str, list[str]]:
@@ -254,9 +256,13 @@ class Whisper(Engine):
 
     def _write(
         self, cache: ModelCache[Recognizer], name: str, chunks: Sequence[Chunk], decoding: Decoding
-    ) -> Generator[None, None, list[tuple[Word, ...]]]:
+    ) -> Generator[None, None, list[list[Word]]]:
         with self._model(cache, name) as recognizer:
-            return (yield from recognizer.write(chunks, decoding))
+            written = yield from recognizer.write(chunks, decoding)
+        return [
+            spaced(gaps.heard(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
+            for chunk, words in zip(chunks, written, strict=True)
+        ]
 
     @contextmanager
     def _model(self, cache: ModelCache[Recognizer], name: str) -> Iterator[Recognizer]:

@@ -41,6 +41,11 @@ class Chunk:
     def seconds(self) -> float:
         return self.size / SAMPLE_RATE
 
+    @property
+    def bounds(self) -> Span:
+        """Of all its spans."""
+        return self.spans[0][0], self.spans[-1][1]
+
     def halves(self) -> list[Chunk]:
         """Two chunks of about the same size, parted between two spans if there are two."""
         if len(self.spans) == 1:
