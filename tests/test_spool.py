@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,37 @@ async def test_not_every_folder_is_kept(spool: Spool, monkeypatch: pytest.Monkey
         await recycled(spool, folder)
     assert len(spool._spare) == 1
     assert list(spool.incoming.iterdir()) == []
+
+
+def test_the_size_is_read_while_tasks_end(spool: Spool) -> None:
+    """Folders are made and removed beside, as often as it takes for scans to meet one that vanishes."""
+    used(spool, "stays")
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            shutil.rmtree(used(spool, "goes"))
+
+    beside = threading.Thread(target=come_and_go)
+    beside.start()
+    try:
+        sizes = [spool.size() for _ in range(1000)]
+    finally:
+        stop.set()
+        beside.join()
+    assert all(size >= spool.size() == 2 * len(b"of stays") for size in sizes)
+
+
+def test_a_folder_that_vanishes_during_the_scan_has_no_size(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    used(spool, "stays")
+    goes = used(spool, "goes")
+    scandir = os.scandir
+
+    def scan_too_late(path: os.PathLike[str]) -> object:
+        if os.fspath(path) == os.fspath(goes):
+            goes.rename(spool.incoming.parent / "elsewhere")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan_too_late)
+    assert spool.size() == 2 * len(b"of stays")
+    assert not goes.exists()

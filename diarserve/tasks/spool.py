@@ -86,14 +86,26 @@ class Spool:
             shutil.rmtree(trashed, ignore_errors=True)
 
     def size(self) -> int:
-        """Bytes of all uploads and decoded audio."""
-        total = 0
-        for file in (*self.incoming.glob("*/*"), *self.kept.glob("*/*")):
-            try:
-                total += file.stat().st_size
-            except FileNotFoundError:  # its task ended meanwhile
-                continue
-        return total
+        """Bytes of all uploads and decoded audio. Safe in any thread: folders and files may vanish meanwhile, as tasks
+        end."""
+        folders = [folder for root in (self.incoming, self.kept) for folder in _entries(root)]
+        return sum(_file_size(file) for folder in folders for file in _entries(folder))
+
+
+def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Empty where the folder is gone, or goes while it is read."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _file_size(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _sync(path: Path) -> None:
