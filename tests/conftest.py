@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestServer
 
 from diarserve.core.settings import Settings
+from diarserve.http import app
 from tests.support import recordings
-from tests.support.paths import REPOSITORY as REPOSITORY
+from tests.support.app import Client, Start, service, stand_ins, wav
 from tests.support.server import Server, running
 
 
@@ -32,28 +33,21 @@ def recording() -> Callable[..., bytes]:
     return wav
 
 
-def wav(seconds: int = 2, order: str = "") -> bytes:
-    """A WAV file that the stand-ins take: `seconds` of samples, and perhaps an order to obey."""
-    data = f"order {order}\n".encode() if order else b""
-    data = data.ljust(32_000 * seconds, b"\0")
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", len(data) + 36, b"WAVE", b"fmt ", 16, 1, 1, 16_000,
-                       32_000, 2, 16, b"data", len(data))  # fmt: skip
-    return head + data
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Settings]:
     return partial(stand_ins, tmp_path)
 
 
-def stand_ins(folder: Path, **sections: Any) -> Settings:
-    """Settings with stand-in engines. Keyword sections are laid over them."""
-    values: dict[str, Any] = {
-        "data_dir": folder / "data",
-        "decode": {"engine": "tests.support.standins:Copier"},
-        "whisper": {"engine": "tests.support.standins:Whisper"},
-        "embedded": {"engine": "tests.support.standins:Diarizer"},
-    }
-    for name, section in sections.items():
-        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
-    return Settings.model_validate(values)
+@pytest.fixture
+def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
+    """Begin the application, and wait until each of its lanes is ready or has given up."""
+
+    async def begin(wait: bool = True, **sections: Any) -> Client:
+        server = TestServer(app.make(settings(**sections)))
+        client: Client = await aiohttp_client(server)  # it cancels handlers as `diarserve serve` does
+        if wait:
+            for lane in service(client).lanes:
+                await lane.wait_ready()
+        return client
+
+    return begin

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 from workers.runtime import engines
 
 DECLARED = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["entry-points"]["diarserve.engines"]

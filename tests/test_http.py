@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError, FormData
-from aiohttp.test_utils import TestClient, TestServer
-from prometheus_client.parser import text_string_to_metric_families
 
-from diarserve.core.settings import Settings
-from diarserve.http import app, context, sse
+from diarserve.http import context, sse
 from diarserve.tasks import views
-
-TRANSCRIBE = "/api/v1/parallel/transcribe"
-
-Client = TestClient[Any, Any]
-Start = Callable[..., Awaitable[Client]]
-Recording = Callable[..., bytes]
-
-
-@pytest.fixture
-def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
-    async def begin(wait: bool = True, **sections: Any) -> Client:
-        server = TestServer(app.make(settings(**sections)))
-        client: Client = await aiohttp_client(server)  # it cancels handlers as `diarserve serve` does
-        if wait:
-            for lane in client.app[context.SERVICE].lanes:
-                await lane.wait_ready()
-        return client
-
-    return begin
-
-
-def form(data: bytes, **fields: str) -> FormData:
-    made = FormData(fields, quote_fields=False)
-    made.add_field("file", io.BytesIO(data), filename="../../call one.wav", content_type="audio/wav")
-    return made
-
-
-def spool(client: Client) -> list[Path]:
-    spool = client.app[context.SERVICE].spool
-    return [*spool.incoming.iterdir(), *spool.kept.iterdir()]
-
-
-async def metric(client: Client, name: str, **labels: str) -> float:
-    text = await (await client.get("/metrics")).text()
-    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
+from tests.support.app import TRANSCRIBE, Recording, Start, form, metric, spool
+from tests.support.waiting import until
 
 
 async def test_a_recording_becomes_a_document(start: Start, recording: Recording) -> None:
@@ -71,7 +26,7 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
     performance = document.pop("performance")
     assert document == {
         "status": "completed",
-        "filename": "call one.wav",
+        "filename": "call 0.wav",
         "language": "en",
         "duration": 3.0,
         "text": "w0 w1 w2",

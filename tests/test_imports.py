@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whisperx")
 

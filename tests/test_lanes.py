@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ import pytest
 from diarserve.core.errors import ModelFailed, NotReady, Unprocessable
 from diarserve.observe.metrics import Metrics
 from diarserve.pool import slot as slot_module
-from diarserve.pool.job import virtual_deadline
 from diarserve.pool.lane import Lane
 from diarserve.pool.worker import Worker
 from diarserve.pool.worker_process import WorkerProcess
-from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, WorkerSpec
-
-MakeLane = Callable[..., Lane]
+from tests.support.lanes import MakeLane, do, job, pid, restarts, steps_of
+from tests.support.leftovers import children, descriptors
+from workers.messages import Done, WorkerSpec
 
 
 @pytest.fixture
@@ -47,34 +46,6 @@ async def make_lane() -> AsyncIterator[MakeLane]:
     yield make
     for lane in opened:
         await lane.close()
-
-
-def job(folder: Path, seconds: int = 2, order: str = "") -> Transcribe:
-    folder.mkdir(exist_ok=True)
-    if order:
-        (folder / "order").write_text(order)
-    return Transcribe(AudioRef(str(folder / "audio.f32"), seconds * SAMPLE_RATE))
-
-
-async def do(lane: Lane, request: Transcribe, patience: float = 0.0) -> Done:
-    return await lane.run(request, virtual_deadline=virtual_deadline("high", request.audio.duration) + patience)
-
-
-def restarts(lane: Lane) -> int:
-    return sum(worker["restarts"] for worker in lane.state()["workers"])
-
-
-def pid(lane: Lane) -> int:
-    found: int = lane.state()["workers"][0]["pid"]
-    return found
-
-
-async def steps_of(folder: Path) -> int:
-    """Wait for a job's first step; how many it has made."""
-    log = folder / "whisper-steps"
-    while not log.exists():
-        await asyncio.sleep(0.01)
-    return len(log.read_text().splitlines())
 
 
 async def test_a_job_is_done_and_reports_progress(make_lane: MakeLane, tmp_path: Path) -> None:
@@ -296,16 +267,17 @@ async def test_cancelling_the_caller_stops_the_job(make_lane: MakeLane, tmp_path
 
 
 async def test_many_kills_leave_nothing_behind(make_lane: MakeLane, tmp_path: Path) -> None:
+    await do(make_lane(), job(tmp_path / "first"))  # what is opened once for all
+    before = descriptors(), children()
     lane = make_lane(attempts=100)
-    await do(lane, job(tmp_path / "first"))
-    me = psutil.Process()
-    before = me.num_fds(), len(me.children(recursive=True))
     for round in range(5):
         task = asyncio.create_task(do(lane, job(tmp_path / str(round), 20)))
         await steps_of(tmp_path / str(round))
         os.kill(pid(lane), signal.SIGKILL)
         assert len((await task).result.words) == 20
-    assert (me.num_fds(), len(me.children(recursive=True))) == before
+    await lane.close()
+    assert descriptors() - before[0] == set()
+    assert children() - before[1] == set()
 
 
 async def test_closing_ends_the_worker(make_lane: MakeLane, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from diarserve import ParallelDiarizationService
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 from workers.runtime import logs
 
 CONFIG = """

@@ -23,7 +23,7 @@ from openai.types.audio import (
 )
 
 from diarserve.http.openai.options import our_model, read
-from tests.conftest import stand_ins, wav
+from tests.support.app import stand_ins, wav
 from tests.support.server import Server
 from tests.support.serving import serving
 

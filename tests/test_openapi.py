@@ -18,7 +18,7 @@ from diarserve.http.openai.options import Shape
 from diarserve.http.openapi import document as openapi
 from diarserve.http.routes import docs
 from diarserve.transcript.formats import FORMATS
-from tests.conftest import stand_ins, wav
+from tests.support.app import stand_ins, wav
 from tests.support.serving import serving
 
 API = "/api/v1/parallel"

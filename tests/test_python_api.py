@@ -18,7 +18,7 @@ import pytest
 from diarserve import Options, ParallelDiarizationService
 from diarserve.core.errors import InvalidRequest, NotReady, Unprocessable
 from diarserve.service import python_api
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 Recording = Callable[..., bytes]
 

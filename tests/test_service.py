@@ -20,8 +20,8 @@ import psutil
 import pytest
 import requests
 
-from tests.conftest import REPOSITORY
 from tests.support import recordings
+from tests.support.paths import REPOSITORY
 from tests.support.server import Server, running
 
 pytestmark = pytest.mark.timeout(300)

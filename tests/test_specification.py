@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 from tests.support.server import Server
 
 SPECIFICATION = REPOSITORY.parent / "shared" / "spec" / "specification.md"

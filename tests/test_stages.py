@@ -11,22 +11,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, FormData
+from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from diarserve.core.settings import Settings
+from tests.support.app import TRANSCRIBE, Recording, Start, error, form, metric
 from tests.support.standins import StandIn
-from tests.test_http import TRANSCRIBE, Recording, Start, form, metric
-from tests.test_http import start as start  # a fixture
 from workers.runtime import devices
 from workers.runtime.scheduler import Scheduler
 
 SEPARATE = {"engine": "tests.support.standins:Separator"}
 ALIGN = {"engine": "tests.support.standins:Aligner"}
-
-
-async def error(response: ClientResponse) -> tuple[int, str]:
-    return response.status, (await response.json())["error"]["code"]
 
 
 async def document(client: Any, data: FormData) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pytest
 from diarserve.core.types import PRIORITIES, Priority
 from diarserve.tasks.store.protocol import NewTask, Store, StoreError, Totals
 from diarserve.tasks.store.sqlite import SqliteStore
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 ERROR = {"status": 422, "code": "poison", "message": "No."}
 LATER = time.time() + 1e6

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import REPOSITORY
 from tests.support import kill_storm
+from tests.support.paths import REPOSITORY
 from tests.support.server import running
 
 

@@ -3,94 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp import FormData
-from aiohttp.test_utils import TestClient, TestServer
 
-from diarserve.core.settings import Settings
-from diarserve.http import app, context
-from diarserve.service.service import Service
 from diarserve.tasks.partial_transcript import PartialTranscript
 from diarserve.transcript.formats import FORMATS
+from tests.support.app import (
+    API,
+    ENDED,
+    SLOW,
+    Client,
+    Recording,
+    Start,
+    error,
+    folders,
+    form,
+    jobs,
+    reached,
+    service,
+    status,
+    submit,
+)
+from tests.support.waiting import until
 from workers.messages import Word
-
-API = "/api/v1/parallel"
-SLOW = {"whisper": {"step_seconds": 0.05}, "embedded": {"step_seconds": 0.05}}
-ENDED = ("completed", "failed", "cancelled", "expired")
-
-Client = TestClient[Any, Any]
-Start = Callable[..., Awaitable[Client]]
-Recording = Callable[..., bytes]
-
-
-@pytest.fixture
-async def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
-    async def begin(**sections: Any) -> Client:
-        client: Client = await aiohttp_client(TestServer(app.make(settings(**sections))))
-        await service(client).wait_ready()
-        return client
-
-    return begin
-
-
-def service(client: Client) -> Service:
-    held: Service = client.app[context.SERVICE]
-    return held
-
-
-def form(*recordings: bytes, **fields: str) -> FormData:
-    made = FormData(fields, quote_fields=False)
-    for number, data in enumerate(recordings):
-        made.add_field("file", io.BytesIO(data), filename=f"call {number}.wav")
-    return made
-
-
-async def submit(client: Client, data: bytes, headers: dict[str, str] | None = None, **fields: str) -> str:
-    answer = await client.post(f"{API}/transcribe/async", data=form(data, **fields), headers=headers)
-    assert answer.status == 202, await answer.text()
-    id: str = (await answer.json())["task_id"]
-    return id
-
-
-async def status(client: Client, id: str) -> dict[str, Any]:
-    answer = await client.get(f"{API}/status/{id}")
-    assert answer.status == 200
-    shown: dict[str, Any] = (await answer.json())["status"]
-    return shown
-
-
-async def reached(client: Client, id: str, *wanted: str) -> dict[str, Any]:
-    """The task's status, once it is one of those."""
-    while (shown := await status(client, id))["status"] not in wanted:
-        assert shown["status"] not in ENDED, shown
-        await asyncio.sleep(0.01)
-    return shown
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
-
-
-async def error(answer: Any) -> tuple[int, str]:
-    return answer.status, (await answer.json())["error"]["code"]
-
-
-def folders(client: Client) -> set[str]:
-    spool = service(client).spool
-    return {folder.name for root in (spool.incoming, spool.kept) for folder in root.iterdir()}
-
-
-def jobs(client: Client) -> int:
-    return sum(worker["jobs"] for lane in service(client).lanes_state().values() for worker in lane["workers"])
-
 
 # From submission to result
 
@@ -341,8 +282,13 @@ async def test_a_batch_of_tasks(start: Start, recording: Recording) -> None:
     accepted = await answer.json()
     assert (answer.status, answer.headers["Location"]) == (202, accepted["status_url"])
     assert (accepted["total_files"], accepted["status"]) == (3, "queued")
-    while (batch := await (await client.get(accepted["status_url"])).json())["status"] != "completed":
-        await asyncio.sleep(0.01)
+    batch: dict[str, Any] = {}
+
+    async def is_completed() -> bool:
+        batch.update(await (await client.get(accepted["status_url"])).json())
+        return bool(batch["status"] == "completed")
+
+    await until(is_completed)
     assert (batch["successful"], batch["failed"], batch["expired"]) == (2, 1, 0)
     assert [task["status"] for task in batch["tasks"]] == ["completed", "failed", "completed"]
     assert {task["priority"] for task in batch["tasks"]} == {"low"}
@@ -444,8 +390,13 @@ async def test_a_client_that_goes_away_while_it_is_accepted_leaves_a_whole_task_
             await asyncio.sleep(0)
         request.cancel()
     await until(lambda: not any(service(client).spool.incoming.iterdir()))
-    while (counts := await service(client).store.counts())["queued"] + counts["processing"]:
-        await asyncio.sleep(0.01)
+    counts: dict[Any, int] = {}
+
+    async def all_ended() -> bool:
+        counts.update(await service(client).store.counts())
+        return not counts["queued"] + counts["processing"]
+
+    await until(all_ended)
     assert counts["failed"] == 0
     await until(lambda: not folders(client))
 
@@ -628,8 +579,11 @@ async def test_an_orderly_shutdown_queues_again_and_the_next_start_finishes(star
     waiting = asyncio.create_task(
         client.post(f"{API}/transcribe", data=form(recording(33)), headers={"Idempotency-Key": "w"})
     )
-    while (await service(client).store.counts())["queued"] + len(service(client).backlog._running) < 4:
-        await asyncio.sleep(0.01)
+
+    async def all_accepted() -> bool:
+        return (await service(client).store.counts())["queued"] + len(service(client).backlog._running) == 4
+
+    await until(all_accepted)
     await until(lambda: any(task.id == ids[2] and task._watchers for task in service(client).tasks.known.values()))
     await client.server.close()
     assert [name for name, _ in await listening if name == "done"] == []

@@ -7,12 +7,10 @@ import logging
 import os
 import resource
 import signal
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from diarserve.core.errors import ModelFailed, NotReady, Unprocessable
@@ -21,7 +19,9 @@ from diarserve.pool import slot as slot_module
 from diarserve.pool import worker_thread
 from diarserve.pool.lane import Lane
 from diarserve.pool.worker_thread import WorkerThread
-from tests.test_lanes import MakeLane, do, job, pid, restarts, steps_of
+from tests.support.lanes import MakeLane, do, job, pid, restarts, steps_of
+from tests.support.leftovers import descriptors, threads
+from tests.support.waiting import until
 from workers.messages import WorkerSpec
 
 
@@ -114,23 +114,24 @@ async def test_a_worker_that_hangs_is_left_behind_and_its_job_done(
 ) -> None:
     monkeypatch.setattr(slot_module, "_KILL_GRACE", 0.5)
     monkeypatch.setattr(worker_thread, "_CLOSE_TIMEOUT", 0.1)
+    before = threads()
     lane = make_lane(step_timeout=0.5)
     done = await do(lane, job(tmp_path, 3, "block-once whisper"))
     assert len(done.result.words) == 3
     assert restarts(lane) == 1
     (tmp_path / "go").touch()  # so that the thread ends
+    await lane.close()
+    await until(lambda: threads() <= before)
 
 
 async def test_closing_stops_at_the_next_step_and_leaves_nothing_behind(make_lane: MakeLane, tmp_path: Path) -> None:
     await do(make_lane(), job(tmp_path / "first"))  # what is opened once for all
-    me = psutil.Process()
-    before = me.num_fds(), set(threading.enumerate())
+    before = descriptors(), threads()
     lane = make_lane(options={"step_seconds": 0.01})
     task = asyncio.create_task(do(lane, job(tmp_path / "a", 10_000)))
     await steps_of(tmp_path / "a")
     await lane.close()
     with pytest.raises(NotReady):
         await task
-    while set(threading.enumerate()) != before[1]:  # the thread that told of its end is about to end
-        await asyncio.sleep(0.01)
-    assert me.num_fds() == before[0]
+    assert threads() - before[1] == set()
+    assert descriptors() - before[0] == set()

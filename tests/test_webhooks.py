@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
@@ -15,9 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from diarserve.tasks.webhooks import PrivateAddress, require_public, signature
-from tests.test_tasks import Recording, Start, service, start, submit, until
-
-__all__ = ["start"]  # the fixture
+from tests.support.app import Recording, Start, service, submit
+from tests.support.waiting import until
 
 SECRET = "a secret"
 PRIVATE_ALLOWED = {"secret": SECRET, "allow_private": True}
@@ -66,9 +64,11 @@ async def state(client: Any, id: str) -> tuple[str, int]:
 
 
 async def state_of(client: Any, id: str) -> tuple[str, int]:
-    while (seen := await state(client, id))[0] not in ("sent", "given up"):
-        await asyncio.sleep(0.01)
-    return seen
+    async def is_settled() -> bool:
+        return (await state(client, id))[0] in ("sent", "given up")
+
+    await until(is_settled)
+    return await state(client, id)
 
 
 async def test_an_ended_task_is_told_and_signed(start: Start, recording: Recording, listener: Listener) -> None:

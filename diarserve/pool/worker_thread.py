@@ -26,6 +26,7 @@ class WorkerThread(Worker):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(os.getpid(), reader, writer)
         self._killed = False
+        self._thread: threading.Thread
 
     @classmethod
     async def start(cls, spec: WorkerSpec) -> WorkerThread:
@@ -37,9 +38,10 @@ class WorkerThread(Worker):
             theirs.close()
             raise
         worker = cls(reader, writer)
-        loop = asyncio.get_running_loop()
+        arguments = (asyncio.get_running_loop(), theirs, spec)
         # A daemon: a program that forgets to clean up still ends.
-        threading.Thread(target=worker._run, args=(loop, theirs, spec), name=f"{spec.lane}-worker", daemon=True).start()
+        worker._thread = threading.Thread(target=worker._run, args=arguments, name=f"{spec.lane}-worker", daemon=True)
+        worker._thread.start()
         return worker
 
     def _run(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, spec: WorkerSpec) -> None:
@@ -48,6 +50,7 @@ class WorkerThread(Worker):
             loop.call_soon_threadsafe(self._end, code)
 
     def _end(self, code: int) -> None:
+        self._thread.join()  # to call this was the last that it did
         self._exit.set_result(-signal.SIGKILL if self._killed else code)
 
     def kill(self) -> None:

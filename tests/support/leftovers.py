@@ -1,0 +1,28 @@
+"""What this process holds: to be compared before and after, as a difference, since what earlier tests left may end
+meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+
+import psutil
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """Open files and sockets, each with its number. A number that is used again for another file counts as new."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the folder that is being listed
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return {one for one in found if not one[1].startswith("/proc/")}
+
+
+def threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+def children() -> set[psutil.Process]:
+    """Processes that this one started, and theirs, less those that only wait to be reaped by somebody else."""
+    return set(psutil.Process().children(recursive=True))
