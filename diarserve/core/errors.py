@@ -72,6 +72,13 @@ class NotReady(ServiceError):
     code = "not_ready"
 
 
+class LaneUnavailable(ServiceError):
+    """A worker that only some requests need cannot start, and this request needs it."""
+
+    status = 503
+    code = "not_ready"
+
+
 class StorageFull(ServiceError):
     status = 507
     code = "storage_full"

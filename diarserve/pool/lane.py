@@ -77,7 +77,7 @@ class Lane:
     @property
     def loaded(self) -> bool:
         """Whether a worker was up once: if none is now, the next is on its way."""
-        return any(slot.info for slot in self._slots)
+        return any(slot.ready or slot.info for slot in self._slots)
 
     @property
     def halted(self) -> str | None:

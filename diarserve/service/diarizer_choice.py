@@ -13,11 +13,13 @@ from diarserve.pool.lane import Lane
 
 def choose(options: Options, default: Diarizer, lanes: Mapping[str, Lane], seconds: float) -> Lane:
     """The diarizer that was asked for. `auto` is Sortformer while it can tell as many speakers apart as are expected,
-    and the recording is within its limit; else clustering; else whatever there is. Raises InvalidRequest."""
+    and the recording is within its limit; else clustering; else whatever there is, of those that are not halted.
+    Raises InvalidRequest."""
     require(options, lanes)
     wanted = options.diarizer or default
     if wanted != "auto":
         return lanes[wanted]
+    lanes = {name: lane for name, lane in lanes.items() if not lane.halted} or lanes
     expected = options.num_speakers or max(options.min_speakers or 1, 1)
     for name in ("sortformer", "clustering", "embedded"):
         if name in lanes:

@@ -15,6 +15,7 @@ from diarserve.core.settings import Settings
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import make_lanes
 from diarserve.service import diarizer_choice, pipeline
+from diarserve.service.readiness import Readiness
 from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
@@ -39,6 +40,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.lanes = make_lanes(settings, self.metrics)
+        self.readiness = Readiness(self.lanes, settings.diarizer)
         self.spool = Spool(settings.data_dir)
         self.tasks = Tasks(settings.limits.max_pending, self.metrics)
         self.metrics.watch(self.state)
@@ -91,6 +93,7 @@ class Service:
     async def work(self, task: Task) -> Document:
         """As `process`, but the folder stays."""
         with log_context(task.id), self.tasks.track(task):
+            self.readiness.require_for(task.options)
             document = await pipeline.run(
                 task,
                 self.lanes,
@@ -106,8 +109,10 @@ class Service:
             return document
 
     def check(self, options: Options) -> None:
-        """Raises InvalidRequest for what this configuration cannot do, so that nobody waits to hear it."""
+        """Raises InvalidRequest for what this configuration cannot do, and LaneUnavailable where a worker is needed
+        that cannot start, so that nobody waits to hear it."""
         diarizer_choice.require(options, self.lanes.diarizers)
+        self.readiness.require_for(options)
         accepted = self.lanes.whisper.info.get("accepts")
         if options.whisper_model and accepted is not None and options.whisper_model not in accepted:
             there = ", ".join(self.lanes.whisper.info["models"])
@@ -115,17 +120,12 @@ class Service:
             raise InvalidRequest(message, code="model_unavailable", param="whisper_model")
 
     def require_ready(self) -> None:
-        """Raises NotReady until every model has been loaded once, and where one cannot be."""
-        for lane in self.lanes:
-            if lane.halted or not (lane.ready or lane.info):
-                raise NotReady(f"The {lane.name} worker is not ready; see /readyz.", retry_after=5)
+        """Raises NotReady until every model that all recordings need was loaded once, and where one cannot be."""
+        self.readiness.require()
 
     async def wait_ready(self) -> None:
-        """Wait until every lane is ready. Raises NotReady with the reason if one never will be."""
-        for lane in self.lanes:
-            await lane.wait_ready()
-            if lane.halted:
-                raise NotReady(f"The {lane.name} worker cannot start: {lane.halted}")
+        """Wait for them. Raises NotReady with the reason if one never will be ready."""
+        await self.readiness.wait()
 
     def lanes_state(self) -> dict[str, dict[str, Any]]:
         return {lane.name: lane.state() for lane in self.lanes}

@@ -20,8 +20,8 @@ async def livez(request: web.Request) -> web.Response:
 
 @routes.get("/readyz")
 async def readyz(request: web.Request) -> web.Response:
-    lanes = request.app[SERVICE].lanes_state()
-    ready = all(lane["ready"] for lane in lanes.values())
+    service = request.app[SERVICE]
+    lanes, ready = service.lanes_state(), service.readiness.ready
     said = {name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()}
     return json({"status": "ready" if ready else "not ready", "lanes": said}, status=200 if ready else 503)
 
