@@ -431,6 +431,18 @@ async def test_events_of_a_task_from_queue_to_end(start: Start, recording: Recor
     assert [name for name, _ in [event async for event in events(client, first)]] == ["done"]
 
 
+async def test_sentences_have_their_speaker_once_the_diarizer_is_done(start: Start, recording: Recording) -> None:
+    client = await start()
+    id = await submit(client, recording(4, "block-once whisper"))
+    speakers = []
+    async for name, data in events(client, id):
+        if name == "progress" and data["stages"]["diarize"] == 100:
+            (service(client).spool.kept / id / "go").touch()
+        elif name == "segment":
+            speakers.append((data["text"], data["speaker"]))
+    assert speakers == [(f"w{number}", f"SPEAKER_0{number % 2}") for number in range(4)]
+
+
 async def test_events_of_a_task_whose_worker_dies_show_every_word_once(start: Start, recording: Recording) -> None:
     client = await start()
     id = await submit(client, recording(12, "kill-once-at 5 whisper"))

@@ -99,7 +99,9 @@ class Stages:
         options = self._task.options
         lane = diarizer_choice.choose(options, default, self._lanes.diarizers, audio.duration)
         counts = (options.num_speakers, options.min_speakers, options.max_speakers)
-        return await self._run("diarize", lane, Diarize(audio, *counts))
+        done = await self._run("diarize", lane, Diarize(audio, *counts))
+        self._task.turns = done.result.turns
+        return done
 
     def _set_deadline(self, duration: float) -> None:
         waited = time.monotonic() - self._arrived

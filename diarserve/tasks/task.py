@@ -13,7 +13,7 @@ from pathlib import Path
 from diarserve.core.options import Options
 from diarserve.core.types import Priority
 from diarserve.tasks.partial_transcript import PartialTranscript
-from workers.messages import Progress, Word
+from workers.messages import Progress, Turn, Word
 
 # How much of a task each stage is, for a progress that moves evenly.
 STAGE_WEIGHTS: Mapping[str, float] = {"decode": 0.05, "separate": 0.3, "transcribe": 0.6, "align": 0.1, "diarize": 0.35}
@@ -42,6 +42,7 @@ class Task:
     status: str = "queued"
     stages: dict[str, float] = field(default_factory=dict)  # share done
     partial: PartialTranscript = field(default_factory=PartialTranscript)
+    turns: Sequence[Turn] | None = None  # once the diarizer is done
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -95,6 +96,7 @@ class Task:
         if status in ("queued", "processing"):  # perhaps again
             self.stages = stages(self.options)
             self.partial.restart()
+            self.turns = None
         self.changed()
 
     def changed(self) -> None:

@@ -108,16 +108,16 @@ def _at_sentence_ends(words: list[LabelledWord]) -> list[LabelledWord]:
     moved = words[:]
     for index in range(1, len(words)):
         before, word = moved[index - 1], moved[index]
-        if before.speaker == word.speaker or _ends_sentence(before):
+        if before.speaker == word.speaker or ends_sentence(before.word):
             continue
         if (
-            _ends_sentence(word)
+            ends_sentence(word.word)
             and not _opens_sentence(word)
             and word.end - word.start < _SLACK
             and word.start - before.end < _SLACK
         ):
             moved[index] = word._replace(speaker=before.speaker, speaker_confidence=0.0)
-        elif index > 1 and _ends_sentence(moved[index - 2]) and word.start - before.start < _SLACK:
+        elif index > 1 and ends_sentence(moved[index - 2].word) and word.start - before.start < _SLACK:
             moved[index - 1] = before._replace(speaker=word.speaker, speaker_confidence=0.0)
     return moved
 
@@ -126,12 +126,12 @@ def _opens_sentence(word: LabelledWord) -> bool:
     return word.word.strip()[:1].isupper()
 
 
-def _ends_sentence(word: LabelledWord) -> bool:
-    return word.word.rstrip().endswith((".", "?", "!", "…", "。"))
+def ends_sentence(word: str) -> bool:
+    return word.rstrip().endswith((".", "?", "!", "…", "。"))
 
 
 def _continues(group: list[LabelledWord], word: LabelledWord) -> bool:
     last, length = group[-1], group[-1].end - group[0].start
     if word.speaker != last.speaker or word.start - last.end > _PAUSE or length > _LONGEST:
         return False
-    return not (length > _SENTENCE and _ends_sentence(last))
+    return not (length > _SENTENCE and ends_sentence(last.word))

@@ -151,7 +151,7 @@ SCHEMAS: dict[str, Schema] = {
     "Unfinished": record(error=_ERROR, status=ref("Task")),
     "Event": {"oneOf": [event(name, ref(data)) for name, data in _EVENTS.items()]},
     "Progress": record(progress=PERCENT, stage=STRING, stages=_STAGES),
-    "Heard": record(**_SPAN, text=STRING),
+    "Heard": record(**_SPAN, text=STRING, speaker=nullable(STRING)),
     # For operators.
     "Alive": record(status=enum("alive")),
     "Readiness": record(status=enum("ready", "not ready"), lanes=mapping(STRING)),

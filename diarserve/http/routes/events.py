@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from diarserve.core.errors import NotFound
@@ -13,14 +14,15 @@ from diarserve.http import sse
 from diarserve.http.context import SERVICE
 from diarserve.tasks import views
 from diarserve.tasks.task import Task
+from diarserve.transcript.sentences import sentences
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/api/v1/parallel/events/{task_id}")
 async def events(request: web.Request) -> web.StreamResponse:
-    """`progress` (percent, stages), `segment` (words of one speech chunk, without speakers yet), and in the end
-    `done` with the task's status. A server that shuts down ends the stream without it."""
+    """`progress` (percent, stages), `segment` (a sentence, with its provisional speaker once the diarizer is done), and
+    in the end `done` with the task's status. A server that shuts down ends the stream without it."""
     service, id = request.app[SERVICE], request.match_info["task_id"]
     row = await service.store.get(id)
     if row is None:
@@ -50,5 +52,5 @@ async def changes(task: Task) -> AsyncGenerator[tuple[str, dict[str, Any]], None
             while heard < len(task.partial_words):
                 words = task.partial_words[heard]
                 heard += 1
-                text = "".join(word.word for word in words).strip()
-                yield "segment", {"start": words[0].start, "end": words[-1].end, "text": text}
+                for sentence in sentences(words, task.turns):
+                    yield "segment", msgspec.to_builtins(sentence)
