@@ -115,6 +115,57 @@ async def test_bad_parameters_are_named(
     assert spool(client) == []
 
 
+@pytest.mark.parametrize("route", [TRANSCRIBE, f"{TRANSCRIBE}/async", "/v1/audio/transcriptions"])
+async def test_a_recording_in_another_field_is_told_where_it_goes(
+    start: Start, recording: Recording, route: str
+) -> None:
+    client = await start()
+    for field, named in (("audio_file", "audio_file"), (b"\xff".decode(errors="surrogateescape"), "?")):
+        body = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\n\r\n%s\r\n--x--\r\n'
+        response = await client.post(
+            route,
+            data=body % (field.encode(errors="surrogateescape"), recording(20)),
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        error = (await response.json())["error"]
+        assert (response.status, error["code"], error["param"]) == (400, "invalid_request", named)
+        assert "goes into the field 'file'" in error["message"]
+    assert spool(client) == []
+
+
+@pytest.mark.parametrize("name", ["response_format", "format"])
+async def test_options_may_stand_in_the_query(start: Start, recording: Recording, name: str) -> None:
+    client = await start()
+    srt = "1\n00:00:00,100 --> 00:00:00,900\nSPEAKER_00: w0\n\n"
+    for data in (form(recording(1)), form(recording(1), **{name: "srt"})):
+        response = await client.post(TRANSCRIBE, params={name: "srt"}, data=data)
+        assert (response.status, await response.text()) == (200, srt)
+    assert await (await client.post(TRANSCRIBE, data=form(recording(1), **{name: "srt"}))).text() == srt
+    task = (await (await client.post(f"{TRANSCRIBE}/async", data=form(recording(1)))).json())["task_id"]
+    await (await client.get(f"/api/v1/parallel/events/{task}")).read()
+    assert await (await client.get(f"/api/v1/parallel/result/{task}", params={name: "srt"})).text() == srt
+
+
+@pytest.mark.parametrize(
+    ("query", "fields", "param"),
+    [
+        ("response_format=srt", {"response_format": "vtt"}, "response_format"),
+        ("response_format=srt", {"format": "vtt"}, None),
+        ("format=docx", {}, "format"),
+        ("colour=blue", {}, "colour"),
+        ("language=en&language=de", {}, "language"),
+    ],
+)
+async def test_options_that_are_wrong_in_the_query(
+    start: Start, recording: Recording, query: str, fields: dict[str, str], param: str | None
+) -> None:
+    client = await start()
+    response = await client.post(f"{TRANSCRIBE}?{query}", data=form(recording(1), **fields))
+    error = (await response.json())["error"]
+    assert (response.status, error["code"], error["param"]) == (400, "invalid_request", param)
+    assert spool(client) == []
+
+
 async def test_bodies_that_are_no_form(start: Start, recording: Recording) -> None:
     client = await start()
     for body in (

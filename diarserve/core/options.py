@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from diarserve.core.errors import InvalidRequest
 from diarserve.core.types import Diarizer, Format, Priority
@@ -58,7 +67,10 @@ class Options(CommonOptions):
 
     whisper_model: Annotated[Text, Field(description="Default: the configured one.")] = None
     temperature: Annotated[Temperature, Field(description="Above 0, words are drawn by chance.")] = None
-    response_format: Format = "json"
+    response_format: Annotated[
+        Format,
+        Field(validation_alias=AliasChoices("response_format", "format"), description="Also taken as `format`."),
+    ] = "json"
     priority: Annotated[
         Priority | None,
         BeforeValidator(blank_is_absent),
@@ -69,6 +81,15 @@ class Options(CommonOptions):
         BeforeValidator(blank_is_absent),
         Field(description="Asked by POST when the task has ended. For tasks and batches of tasks."),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _formats_agree(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not {"response_format", "format"} <= values.keys():
+            return values
+        if values["response_format"] != values["format"]:
+            raise ValueError("response_format and format are two names of one option, and have different values")
+        return {name: value for name, value in values.items() if name != "format"}
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -1,10 +1,16 @@
-"""A request's multipart body: fields in memory, files streamed to disk, never wholly in memory."""
+"""A request's multipart body: fields in memory, files streamed to disk, never wholly in memory.
+
+with new_folders(service) as new_folder:
+    form = await receive(request, new_folder, service.settings.limits)
+    options, upload = parse(Options, form.fields), form.upload
+"""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +18,7 @@ from pathlib import Path
 from aiofiles.threadpool import wrap
 from aiohttp import BodyPartReader, content_disposition_filename, hdrs, parse_content_disposition, web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import MultiMapping
 
 from diarserve.core.errors import (
     InvalidRequest,
@@ -22,6 +29,8 @@ from diarserve.core.errors import (
     UploadTimeout,
 )
 from diarserve.core.settings import MIB, Limits
+from diarserve.service.service import Service
+from diarserve.tasks.task import new_id
 from workers.media.containers import HEAD, sniff
 
 _FIELD_LIMIT = 64 * 1024  # bytes of one text field
@@ -29,6 +38,22 @@ _FIELDS = 100
 _CHUNK = 64 * 1024  # read at once: larger ones take longer, since they leave the cache of the CPU
 _BLOCK = MIB  # written at once, by a thread: a trip there and back takes as long as to write half of it
 _SMALL = MIB  # bytes of an upload that are written without one
+
+
+@contextmanager
+def new_folders(service: Service) -> Iterator[Callable[[], Path]]:
+    """What makes a folder for each upload. All are removed at the end, unless they were moved."""
+    made: list[Path] = []
+
+    def new_folder() -> Path:
+        made.append(service.spool.new(new_id()))
+        return made[-1]
+
+    try:
+        yield new_folder
+    finally:
+        for folder in made:
+            service.spool.remove(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +88,8 @@ class Form:
 
 
 async def receive(request: web.Request, new_folder: Callable[[], Path], limits: Limits) -> Form:
-    """Take in the whole body. Every file goes into a new folder, which the caller removes. Raises ServiceError."""
+    """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
+    caller removes. Raises ServiceError."""
     if (request.content_length or 0) > limits.max_upload_mib * MIB:
         raise _too_large(limits)
     if not request.content_type.startswith("multipart/"):
@@ -78,6 +104,7 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
         # aiohttp's words for no proper form
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
+    _take_query(request.query, form)
     return form
 
 
@@ -88,6 +115,10 @@ async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits
     if field is None:
         raise InvalidRequest("Nested multipart bodies are not understood.")
     if field not in ("file", "files"):
+        if filename:
+            await _discard(part, 0, limits)
+            message = f"The recording goes into the field 'file' ('files' in a batch); it was sent as {field!r}."
+            raise InvalidRequest(message, param=field)
         if len(form.fields) >= _FIELDS:
             raise InvalidRequest(f"More than {_FIELDS} fields were sent.")
         form.fields.setdefault(field, []).append(await _text(part, field))
@@ -96,15 +127,25 @@ async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits
     else:
         folder = new_folder()
         name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
-        name = name.encode(errors="replace").decode()  # bytes that were no UTF-8 came as lone surrogates
         form.uploads.append(Upload(folder, name, await _save(part, folder, limits)))
+
+
+def _take_query(query: MultiMapping[str], form: Form) -> None:
+    """Raises InvalidRequest where the form says otherwise."""
+    for name in set(query):
+        given = query.getall(name)
+        if form.fields.setdefault(name, given) != given:
+            raise InvalidRequest(f"The field '{name}' has one value in the query and another in the form.", param=name)
 
 
 @lru_cache(256)  # parsing takes as long as reading a short part, and clients often say the same
 def _names(disposition: str | None) -> tuple[str | None, str | None]:
     """Of the field, and of the file."""
     _, params = parse_content_disposition(disposition)
-    return content_disposition_filename(params, "name"), content_disposition_filename(params)
+    names = content_disposition_filename(params, "name"), content_disposition_filename(params)
+    # Bytes that are no UTF-8 come as lone surrogates, which no answer could hold.
+    field, filename = (name and name.encode(errors="replace").decode() for name in names)
+    return field, filename
 
 
 async def _text(part: BodyPartReader, field: str) -> str:
@@ -120,41 +161,71 @@ async def _text(part: BodyPartReader, field: str) -> str:
 
 
 async def _save(part: BodyPartReader, folder: Path, limits: Limits) -> ServiceError | None:
-    """Stream the part into the folder. What is no recording is read to its end and thrown away, so that the client gets
-    to see the answer instead of a closed connection; the error is returned for the caller to raise or list."""
+    """Stream a recording into the folder. The error for what is none is returned, for the caller to raise or list."""
+    head = await _head(part)
+    error = _refusal(head)
+    if error:
+        await _discard(part, len(head), limits)
+    else:
+        await _write(part, head, folder, limits)
+    return error
+
+
+async def _head(part: BodyPartReader) -> bytes:
+    """As much as it takes to tell what it is; less where there is no more."""
     head = b""
     while len(head) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
         head += chunk
-    kind, size, written, chunk = sniff(head[:HEAD]), len(head), 0, head
-    room = shutil.disk_usage(folder).free - limits.min_free_mib * MIB
-    # Opened here and not in a thread: a client that goes away at that moment would leave it open.
-    with (folder / "upload").open("wb") as plain:
-        file = wrap(plain)
-        while chunk:
-            chunks = [chunk]
-            while size - written < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
-                chunks.append(chunk)
-                size += len(chunk)
-            if size > limits.max_upload_mib * MIB:
-                raise _too_large(limits)
-            if kind is not None:
-                if size > room:
-                    raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-                if size > _SMALL:
-                    await file.writelines(chunks)
-                else:
-                    plain.writelines(chunks)
-            written = size
-            chunk = await part.read_chunk(_CHUNK)
-            size += len(chunk)
-    if size == 0:
+    return head
+
+
+def _refusal(head: bytes) -> ServiceError | None:
+    """Why a file that begins so cannot be a recording."""
+    if not head:
         return InvalidRequest("The file is empty.", code="empty_file", param="file")
-    if kind is None:
+    if sniff(head[:HEAD]) is None:
         return UnsupportedMedia(
             "This is not a recording that can be read. Send WAV, FLAC, MP3, M4A/AAC, OGG, Opus, WebM, MP4 or MKV.",
             param="file",
         )
     return None
+
+
+async def _write(part: BodyPartReader, head: bytes, folder: Path, limits: Limits) -> None:
+    """Raises TooLarge and StorageFull."""
+    room = shutil.disk_usage(folder).free - limits.min_free_mib * MIB
+    # Opened here and not in a thread: a client that goes away at that moment would leave it open.
+    with (folder / "upload").open("wb") as plain:
+        file, size = wrap(plain), 0
+        while block := await _block(part, head):
+            size += sum(map(len, block))
+            if size > limits.max_upload_mib * MIB:
+                raise _too_large(limits)
+            if size > room:
+                raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
+            if size > _SMALL:
+                await file.writelines(block)
+            else:
+                plain.writelines(block)
+            head = b""
+
+
+async def _block(part: BodyPartReader, head: bytes) -> list[bytes]:
+    """The chunks that are written at once, `head` before them; empty at the end."""
+    chunks, size = [head] if head else [], len(head)
+    while size < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
+        chunks.append(chunk)
+        size += len(chunk)
+    return chunks
+
+
+async def _discard(part: BodyPartReader, size: int, limits: Limits) -> None:
+    """Read what is refused to its end, so that the client gets to see the answer instead of a closed connection.
+    `size`: bytes of it that have been read. Raises TooLarge."""
+    while chunk := await part.read_chunk(_CHUNK):
+        size += len(chunk)
+        if size > limits.max_upload_mib * MIB:
+            raise _too_large(limits)
 
 
 def _too_large(limits: Limits) -> TooLarge:

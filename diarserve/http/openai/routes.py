@@ -19,7 +19,6 @@ from diarserve.http.openai import errors, shapes
 from diarserve.http.openai.options import OpenAIOptions, our_model, read
 from diarserve.http.responses import json
 from diarserve.http.routes.events import changes
-from diarserve.http.routes.transcribe import folders
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import Document
@@ -75,7 +74,7 @@ def _accepted(service: Service) -> list[str]:
 async def _answer(request: web.Request, *, translate: bool) -> web.StreamResponse:
     service = request.app[SERVICE]
     service.require_ready()
-    with service.tasks.request_slot(), folders(service) as new_folder:
+    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
         (options, ignored), upload = read(form.fields), form.upload
         ours = options.ours(_accepted(service))

@@ -127,7 +127,11 @@ def _tasks() -> dict[str, Any]:
             {200: _transcript()},
             tag="tasks",
             problems=(*_WORKING, 404, 409, 410),
-            parameters=[_TASK, _query("format", enum(*FORMATS), "Default: the `response_format` that was asked for.")],
+            parameters=[
+                _TASK,
+                _query("response_format", enum(*FORMATS), "Default: the one that was asked for."),
+                _query("format", enum(*FORMATS), "The same by a shorter name."),
+            ],
         ),
         f"{_API}/tasks/{{task_id}}": {
             "delete": _operates("Cancel a task, unless it has ended", {200: status}, "tasks", [404, 507], [_TASK])

@@ -10,11 +10,10 @@ from diarserve.core.types import STATUSES
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
 from diarserve.http.responses import finished, json
-from diarserve.http.routes.transcribe import folders, idempotency_key
+from diarserve.http.routes.transcribe import idempotency_key
 from diarserve.tasks import views
 from diarserve.tasks.store.protocol import TaskRow
 from diarserve.tasks.task import new_id
-from diarserve.transcript.formats import FORMATS
 
 routes = web.RouteTableDef()
 
@@ -22,7 +21,7 @@ routes = web.RouteTableDef()
 @routes.post("/api/v1/parallel/transcribe/async")
 async def submit(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    with service.tasks.request_slot(), folders(service) as new_folder:
+    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
         form = await uploads.receive(request, new_folder, service.settings.limits)
@@ -36,7 +35,7 @@ async def submit(request: web.Request) -> web.Response:
 @routes.post("/api/v1/parallel/batch/async")
 async def submit_batch(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    with service.tasks.request_slot(), folders(service) as new_folder:
+    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
         form = await uploads.receive(request, new_folder, service.settings.limits)
@@ -67,11 +66,9 @@ async def status(request: web.Request) -> web.Response:
 @routes.get("/api/v1/parallel/result/{task_id}")
 async def result(request: web.Request) -> web.Response:
     row = await _row(request)
-    asked = request.query.get("format", Options.model_validate(row.options).response_format)
-    name = next((format for format in FORMATS if format == asked), None)
-    if name is None:
-        raise InvalidRequest(f"format must be one of {', '.join(FORMATS)}.", param="format")
-    return await finished(request.app[SERVICE], row.id, name)
+    asked = {name: request.query.getall(name) for name in ("format", "response_format") if name in request.query}
+    options = parse(Options, asked) if asked else Options.model_validate(row.options)
+    return await finished(request.app[SERVICE], row.id, options.response_format)
 
 
 @routes.delete("/api/v1/parallel/tasks/{task_id}")

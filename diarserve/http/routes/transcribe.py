@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
@@ -16,7 +12,6 @@ from diarserve.core.options import Options, parse
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
 from diarserve.http.responses import finished, json, rendered
-from diarserve.service.service import Service
 from diarserve.tasks import views
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document
@@ -28,7 +23,7 @@ routes = web.RouteTableDef()
 async def transcribe(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.require_ready()
-    with service.tasks.request_slot(), folders(service) as new_folder:
+    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
         options, upload = parse(Options, form.fields), form.upload
         service.check(options)
@@ -48,7 +43,7 @@ async def transcribe(request: web.Request) -> web.Response:
 async def batch(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.require_ready()
-    with service.tasks.request_slot(), folders(service) as new_folder:
+    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
         service.check(options)
@@ -72,22 +67,6 @@ async def batch(request: web.Request) -> web.Response:
         body = views.batch_results(new_id(), [task.result() for task in running], names, time.monotonic() - began)
         body["performance"]["parallel_processing"] = service.settings.parallel_processing
     return json(body)
-
-
-@contextmanager
-def folders(service: Service) -> Iterator[Any]:
-    """A maker of incoming folders, all of which are gone at the end, unless they were moved."""
-    made: list[Path] = []
-
-    def new_folder() -> Path:
-        made.append(service.spool.new(new_id()))
-        return made[-1]
-
-    try:
-        yield new_folder
-    finally:
-        for folder in made:
-            service.spool.remove(folder)
 
 
 def refuse_callback(options: Options) -> None:
