@@ -9,9 +9,8 @@ import pytest
 
 from diarserve.http import context
 from diarserve.service.service import Service
-from tests.test_http import TRANSCRIBE, Client, Recording, Start, form
-from tests.test_http import start as start  # a fixture
-from tests.test_stages import ALIGN, SEPARATE, document, error
+from tests.support.app import TRANSCRIBE, Client, Recording, Start, error, form
+from tests.test_stages import ALIGN, SEPARATE, document
 
 BROKEN = {"boot": "fail"}
 REASON = "RuntimeError: no such model"
