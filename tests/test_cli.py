@@ -22,7 +22,7 @@ import diarserve
 from diarserve.cli import doctor, installation
 from diarserve.cli.main import main
 from diarserve.core.options import Options
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 STAND_INS = """
 separate = false
