@@ -16,10 +16,11 @@ serve: .venv/installed  ## run the server in the foreground
 test: .venv/installed  ## the whole test suite, real models included
 	$(BIN)/python -m pytest
 
-check: .venv/installed  ## lint, format, types
+check: .venv/installed  ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # numpy as in a worker: two threads round otherwise, and a rounding can decide a sentence.
 accuracy: .venv/installed  ## WER and DER on the real recordings

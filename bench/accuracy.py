@@ -5,9 +5,7 @@ DER by pyannote.metrics, without collar, overlap counted. WER by jiwer and cpWER
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,11 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from diarserve.transcript.merge import label
-from tests.support.drive import drive
+from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, decoded, sample
+from tests.support.text import plain
 from workers.diarize.embedded.engine import EmbeddedDiarizer
-from workers.media.samples import Samples
-from workers.messages import AudioRef, Diarization, Diarize, Transcribe, Turn
+from workers.messages import Diarization, Diarize, Transcribe, Turn
 from workers.whisper.engine import Whisper
 
 
@@ -57,12 +55,6 @@ def main() -> None:
 def turns_of(diarizer: EmbeddedDiarizer, path: Path, count: int | None = None) -> Sequence[Turn]:
     found: Diarization = with_audio(decoded(path), lambda ref: drive(diarizer, Diarize(ref, count)))
     return found.turns
-
-
-def with_audio(samples: Samples, use: Callable[[AudioRef], Any]) -> Any:
-    with tempfile.NamedTemporaryFile(suffix=".f32") as file:
-        samples.tofile(file.name)
-        return use(AudioRef(file.name, len(samples)))
 
 
 def der(truth: Sequence[Turn], turns: Sequence[Turn], end: float) -> dict[str, float]:
@@ -101,10 +93,6 @@ def cp_wer(said: dict[str, tuple[float, str]], words: Sequence[Any]) -> float:
         hypothesis[word.speaker] = hypothesis.get(word.speaker, "") + " " + plain(word.word)
     rate: float = cp_word_error_rate(reference, hypothesis).error_rate
     return rate
-
-
-def plain(text: str) -> str:
-    return " ".join(re.sub(r"[^a-z0-9' ]", " ", text.lower()).split())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from bench.performance_test import cases_in, on
 from bench.results import arguments, publish, spread, table
 from tests.support.recordings import SHARED, decoded, sample, write_wav
 from tests.support.server import Server, running
+from tests.support.text import plain
 from workers.messages import SAMPLE_RATE, Turn
 
 Design = Callable[[Sequence[Path]], Outcome]
@@ -96,7 +97,7 @@ def wrong(scored: Mapping[Path, Path], outcome: Outcome) -> dict[str, float]:
     """WER of the telephone call and DER of every recording, by name."""
     import jiwer
 
-    from bench.accuracy import der, plain, rttm_turns, stm_lines
+    from bench.accuracy import der, rttm_turns, stm_lines
 
     said = " ".join(text for _, text in sorted(stm_lines(sample(".stm")).values()))
     errors = {"WER sample": float(jiwer.wer(plain(said), plain(outcome.texts[0])))}

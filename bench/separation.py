@@ -21,10 +21,11 @@ import jiwer
 import numpy as np
 import numpy.typing as npt
 
-from bench.accuracy import plain, stm_lines
+from bench.accuracy import stm_lines
 from bench.results import arguments, publish, table
 from tests.support.drive import drive
 from tests.support.recordings import SHARED, decoded, sample
+from tests.support.text import plain
 from workers.engine import Engine
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, AudioRef, Separate, Transcribe

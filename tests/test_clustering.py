@@ -21,7 +21,7 @@ from workers.diarize.cascade.engine import ClusteringDiarizer, spans_of, speaker
 from workers.diarize.cascade.multiscale import Voices, chunks_of, cluster, nearest, split
 from workers.diarize.cascade.titanet import SCALES, scales_of, segments_of, waveform
 from workers.diarize.checkpoints import quiet, restore
-from workers.diarize.embedded.clustering import Bounds, Labels, unit
+from workers.diarize.embeddings import Bounds, Labels, unit
 from workers.diarize.nme_sc import load_nme_sc
 from workers.engine import Step, WorkItem
 from workers.media.samples import Samples

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.diarize.embedded.clustering import Bounds, Labels, Vectors, assign
+from workers.diarize.embedded.clustering import assign
 from workers.diarize.embedded.segmentation import FRAMES, Windows
 from workers.diarize.embedded.tracks import Piece, Track, cut, hysteresis, stitch
+from workers.diarize.embeddings import Bounds, Labels, Vectors
 from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import runs
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench.accuracy import plain, with_audio
-from tests.support.drive import drive
+from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, speech
+from tests.support.text import plain
 from workers.messages import SAMPLE_RATE, Transcribe, Word
 from workers.whisper.engine import Whisper
 from workers.whisper.gaps import PIECE_SECONDS, find, heard

@@ -13,8 +13,8 @@ import requests
 import schemathesis
 from hypothesis import strategies as st
 
+from diarserve.core.types import OpenAIFormat
 from diarserve.http import app
-from diarserve.http.openai.options import Shape
 from diarserve.http.openapi import document as openapi
 from diarserve.http.routes import docs
 from diarserve.transcript.formats import FORMATS
@@ -130,7 +130,7 @@ def test_batches_are_as_described(ask: Any) -> None:
 
 def test_openais_answers_are_as_described(ask: Any) -> None:
     for path in ("/v1/audio/transcriptions", "/v1/audio/translations"):
-        for format in get_args(Shape):
+        for format in get_args(OpenAIFormat):
             for stream in ("false", "true"):
                 fields = {"response_format": format, "stream": stream, "timestamp_granularities[]": "word"}
                 assert ask("POST", path, data=fields, files={"file": wav(1)}).status_code == 200

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import paths
 from tests.support.drive import drive
-from tests.test_words import check_times
+from tests.support.words import check_times
 from workers.engine import JobError
 from workers.media.samples import Samples
 from workers.messages import AudioRef, Transcribe, Transcript, Word

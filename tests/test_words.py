@@ -8,19 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.words import check_times
 from workers.messages import SAMPLE_RATE, Word
 from workers.words import SHORTEST, spaced
 
 SECONDS = st.floats(-1.0, 20.0)
 WORDS = st.lists(st.builds(Word, st.text(max_size=2), SECONDS, SECONDS, st.floats(0.0, 1.0)), max_size=60)
 property_test = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # for machines under load
-
-
-def check_times(words: list[Word], duration: float) -> None:
-    """What holds for the words of every engine."""
-    assert all(word.end - word.start >= 0.02 for word in words)
-    assert all(before.start < before.end <= after.start for before, after in pairwise(words))
-    assert all(0.0 <= word.start < word.end <= duration for word in words)
 
 
 @property_test

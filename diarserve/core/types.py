@@ -8,6 +8,7 @@ Priority = Literal["high", "normal", "low"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled", "expired"]
 Diarizer = Literal["auto", "sortformer", "clustering", "embedded"]
 Format = Literal["json", "text", "srt", "vtt", "rttm", "ctm", "stm", "tsv"]
+OpenAIFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 STATUSES: tuple[Status, ...] = ("queued", "processing", "completed", "failed", "cancelled", "expired")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from typing import Any
 
 from workers.engine import Engine, WorkItem, outputs_of
-from workers.messages import Request
+from workers.media.samples import Samples
+from workers.messages import AudioRef, Request
 
 
 def drive(engine: Engine, request: Request, shown: list[Any] | None = None) -> Any:
@@ -23,6 +26,13 @@ def drive(engine: Engine, request: Request, shown: list[Any] | None = None) -> A
         return end.value
     finally:
         job.close()
+
+
+def with_audio(samples: Samples, use: Callable[[AudioRef], Any]) -> Any:
+    """What `use` makes of the samples, which are in a file meanwhile."""
+    with tempfile.NamedTemporaryFile(suffix=".f32") as file:
+        samples.tofile(file.name)
+        return use(AudioRef(file.name, len(samples)))
 
 
 def _outputs(engine: Engine, phase: list[WorkItem]) -> list[Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from diarserve.core.errors import InvalidRequest
 from diarserve.core.options import CommonOptions, Options, Text, validate
+from diarserve.core.types import OpenAIFormat
 from diarserve.http.openai.shapes import Granularity
-
-Shape = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
 
 # OpenAI's own model names mean the configured model; others ask for a model by its name.
 _THEIRS = re.compile(r"default|whisper-1|gpt-[a-z0-9.-]*transcribe[a-z0-9.-]*")
@@ -32,7 +31,7 @@ class OpenAIOptions(CommonOptions):
     """OpenAI's fields, and those of our own that mean the same there."""
 
     model: Annotated[Text, Field(description="OpenAI's names mean the configured model.")] = None
-    response_format: Annotated[Shape, BeforeValidator(lambda value: value or "json")] = "json"
+    response_format: Annotated[OpenAIFormat, BeforeValidator(lambda value: value or "json")] = "json"
     temperature: Annotated[float, BeforeValidator(lambda value: value or 0.0), Field(ge=0, le=1)] = 0.0
     stream: Annotated[bool, BeforeValidator(lambda value: value or False)] = False
     chunking_strategy: Annotated[str | None, Field(description="Chunks are always cut at silence.")] = None

@@ -6,9 +6,8 @@ from typing import Any, get_args
 
 from aiohttp import web
 
-from diarserve.core.types import PRIORITIES
+from diarserve.core.types import PRIORITIES, OpenAIFormat
 from diarserve.http.context import SERVICE
-from diarserve.http.openai.options import Shape
 from diarserve.http.responses import json
 from diarserve.service.service import Service
 from diarserve.transcript.formats import FORMATS
@@ -33,7 +32,7 @@ def describe(service: Service) -> dict[str, Any]:
         "devices": sorted({str(model["device"]) for model in models.values() if model and "device" in model}),
         "languages": ["en"] if translates is False else None,
         "diarizers": list(service.lanes.diarizers),
-        "formats": {"input": INPUTS, "output": list(FORMATS), "openai": get_args(Shape)},
+        "formats": {"input": INPUTS, "output": list(FORMATS), "openai": get_args(OpenAIFormat)},
         "limits": service.settings.limits.model_dump(include=set(LIMITS)),
         "priorities": PRIORITIES,
         "parallel_processing": service.settings.parallel_processing,

@@ -19,7 +19,7 @@ from workers.diarize.cascade import marblenet, multiscale, titanet
 from workers.diarize.cascade.multiscale import Voices
 from workers.diarize.cascade.titanet import SCALES, Scale, Segments
 from workers.diarize.checkpoints import name_of
-from workers.diarize.embedded.clustering import Bounds, Labels, Vectors, unit
+from workers.diarize.embeddings import Bounds, Labels, Vectors, unit
 from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import finish, named
 from workers.engine import Engine, JobSteps, WorkItem

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from workers.diarize.cascade.titanet import Segments
-from workers.diarize.embedded.clustering import Bounds, Labels, Vectors, compact, unit
+from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit
 
 WHOLE = 3072  # items that are clustered at once: their eigenvectors take some seconds
 CHUNK = 1024  # of a longer recording

@@ -8,18 +8,14 @@ track is decoded again (Viterbi), so that labels change where voices do and not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track
-
-Vectors = npt.NDArray[np.float32]  # (n, dimension) or (n, n)
-Labels = npt.NDArray[np.int64]
+from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit
 
 SAME_SPEAKER = 0.85  # cosine similarity from which two mean embeddings are one speaker's
 CONSISTENCY = 0.75  # expected cosine similarity of two pieces of one speaker
@@ -33,22 +29,6 @@ NEAR = 5.0  # seconds: what the network can compare
 MOST = 500  # pieces that are clustered; of a longer recording an even selection, and all are decoded
 MOST_SPEAKERS = 32  # that NME-SC may count
 SPARE = 2  # clusters beyond that count that merging starts with
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    least: int = 1
-    most: int | None = None
-
-
-def unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-9), dtype=np.float32)
-
-
-def compact(labels: Labels) -> Labels:
-    """Number the labels in use from 0."""
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def pooled(vectors: Vectors, weights: Vectors, labels: Labels) -> Vectors:

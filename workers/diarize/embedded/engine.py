@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workers.diarize.embedded.clustering import Bounds, Labels, assign
+from workers.diarize.embedded.clustering import assign
 from workers.diarize.embedded.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MelFrames, load_encoder
 from workers.diarize.embedded.segmentation import (
     FRAME_CENTER,
@@ -27,6 +27,7 @@ from workers.diarize.embedded.segmentation import (
     load_segmentation,
 )
 from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
+from workers.diarize.embeddings import Bounds, Labels
 from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import Mask, finish, turns_of
 from workers.engine import Engine, JobSteps, WorkItem
