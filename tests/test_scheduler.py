@@ -65,8 +65,8 @@ def test_an_urgent_job_gets_its_model_in_the_midst_of_one_that_uses_another() ->
 
 
 class TwoOfEach(Tested):
-    """Each job has a item to prepare, four that are done two at a time, and a last one. Records who was in which
-    step."""
+    """Each job has an item to prepare, four that are done two at a time, and a last one. Records which jobs were in
+    which step."""
 
     def __init__(self) -> None:
         self.go, self.steps = Event(), list[tuple[str, list[str]]]()
@@ -112,15 +112,15 @@ def test_jobs_about_as_urgent_share_steps() -> None:
     assert main_steps_of(BatchFill(), a=100, b=101) == [[name, name] for name in "aabb"]
 
 
-def test_who_is_ahead_lets_those_catch_up_that_came_soon_after() -> None:
+def test_a_job_that_is_ahead_waits_for_one_submitted_soon_after() -> None:
     assert steps_of(BatchFill(3, within=10), a=100, b=101)[-1] == ("last", ["a", "b"])
-    # Not those that came long after.
+    # Not for one that was submitted long after.
     assert steps_of(BatchFill(3, within=30), a=100, b=121)[3:5] == [("last", ["a"]), ("prepare", ["b"])]
 
 
 @pytest.mark.parametrize("virtual_deadline", [{"a": 100, "b": 130}, {"a": 100, "unlike": 100.5}])
 @pytest.mark.parametrize("fill", [None, BatchFill(3, within=10)])
-def test_others_do_not(fill: BatchFill | None, virtual_deadline: dict[str, float]) -> None:
+def test_jobs_of_other_urgency_or_kind_share_none(fill: BatchFill | None, virtual_deadline: dict[str, float]) -> None:
     first, second = virtual_deadline
     assert main_steps_of(fill, **virtual_deadline) == [[name, name] for name in (first, first, second, second)]
 

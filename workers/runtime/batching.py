@@ -1,16 +1,26 @@
-"""Which items the next step holds: those of the most urgent job, and of others beside them."""
+"""Which work items the next step holds: some of the most urgent job, and of others that share the step with it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 from workers.engine import Engine
 from workers.messages import BatchFill
 from workers.runtime.running import Pick, RunningJob, Step
 
-_PHASE, _PHASES = 5.0, 4  # seconds of urgency that a phase costs, and how many do
+# Seconds of urgency that each phase costs a job, and after how many phases that ends.
+_PHASE_SECONDS, _MOST_PHASES = 5.0, 4
+
+
+class _Limits(NamedTuple):
+    """What a step may hold, in sizes of work items. Its first item goes in whatever its size."""
+
+    of_a_job: float
+    in_all: float  # with every item counted as large as the largest, to which it is padded
+    even_share: float  # of what waits, for each thread, so that none idles at the end of a phase
 
 
 class Batches:
@@ -20,67 +30,75 @@ class Batches:
         self._caps: dict[Hashable, float] = {}  # how large a step fits into the device's memory, by the items' key
 
     def pick(self, jobs: Iterable[RunningJob], running: Sequence[Step]) -> list[Pick]:
-        """Work items to begin with now, taken from those that wait; none if there are none that may begin yet."""
-        ready = self._ready(jobs, [step.picks[0][2].key for step in running])
-        return self._take(ready) if ready and self._room(ready[0], running) else []
+        """The work items of a step that may begin now, taken from those that wait; none if no step may begin yet."""
+        ready = self._ready(jobs, [step.key for step in running])
+        if not ready or not self._has_thread_for(ready[0], running):
+            return []
+        first, *others = ready
+        sharing = [first, *(job for job in others if self._can_share(job, first))]
+        return _take(sharing, self._limits(sharing))
 
     def halve(self, picks: Sequence[Pick]) -> None:
-        """So many did not fit into the device's memory."""
-        self._caps[picks[0][2].key] = len(picks) * max(item.size for _, _, item in picks) / 2
+        """From now on steps with this key are half as large: these items did not fit into the device's memory."""
+        self._caps[picks[0].item.key] = len(picks) * max(pick.item.size for pick in picks) / 2
 
     def forget(self) -> None:
-        """Perhaps others left the device meanwhile."""
+        """Steps may be as large as ever: other processes may have left the device meanwhile."""
         self._caps.clear()
 
     def _ready(self, jobs: Iterable[RunningJob], running: Sequence[Hashable]) -> list[RunningJob]:
-        """Jobs with a item that may run now, the most urgent first. Behind one that may not yet run, none may: or the
-        steps of the less urgent would overlap for ever, and its turn never come."""
+        """Jobs whose next item may run now, the most urgent first. None of those that are less urgent than one that has
+        to wait: their steps would overlap without end, and it would wait for ever."""
         ready = sorted((job for job in jobs if job.waiting), key=self._urgency)
         if running:
-            ready = list(takewhile(lambda job: self._engine.can_run_beside(job.waiting[0][1].key, running), ready))
+            ready = list(takewhile(lambda job: self._engine.can_run_beside(job.next_item.key, running), ready))
         return ready
 
     def _urgency(self, job: RunningJob) -> float:
-        """Those that came together go through their phases together, and share the steps of each: one lets the others
-        catch up."""
-        return job.virtual_deadline + _PHASE * min(job.phases, _PHASES) if self._fill else job.virtual_deadline
+        """The smaller, the more urgent. Where jobs share steps, each phase makes a job less urgent, so that one which
+        is ahead waits for those that were submitted soon after it, and shares the steps of its next phase with them."""
+        late = _PHASE_SECONDS * min(job.phases, _MOST_PHASES) if self._fill else 0.0
+        return job.virtual_deadline + late
 
-    def _room(self, job: RunningJob, running: Sequence[Step]) -> bool:
-        """A thread for each of `parallel` steps, and one more for a job that is more urgent than all that run."""
+    def _has_thread_for(self, job: RunningJob, running: Sequence[Step]) -> bool:
+        """There is a thread for each of `parallel` steps, and one more for a job that is more urgent than all that
+        run."""
         if len(running) < self._engine.parallel:
             return True
-        others = [other for step in running for other, _, _ in step.picks]
+        others = [other for step in running for other in step.jobs]
         return len(running) == self._engine.parallel and self._urgency(job) < min(map(self._urgency, others))
 
-    def _take(self, ready: Sequence[RunningJob]) -> list[Pick]:
-        first = ready[0]
-        key = first.waiting[0][1].key
-        most = self._caps.get(key, math.inf)
-        batch = 0.0 if first.next_on_fallback else min(self._engine.batch(key), most)  # the first item goes in any case
-        jobs, room = [first], batch
-        if self._fill and not (first.alone or first.next_on_fallback):
-            jobs += [job for job in ready[1:] if self._shares(job, first, self._fill)]
-            if len(jobs) > 1:
-                room = min(max(batch, self._fill.items), most)
-        # An even share for every thread, so that none idles at the end of a wave.
-        share = sum(item.size for job in jobs for _, item in job.waiting) / self._engine.parallel
-        picks: list[Pick] = []
-        used = largest = 0.0
-        for job in jobs:
-            own = 0.0
-            while job.waiting and (item := job.waiting[0][1]).key == key and (used < share or not picks):
-                padded = (len(picks) + 1) * max(largest, item.size)
-                if picks and (padded > room or own + item.size > batch):
-                    break
-                own, used, largest = own + item.size, used + item.size, max(largest, item.size)
-                picks.append((job, *job.waiting.popleft()))
-        return picks
-
-    def _shares(self, job: RunningJob, first: RunningJob, fill: BatchFill) -> bool:
+    def _can_share(self, job: RunningJob, first: RunningJob) -> bool:
         """Whether the job's items may fill up a step of the most urgent one's."""
         return (
-            job.virtual_deadline - first.virtual_deadline <= fill.within
-            and not (job.alone or job.next_on_fallback)
-            and job.waiting[0][1].key == first.waiting[0][1].key
-            and self._engine.can_batch_with(job.waiting[0][1], first.waiting[0][1])
+            self._fill is not None
+            and job.virtual_deadline - first.virtual_deadline <= self._fill.within
+            and job.shares_steps
+            and first.shares_steps
+            and job.next_item.key == first.next_item.key
+            and self._engine.can_batch_with(job.next_item, first.next_item)
         )
+
+    def _limits(self, jobs: Sequence[RunningJob]) -> _Limits:
+        key = jobs[0].next_item.key
+        fits = self._caps.get(key, math.inf)
+        of_a_job = 0.0 if jobs[0].next_on_fallback else min(self._engine.batch(key), fits)
+        in_all = min(max(of_a_job, self._fill.items), fits) if self._fill and len(jobs) > 1 else of_a_job
+        waiting = sum(item.size for job in jobs for _, item in job.waiting)
+        return _Limits(of_a_job, in_all, waiting / self._engine.parallel)
+
+
+def _take(jobs: Sequence[RunningJob], limits: _Limits) -> list[Pick]:
+    """Items with the key of the first job's next one, job by job, as long as they are within the limits."""
+    key = jobs[0].next_item.key
+    picks: list[Pick] = []
+    total = largest = 0.0
+    for job in jobs:
+        own = 0.0
+        while job.waiting and (item := job.next_item).key == key and (total < limits.even_share or not picks):
+            padded = (len(picks) + 1) * max(largest, item.size)
+            if picks and (padded > limits.in_all or own + item.size > limits.of_a_job):
+                break
+            own, total, largest = own + item.size, total + item.size, max(largest, item.size)
+            picks.append(Pick(job, *job.waiting.popleft()))
+    return picks

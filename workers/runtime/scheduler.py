@@ -1,8 +1,9 @@
-"""Runs many jobs on one engine, a step at a time, the most urgent first.
+"""Runs many jobs on one engine, a step at a time: the job with the earliest virtual deadline goes first.
 
-Whichever thread brings news (the one that reads messages, one whose step is done, the one that looks after the engine)
-works out what follows from it, one thread at a time, and a thread whose step is done goes on with the next. A short
-job is so handed from one thread to another only once: every such trip takes about as long as all that is done for it.
+There is no thread that only schedules. What changes something (a message, a step that is done, a look after the engine)
+does so under one lock, in the thread that learns of it, which then begins the steps that may run now. A thread whose
+step is done goes on with the next one itself: a short job is handed from one thread to another only once, and every
+such trip takes about as long as all else that is done for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import faulthandler
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -22,7 +22,7 @@ from workers.messages import BatchFill, Cancel, Done, Failed, Progress, Report, 
 from workers.runtime import devices
 from workers.runtime.batching import Batches
 from workers.runtime.logs import log_context
-from workers.runtime.running import PENDING, Pick, RunningJob, Step
+from workers.runtime.running import Pick, RunningJob, Step
 from workers.runtime.step_threads import Inbox, StepThreads
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ class Scheduler:
         self._running: list[Step] = []
         self._events: list[str] = []
         self._reported: Mapping[str, Any] = engine.describe()
-        self._looked = self._worked = time.monotonic()
+        self._maintained = self._worked = time.monotonic()  # the last report, and the last moment with a job
         self._slack = min(1.0, (step_timeout or 0.0) / 4)  # seconds by which the deadline may be late
         self._armed: float | None = None  # since when
         self._lock = Lock()  # of all that is above
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._threads_ = StepThreads(self._serve)
+        self._threads = StepThreads(self._serve)
 
     def run(self) -> None:
         """Look after the engine until `stop`. Raises the error of a device that cannot be trusted any more."""
@@ -62,93 +62,100 @@ class Scheduler:
             try:
                 error = self._ended.get(timeout=self._slack or _MAINTENANCE)
             except Empty:
-                self._after(self._maintain)
+                self._apply(self._maintain)
             else:
                 if error:
                     raise error
                 return
 
     def stop(self) -> None:
-        """There is nobody left to work for."""
+        """End `run`: the server is gone."""
         self._ended.put(None)
 
     def take(self, message: object) -> None:
         """A message from the server."""
-        self._after(self._handle, message)
+        self._apply(self._handle, message)
 
     def close(self) -> None:
         """Drop every job and wait for the steps that run."""
         with self._lock:
             for id in list(self._jobs):
                 self._drop(id)
-        self._threads_.close()
+        self._threads.close()
 
     def _serve(self, inbox: Inbox[Step]) -> None:
-        """The life of a thread of the threads."""
+        """What each of the step threads runs."""
         while step := inbox.get():
             while step:
-                step = self._after(self._finish, step, *self._run(step), done=inbox)
+                step = self._go_on(inbox, step, *self._run(step))
 
-    def _after(self, news: Callable[..., None], *what: object, done: Inbox[Step] | None = None) -> Step | None:
-        """Begin what some news allow to begin: the thread whose step is done, if there is one, goes on with the first
-        of the steps, which is returned, or rests."""
+    def _apply(self, change: Callable[..., None], *arguments: object) -> None:
         with self._lock:
-            try:
-                news(*what)
-                steps = list(self._next())
-                self._watch()
-            except BaseException as error:  # this thread has nobody to tell; `run` has
-                self._ended.put(error)
-                steps = []
-            own = steps.pop(0) if done and steps else None
-            if done and not own:
-                self._threads_.rest(done)
+            for step in self._begun_after(change, *arguments):
+                self._threads.submit(step)
+
+    def _go_on(
+        self, inbox: Inbox[Step], done: Step, outputs: Sequence[Any], error: BaseException | None, seconds: float
+    ) -> Step | None:
+        """What the thread whose step is done does next; None: it is idle."""
+        with self._lock:
+            steps = self._begun_after(self._finish, done, outputs, error, seconds)
+            own = steps.pop(0) if steps else None
+            if own is None:
+                self._threads.became_idle(inbox)
             for step in steps:
-                self._threads_.hand(step)
+                self._threads.submit(step)
             return own
+
+    def _begun_after(self, change: Callable[..., None], *arguments: object) -> list[Step]:
+        """Make a change, and the steps that may begin now. The lock must be held."""
+        try:
+            change(*arguments)
+            steps = list(self._begin())
+            self._arm()
+        except BaseException as error:  # this thread has no caller to raise it to; `run` has
+            self._ended.put(error)
+            return []
+        return steps
 
     def _handle(self, message: object) -> None:
         match message:
             case Submit(job=id, task=task, request=request, virtual_deadline=virtual_deadline):
-                self._jobs[id] = active = RunningJob(id, task, virtual_deadline, self._engine.job(request))
-                self._advance(active, None)
+                self._jobs[id] = job = RunningJob(id, task, virtual_deadline, self._engine.job(request))
+                self._advance(job, None)
             case Cancel(job=id):
                 self._drop(id)
             case _:
                 log.warning("unknown message %s", type(message).__name__)
 
-    def _advance(self, active: RunningJob, outputs: list[Any] | None, progress: Progress | None = None) -> None:
-        """Resume the job with a finished phase's outputs (None at the start) and take its next wave. The progress that
-        the phase's end is goes before, unless the job's end says it all."""
+    def _advance(self, job: RunningJob, outputs: list[Any] | None, progress: Progress | None = None) -> None:
+        """Resume the job with the outputs of a finished phase (None at the start), and begin its next phase. `progress`
+        tells of the finished phase; it is left out where the end of the job says as much."""
         try:
-            phase = next(active.steps) if outputs is None else active.steps.send(outputs)
+            phase = next(job.steps) if outputs is None else job.steps.send(outputs)
             while not phase:
-                phase = active.steps.send([])
+                phase = job.steps.send([])
         except StopIteration as stop:
             now = time.monotonic()
-            self._drop(active.id)
+            self._drop(job.id)
             if progress and progress.partial:
                 self._send(progress)
-            with log_context(active.task):
-                log.debug("done: %d items, %.3f s of steps", active.items, active.busy)
-            self._send(Done(active.id, stop.value, active.started or now, now, active.busy, active.degraded))
+            with log_context(job.task):
+                log.debug("done: %d items, %.3f s of steps", job.items, job.busy)
+            self._send(Done(job.id, stop.value, job.started or now, now, job.busy, job.degraded))
         except Exception as error:
-            self._fail(active, error)
+            self._fail(job, error)
         else:
-            active.waiting = deque(enumerate(phase))
-            active.phase, active.outputs, active.shown = phase, [PENDING] * len(phase), 0
-            active.done = 0
-            active.on_fallback.clear()
-            active.items += len(phase)
-            active.phases += 1
+            job.begin(phase)
             if progress:
                 self._send(progress)
 
-    def _next(self) -> Iterator[Step]:
+    def _begin(self) -> Iterator[Step]:
         while picks := self._batches.pick(self._jobs.values(), self._running):
-            first, index, _ = picks[0]
-            step = Step(picks, time.monotonic(), index in first.on_fallback)
-            for job, _, _ in picks:
+            job, position, _ = picks[0]
+            jobs = list(dict.fromkeys(pick.job for pick in picks))
+            step = Step(picks, jobs, time.monotonic(), position in job.on_fallback)
+            for job in jobs:
                 job.started = job.started or step.started
             self._running.append(step)
             yield step
@@ -158,14 +165,14 @@ class Scheduler:
         outputs: Sequence[Any] = ()
         error = None
         try:
-            items = [item for _, _, item in step.picks]
-            with log_context(" ".join(dict.fromkeys(job.task for job, _, _ in step.picks))):
+            items = [pick.item for pick in step.picks]
+            with log_context(" ".join(dict.fromkeys(job.task for job in step.jobs))):
                 run = self._engine.fallback if step.on_fallback else self._engine.run
                 results = run(items)
                 if results is None:
                     raise JobError("out_of_memory", "The recording does not fit into the memory of the device.")
                 outputs = outputs_of(results, partial(self._wanted, step))
-                self._log.debug("%s: a step of %d in %.3f s", items[0].key, len(items), time.monotonic() - step.started)
+                self._log.debug("%s: a step of %d in %.3f s", step.key, len(items), time.monotonic() - step.started)
             if len(outputs) != len(items) and self._wanted(step):
                 raise RuntimeError(f"{len(items)} items gave {len(outputs)} outputs")
         except BaseException as caught:
@@ -173,55 +180,63 @@ class Scheduler:
         return outputs, error, time.monotonic() - step.started
 
     def _wanted(self, step: Step) -> bool:
-        return any(self._jobs.get(job.id) is job for job, _, _ in step.picks)
+        """Whether one of its jobs was not cancelled."""
+        return any(self._jobs.get(job.id) is job for job in step.jobs)
 
     def _finish(self, step: Step, outputs: Sequence[Any], error: BaseException | None, seconds: float) -> None:
         self._running.remove(step)
         self._maintain()
-        picks = step.picks
-        jobs = {id(job): job for job, _, _ in picks if self._jobs.get(job.id) is job}.values()
-        if not jobs:
-            return  # left in the middle, perhaps
+        if not self._wanted(step):
+            return  # and it may have been left before its end
         if error is None:
-            for (job, index, _), output in zip(picks, outputs, strict=True):
-                job.outputs[index] = output
-                job.done += 1
-                job.busy += seconds / len(picks)
-            for job in jobs:
-                progress = Progress(job.id, self._share(job), tuple(job.show()))
-                if job.shown == len(job.phase):
-                    self._advance(job, job.outputs, progress)
-                else:
-                    self._send(progress)
-        elif not isinstance(error, Exception) or devices.broken(error):
-            raise error  # SystemExit and its like, or a GPU that this process cannot use any more
-        elif devices.out_of_memory(error) and not step.on_fallback:
-            self._relieve(picks)
-        elif len({id(job) for job, _, _ in picks}) > 1:
-            for job, index, item in reversed(picks):
-                job.alone = True
-                job.waiting.appendleft((index, item))
+            self._deliver(step, outputs, seconds)
         else:
-            for job in jobs:
-                self._fail(job, error)
+            self._recover(step, error)
 
-    def _relieve(self, picks: Sequence[Pick]) -> None:
-        """The device's memory was too small for a step: half the batch, or for a single item the fallback."""
+    def _deliver(self, step: Step, outputs: Sequence[Any], seconds: float) -> None:
+        """Give the outputs to the jobs that still want them, and advance those whose phase is done."""
+        for pick, output in zip(step.picks, outputs, strict=True):
+            pick.job.outputs[pick.position] = output
+            pick.job.done += 1
+            pick.job.busy += seconds / len(step.picks)
+        for job in step.jobs:
+            if self._jobs.get(job.id) is not job:
+                continue
+            progress = Progress(job.id, self._share(job), tuple(job.newly_final()))
+            if job.shown == len(job.phase):
+                self._advance(job, job.outputs, progress)
+            else:
+                self._send(progress)
+
+    def _recover(self, step: Step, error: BaseException) -> None:
+        """Run the items of a failed step again, in another way, or fail its job."""
+        if not isinstance(error, Exception) or devices.broken(error):
+            raise error  # SystemExit and its like, or a GPU that this process cannot use any more
+        if devices.out_of_memory(error) and not step.on_fallback:
+            self._use_less_memory(step)
+        elif len(step.jobs) > 1:
+            for job in step.jobs:
+                job.alone = True
+            _put_back(step.picks)
+        else:
+            self._fail(step.picks[0].job, error)
+
+    def _use_less_memory(self, step: Step) -> None:
+        """Run the step's items again: in half the batch, or a single one on the fallback."""
+        log.warning("a step of %d %s does not fit into the device's memory", len(step.picks), step.key)
         devices.release()
         self._events.append("out_of_memory")
-        if len(picks) > 1:
-            self._batches.halve(picks)
+        if len(step.picks) > 1:
+            self._batches.halve(step.picks)
         else:
+            [(job, position, _)] = step.picks
             self._events.append("fallback")
-            job, index, _ = picks[0]
-            job.on_fallback.add(index)
+            job.on_fallback.add(position)
             job.degraded = True
-        log.warning("a step of %d %s does not fit into the device's memory", len(picks), picks[0][2].key)
-        for job, index, item in reversed(picks):
-            job.waiting.appendleft((index, item))
+        _put_back(step.picks)
 
     def _maintain(self) -> None:
-        """Let the engine give memory back, and tell the server what changed."""
+        """Let the engine free memory, and tell the server what changed."""
         now = time.monotonic()
         if self._jobs:
             self._worked = now
@@ -230,38 +245,39 @@ class Scheduler:
             if self._engine.save_memory:
                 devices.release()
         self._events += self._engine.maintain(now - self._worked)
-        if self._events or now - self._looked >= _MAINTENANCE:
-            self._looked = now
+        if self._events or now - self._maintained >= _MAINTENANCE:
+            self._maintained = now
             model = self._engine.describe()
             if self._events or model != self._reported:
                 self._send(Report(dict(model), tuple(self._events)))
             self._reported, self._events = model, []
 
     def _share(self, job: RunningJob) -> float:
+        """Of the job that is done: 0 to 1. See Engine.spans."""
         key = job.phase[0].key
         spans = self._engine.spans
         begin, end = job.phase[0].span or spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
         return begin + (end - begin) * job.done / len(job.phase)
 
-    def _fail(self, active: RunningJob, error: Exception) -> None:
-        self._drop(active.id)
+    def _fail(self, job: RunningJob, error: Exception) -> None:
+        self._drop(job.id)
         if isinstance(error, JobError):
-            self._send(Failed(active.id, error.code, error.message, retry=False))
+            self._send(Failed(job.id, error.code, error.message, retry=False))
         else:
-            with log_context(active.task):
+            with log_context(job.task):
                 log.error("failed", exc_info=error)
-            self._send(Failed(active.id, "internal", "The model failed on this recording.", retry=True))
+            self._send(Failed(job.id, "internal", "The model failed on this recording.", retry=True))
 
     def _drop(self, id: str) -> None:
-        active = self._jobs.pop(id, None)
-        if active is not None:
-            active.waiting.clear()
-            active.steps.close()
+        job = self._jobs.pop(id, None)
+        if job is not None:
+            job.waiting.clear()
+            job.steps.close()
 
-    def _watch(self) -> None:
-        """Arm the process's own deadline on its oldest step: faulthandler's timer needs no GIL, prints where the step
-        hangs, and exits; the server sees the death and tries the jobs elsewhere. Arming it starts a thread, which is
-        half of what a short job costs: it is left alone for a while, and set late by as much."""
+    def _arm(self) -> None:
+        """Set the process's own deadline by its oldest step: faulthandler's timer needs no GIL, prints where the step
+        hangs, and exits; the server sees the worker die and tries its jobs again. Setting it starts a thread, which is
+        half of what a short job costs: so it is set once in `_slack` seconds, and late by as much."""
         now = time.monotonic()
         if self._step_timeout is None or (self._armed is not None and now - self._armed < self._slack):
             return
@@ -272,3 +288,9 @@ class Scheduler:
         elif self._armed is not None:
             faulthandler.cancel_dump_traceback_later()
             self._armed = None
+
+
+def _put_back(picks: Sequence[Pick]) -> None:
+    """To the items that wait, in their order."""
+    for job, position, item in reversed(picks):
+        job.waiting.appendleft((position, item))

@@ -1,4 +1,4 @@
-"""The threads that do a worker's steps."""
+"""The threads that run a worker's steps."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ Inbox = SimpleQueue[Work | None]
 
 
 class StepThreads(Generic[Work]):
-    """Whoever rested last works next, so that few threads ever work: what libraries keep for each of them (OpenMP its
-    helpers, CUDA a stream and its memory) is kept once. An executor goes round all of its threads.
+    """Threads that are started when they are needed. The one that became idle last works next, so that as few as
+    possible ever work: what libraries keep for each thread (OpenMP its helpers, CUDA a stream and its memory) is kept
+    for few. An executor would give work to all of its threads in turn.
 
-    `serve` is a thread's life: it works on what its inbox brings, until that is None, and rests in between. The caller
-    holds a lock of its own around every call but `close`.
+    `serve` is what a thread runs: it takes work from its inbox until that gives None, and tells `became_idle` whenever
+    it has done all of it. The caller holds a lock of its own around every call but `close`.
     """
 
     def __init__(self, serve: Callable[[Inbox[Work]], None]) -> None:
         self._serve = serve
         self._threads: list[tuple[Thread, Inbox[Work]]] = []
-        self._resting: list[Inbox[Work]] = []
+        self._idle: list[Inbox[Work]] = []
 
-    def hand(self, work: Work) -> None:
-        inbox = self._resting.pop() if self._resting else self._begin()
+    def submit(self, work: Work) -> None:
+        """To an idle thread, or to a new one."""
+        inbox = self._idle.pop() if self._idle else self._start()
         inbox.put(work)
 
-    def rest(self, inbox: Inbox[Work]) -> None:
-        self._resting.append(inbox)
+    def became_idle(self, inbox: Inbox[Work]) -> None:
+        self._idle.append(inbox)
 
     def close(self) -> None:
-        """Wait for what is being worked on."""
+        """Wait for the work that is under way."""
         for _, inbox in self._threads:
             inbox.put(None)
         for thread, _ in self._threads:
             thread.join()
 
-    def _begin(self) -> Inbox[Work]:
+    def _start(self) -> Inbox[Work]:
         inbox: Inbox[Work] = SimpleQueue()
         thread = Thread(target=self._serve, args=(inbox,), name=f"step-{len(self._threads)}", daemon=True)
         self._threads.append((thread, inbox))
