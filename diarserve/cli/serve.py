@@ -49,6 +49,7 @@ async def _serve(settings: Settings) -> None:
         app.make(settings),
         handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
         access_log=None,  # /metrics counts requests
+        keepalive_timeout=75,  # seconds
     )
     loop, this = asyncio.get_running_loop(), asyncio.current_task()
     assert this is not None
