@@ -21,7 +21,7 @@ from workers.engine import JobError
 from workers.media.samples import Samples
 from workers.messages import AudioRef, Transcribe, Transcript, Word
 from workers.whisper.engine import REST_SECONDS, Whisper
-from workers.whisper.recognizer import _repetitive
+from workers.whisper.recognizer import Decoding, _repetitive
 from workers.whisper.vad import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
 
 SHARED = paths.SHARED / "audio"
@@ -206,3 +206,21 @@ def test_recordings(transcribe: Callable[..., Transcript], name: str, said: str)
     result = transcribe(samples[: 30 * RATE])
     check_words(result.words, samples.size / RATE)
     assert said in plain("".join(word.word for word in result.words))
+
+
+def test_the_first_sentences_of_a_long_chunk_are_known_before_its_rest(engine: Whisper, sample: Samples) -> None:
+    chunk = Chunk(sample, ((6 * RATE, 30 * RATE),))
+    with engine.cache.use(engine.name) as recognizer:
+        writing = recognizer.write([chunk], Decoding("en", interim=True))
+        interims = []
+        while True:
+            try:
+                interims.append(next(writing))
+            except StopIteration as end:
+                [words] = end.value
+                break
+    [first] = filter(None, interims)
+    known = [word.word for word in first.output]
+    assert known[-1].endswith((".", "?"))
+    assert 5 < len(known) < len(words)
+    assert [word.word for word in words[: len(known)]] == known

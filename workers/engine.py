@@ -25,7 +25,17 @@ class WorkItem:
 
 
 JobSteps = Generator[list[WorkItem], list[Any], Any]
-Step = Sequence[Any] | Generator[None, None, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interim:
+    """What a step may yield: the beginning of an item's output, worth showing before the step is done."""
+
+    index: int  # of the item in the step
+    output: Any
+
+
+Step = Sequence[Any] | Generator[Interim | None, None, Sequence[Any]]
 
 
 class Engine:

@@ -35,3 +35,7 @@ def spaced(words: Sequence[Word], begin: float, end: float) -> list[Word]:
         placed.append(Word(word.word, start / 1000, stop / 1000, word.probability))
         following = start
     return placed[::-1]
+
+
+def ends_sentence(text: str) -> bool:
+    return text.rstrip().endswith((".", "?", "!", "…", "。", "？", "！"))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from diarserve.transcript.document import UNKNOWN
 from workers.messages import Turn, Word
+from workers.words import ends_sentence
 
 _REACH = 2.0  # seconds from a turn's edge beyond which a word is nobody's
 _PAUSE = 1.0  # seconds of silence that end a segment
@@ -124,10 +125,6 @@ def _at_sentence_ends(words: list[LabelledWord]) -> list[LabelledWord]:
 
 def _opens_sentence(word: LabelledWord) -> bool:
     return word.word.strip()[:1].isupper()
-
-
-def ends_sentence(word: str) -> bool:
-    return word.rstrip().endswith((".", "?", "!", "…", "。"))
 
 
 def _continues(group: list[LabelledWord], word: LabelledWord) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from diarserve.transcript import merge
 from diarserve.transcript.document import Seconds
 from workers.messages import Turn, Word
+from workers.words import ends_sentence
 
 
 class Sentence(msgspec.Struct, frozen=True):
@@ -27,7 +28,7 @@ def sentences(words: Sequence[Word], turns: Sequence[Turn] | None) -> list[Sente
     found: list[Sentence] = []
     first = 0
     for past, word in enumerate(words, 1):
-        if past == len(words) or speakers[past] != speakers[first] or merge.ends_sentence(word.word):
+        if past == len(words) or speakers[past] != speakers[first] or ends_sentence(word.word):
             text = "".join(part.word for part in words[first:past]).strip()
             found.append(Sentence(words[first].start, word.end, text, speakers[first]))
             first = past

@@ -14,7 +14,7 @@ from ctranslate2 import get_cuda_device_count
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 from faster_whisper.vad import get_vad_model
 
-from workers.engine import Engine, JobError, JobSteps, Step, WorkItem
+from workers.engine import Engine, Interim, JobError, JobSteps, Step, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
@@ -256,13 +256,16 @@ class Whisper(Engine):
 
     def _write(
         self, cache: ModelCache[Recognizer], name: str, chunks: Sequence[Chunk], decoding: Decoding
-    ) -> Generator[None, None, list[list[Word]]]:
+    ) -> Generator[Interim | None, None, list[list[Word]]]:
         with self._model(cache, name) as recognizer:
-            written = yield from recognizer.write(chunks, decoding)
-        return [
-            spaced(gaps.heard(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
-            for chunk, words in zip(chunks, written, strict=True)
-        ]
+            writing = recognizer.write(chunks, decoding)
+            try:
+                while True:
+                    interim = next(writing)
+                    yield interim and Interim(interim.index, _placed(chunks[interim.index], interim.output))
+            except StopIteration as stop:
+                written = stop.value
+        return [_placed(chunk, words) for chunk, words in zip(chunks, written, strict=True)]
 
     @contextmanager
     def _model(self, cache: ModelCache[Recognizer], name: str) -> Iterator[Recognizer]:
@@ -280,6 +283,11 @@ class Whisper(Engine):
         """The probability of speech per window of the piece."""
         samples, lead = piece.samples()
         return np.asarray(self.voice(samples)).reshape(-1)[lead:]
+
+
+def _placed(chunk: Chunk, words: Sequence[Word]) -> list[Word]:
+    """The words of a chunk as they may be shown."""
+    return spaced(gaps.heard(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
 
 
 def _model_of(key: Hashable) -> str | None:
