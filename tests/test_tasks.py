@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,9 @@ import orjson
 import pytest
 from aiohttp import FormData
 
+from diarserve.service import pipeline
 from diarserve.tasks.partial_transcript import PartialTranscript
+from diarserve.transcript.document import Document
 from diarserve.transcript.formats import FORMATS
 from tests.support.app import (
     API,
@@ -361,7 +364,7 @@ async def test_a_disk_that_is_full_answers_507_and_keeps_nothing(
 async def test_a_result_that_cannot_be_written_is_written_later(
     start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diarserve.tasks.backlog._PAUSE", 0.01)
+    monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 0.01)
     client = await start()
     store = service(client).store
     refusals: list[str] = []
@@ -378,6 +381,55 @@ async def test_a_result_that_cannot_be_written_is_written_later(
     assert (await reached(client, id, "completed"))["attempts"] == 1
     assert len(refusals) == 3
     assert (await (await client.get(f"{API}/result/{id}")).json())["text"] == "w0 w1"
+
+
+@pytest.mark.parametrize("lane", ["whisper", "embedded"])
+async def test_a_task_that_finds_the_disk_full_is_done_later(
+    start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch, lane: str
+) -> None:
+    monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 0.01)
+    client = await start()
+    id = await submit(client, recording(2, f"storage-full-once {lane}"))
+    shown = await reached(client, id, "completed")
+    assert (shown["attempts"], shown["error"]) == (1, None)
+    assert (await (await client.get(f"{API}/result/{id}")).json())["text"] == "w0 w1"
+    assert folders(client) == set()
+    answer = await client.post(f"{API}/transcribe", data=form(recording(2, f"storage-full-once {lane}")))
+    assert await error(answer) == (507, "storage_full")  # who waits is told
+
+
+async def test_a_task_is_done_later_where_the_server_itself_finds_the_disk_full(
+    start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 0.01)
+    client = await start()
+    run, refusals = pipeline.run, [errno.ENOSPC, errno.EDQUOT]
+
+    async def full_at_first(*arguments: Any, **more: Any) -> Document:
+        if refusals:
+            raise OSError(refusals.pop(), "no space")
+        return await run(*arguments, **more)
+
+    monkeypatch.setattr(pipeline, "run", full_at_first)
+    id = await submit(client, recording(2))
+    assert (await reached(client, id, "completed"))["attempts"] == 1
+    assert refusals == []
+
+
+async def test_others_go_on_while_a_task_waits_for_disk_space(
+    start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 3600.0)
+    client = await start(limits={"running": 1})
+    ids = [await submit(client, recording(2, order)) for order in ("storage-full-once whisper", "", "")]
+    for id in ids[1:]:
+        await reached(client, id, "completed")
+    shown = await status(client, ids[0])
+    assert (shown["status"], shown["stage"], shown["error"]) == ("processing", "queued", None)
+    assert folders(client) == {ids[0]}
+    answer = await client.delete(f"{API}/tasks/{ids[0]}")
+    assert (await answer.json())["status"]["status"] == "cancelled"
+    assert folders(client) == set()
 
 
 async def test_a_client_that_goes_away_while_it_is_accepted_leaves_a_whole_task_or_none(
@@ -503,7 +555,8 @@ async def test_a_listener_that_goes_away_is_forgotten_and_the_task_goes_on(start
     id = await submit(client, recording(20))
     stream = events(client, id)
     await anext(stream)
-    task = service(client).tasks.known[id]
+    task = service(client).tasks.find(id)
+    assert task is not None
     assert len(task._watchers) == 1
     await stream.aclose()  # type: ignore[attr-defined]
     await until(lambda: not task._watchers)
@@ -594,10 +647,10 @@ async def test_an_orderly_shutdown_queues_again_and_the_next_start_finishes(star
     )
 
     async def all_accepted() -> bool:
-        return (await service(client).store.counts())["queued"] + len(service(client).backlog._running) == 4
+        return (await service(client).store.counts())["queued"] + len(service(client).backlog._runner) == 4
 
     await until(all_accepted)
-    await until(lambda: any(task.id == ids[2] and task._watchers for task in service(client).tasks.known.values()))
+    await until(lambda: any(task.id == ids[2] and task._watchers for task in service(client).tasks.all()))
     await client.server.close()
     assert [name for name, _ in await listening if name == "done"] == []
     assert await error(await waiting) == (503, "not_ready")

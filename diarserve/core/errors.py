@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -82,6 +83,13 @@ class LaneUnavailable(ServiceError):
 class StorageFull(ServiceError):
     status = 507
     code = "storage_full"
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Whether nothing is wrong with the request: the server lacks a worker or disk space, and may have it later."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, NotReady | StorageFull)
 
 
 # What a worker says of a job that cannot be done (workers.engine.JobError.code), as HTTP has it.

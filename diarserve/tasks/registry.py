@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
-from diarserve.core.errors import Busy, NotReady, ServiceError
+from diarserve.core.errors import Busy, ServiceError, is_temporary
 from diarserve.observe.metrics import Metrics
 from diarserve.tasks.task import STAGE_WEIGHTS, Task
 from diarserve.transcript.document import Document
@@ -23,7 +23,7 @@ _TIMES = {
 
 class Tasks:
     def __init__(self, limit: int, metrics: Metrics) -> None:
-        self.known: WeakValueDictionary[str, Task] = WeakValueDictionary()  # that anybody runs or watches
+        self._held: WeakValueDictionary[str, Task] = WeakValueDictionary()  # as long as anybody runs or watches them
         self._limit = limit
         self._metrics = metrics
         self._places = 0
@@ -36,6 +36,17 @@ class Tasks:
 
     def __len__(self) -> int:
         return len(self._active)
+
+    def find(self, id: str) -> Task | None:
+        """The task, where anybody runs or watches it."""
+        return self._held.get(id)
+
+    def remember(self, task: Task) -> None:
+        """Let `find` find the task, for as long as anybody holds it."""
+        self._held[task.id] = task
+
+    def all(self) -> list[Task]:
+        return list(self._held.values())
 
     @contextmanager
     def request_slot(self) -> Iterator[None]:
@@ -51,20 +62,17 @@ class Tasks:
     @contextmanager
     def track(self, task: Task) -> Iterator[None]:
         """Show the task as under way, and count how it ends."""
-        self._active[task.id] = self.known[task.id] = task
+        self._active[task.id] = self._held[task.id] = task
         task.become("processing")
         outcome = "cancelled"
         try:
             yield
             outcome = "completed"
-        except NotReady:
-            outcome = "refused"  # by us, not for anything that is wrong with it: it may come again
-            raise
-        except ServiceError as error:
-            outcome = "failed" if error.status >= 500 else "rejected"
-            raise
-        except Exception:
-            outcome = "failed"
+        except Exception as error:
+            if is_temporary(error):
+                outcome = "refused"
+            else:
+                outcome = "rejected" if isinstance(error, ServiceError) and error.status < 500 else "failed"
             raise
         finally:
             del self._active[task.id]

@@ -105,6 +105,9 @@ class StandIn(Engine):
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             case ["raise", self.kind]:
                 raise RuntimeError("/secret/path: the model broke")
+            case ["storage-full-once", self.kind] if not (folder / "was-full").exists():  # its task is decoded again
+                (folder / "was-full").touch()
+                raise JobError("storage_full", "There is no room left.")
             case ["refuse", self.kind]:
                 raise JobError("undecodable", "This recording cannot be decoded.")
         time.sleep(self.step_seconds)

@@ -60,7 +60,7 @@ async def submit_batch(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     service, row = request.app[SERVICE], await _row(request)
     ahead = await service.store.ahead(row.id) if row.status == "queued" else None
-    return json(views.status_of(row, service.tasks.known.get(row.id), ahead))
+    return json(views.status_of(row, service.tasks.find(row.id), ahead))
 
 
 @routes.get("/api/v1/parallel/result/{task_id}")
@@ -92,7 +92,7 @@ async def tasks(request: web.Request) -> web.Response:
     rows = await service.store.page(
         status=wanted, batch_id=query.get("batch_id"), limit=int(limit), before=query.get("before")
     )
-    shown = [views.status_of(row, service.tasks.known.get(row.id))["status"] for row in rows]
+    shown = [views.status_of(row, service.tasks.find(row.id))["status"] for row in rows]
     return json({"tasks": shown, "next": rows[-1].id if len(rows) == int(limit) else None})
 
 

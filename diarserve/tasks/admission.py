@@ -1,0 +1,83 @@
+"""Accepting durable tasks: recordings and rows are on the disk before the client hears that they are accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diarserve.core.errors import Busy, StorageFull, Unprocessable
+from diarserve.core.options import Options
+from diarserve.core.types import Priority
+from diarserve.tasks.completion import run_to_completion
+from diarserve.tasks.spool import Spool
+from diarserve.tasks.store.protocol import NewTask, Store, StoreError, TaskRow
+
+log = logging.getLogger(__name__)
+
+
+class Admission:
+    """max_queued: tasks that may wait; wait_estimate: seconds until it is worth to ask again."""
+
+    def __init__(self, store: Store, spool: Spool, max_queued: int, wait_estimate: Callable[[], float]) -> None:
+        self._store = store
+        self._spool = spool
+        self._max_queued = max_queued
+        self._wait_estimate = wait_estimate
+
+    async def require_room(self, tasks: int = 1) -> None:
+        """Raises Busy when the queue has no room for so many."""
+        if (await self._store.counts())["queued"] + tasks > self._max_queued:
+            raise Busy("The queue is full; try again later.", retry_after=self._wait_estimate())
+
+    async def submit(
+        self,
+        recordings: Sequence[tuple[Path, str]],
+        options: Options,
+        priority: Priority,
+        *,
+        batch_id: str | None,
+        key: str | None,
+    ) -> list[TaskRow]:
+        await self.require_room(len(recordings))
+        new = [
+            NewTask(
+                folder.name,
+                filename,
+                options.model_dump(mode="json", exclude_defaults=True),
+                priority,
+                batch_id,
+                position,
+                str(options.callback_url) if options.callback_url else None,
+            )
+            for position, (folder, filename) in enumerate(recordings)
+        ]
+        return await run_to_completion(self._accept([folder for folder, _ in recordings], new, key))
+
+    async def _accept(self, folders: Sequence[Path], new: Sequence[NewTask], key: str | None) -> list[TaskRow]:
+        created = False
+        try:
+            # Recordings first: a row must never be without one.
+            await asyncio.to_thread(self._keep_all, folders)
+            rows, created = await self._store.add(new, key)
+        except (StoreError, OSError) as error:
+            log.exception("a task could not be accepted")
+            raise StorageFull("There is no room left for tasks; try again later.", retry_after=60) from error
+        finally:
+            if not created:
+                for folder in folders:
+                    self._spool.remove(self._spool.kept / folder.name)
+        if not created and [_request(task) for task in rows] != [_request(task) for task in new]:
+            message = "This Idempotency-Key was used before, for something else."
+            raise Unprocessable(message, code="idempotency_key_reused")
+        return rows
+
+    def _keep_all(self, folders: Sequence[Path]) -> None:
+        for folder in folders:
+            self._spool.keep(folder)
+
+
+def _request(task: NewTask | TaskRow) -> tuple[object, ...]:
+    """What two calls with one Idempotency-Key must have in common."""
+    return task.filename, task.options, task.batch_id is None

@@ -1,0 +1,152 @@
+"""Running durable tasks: a few at a time are claimed from the store and carried through the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from diarserve.core.errors import ServiceError, is_temporary
+from diarserve.core.types import PRIORITIES, Priority, Status
+from diarserve.tasks import completion
+from diarserve.tasks.completion import retry_store, run_to_completion
+from diarserve.tasks.spool import Spool
+from diarserve.tasks.store.protocol import Store, StoreError, TaskRow
+from diarserve.tasks.task import Task
+from diarserve.transcript.document import Document, encode
+from workers.runtime.logs import log_context
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    row: TaskRow
+    work: asyncio.Task[None]
+    paused: bool = False  # the server lacks a worker or disk space: it goes back to the queue after a pause
+
+
+class Runner:
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        task_of: Callable[[TaskRow], Task],
+        process: Callable[[Task], Awaitable[Document]],
+        on_end: Callable[[], None],
+        per_priority: int,
+    ) -> None:
+        """task_of: the row as a task that others may be watching.
+        process: the pipeline. Raises ServiceError.
+        per_priority: tasks of each priority that run at the same time."""
+        self._store = store
+        self._spool = spool
+        self._task_of = task_of
+        self._process = process
+        self._on_end = on_end
+        self._per_priority = per_priority
+        self._runs: dict[str, Run] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def wake(self) -> None:
+        """Tasks were queued."""
+        self._wake.set()
+
+    async def stop(self, id: str) -> None:
+        """End the task's work, if there is any, without a word to the store."""
+        if run := self._runs.get(id):
+            run.work.cancel()
+            await asyncio.wait((run.work,))
+
+    async def run(self) -> None:
+        """Run queued tasks until cancelled; what is under way then goes back to the queue."""
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    await run_to_completion(self._claim())
+                except StoreError:
+                    log.exception("no task can be claimed")
+                    await asyncio.sleep(completion.PAUSE)
+                else:
+                    await self._wake.wait()
+        finally:
+            runs = list(self._runs.values())
+            for run in runs:
+                run.work.cancel()
+            await asyncio.gather(*(run.work for run in runs), return_exceptions=True)
+            for run in runs:
+                await self._store.release(run.row.id, run.row.attempts)
+
+    async def _claim(self) -> None:
+        # Each priority has room of its own, so that urgent tasks never wait to be claimed. Which goes first in the
+        # models is the lanes' affair.
+        for priority in PRIORITIES:
+            if (room := self._room(priority)) > 0:
+                for row in await self._store.claim(priority, room):
+                    work = asyncio.create_task(self._carry(row))
+                    self._runs[row.id] = Run(row, work)
+                    work.add_done_callback(partial(self._forget, row.id))
+
+    def _room(self, priority: Priority) -> int:
+        """Paused tasks leave their room to others, which may need less; but no more than as many again, or a full
+        disk would have the whole queue tried and paused."""
+        runs = [run for run in self._runs.values() if run.row.priority == priority]
+        paused = sum(run.paused for run in runs)
+        return self._per_priority - len(runs) + min(paused, self._per_priority)
+
+    def _forget(self, id: str, _: asyncio.Task[None]) -> None:
+        del self._runs[id]
+        self._wake.set()
+
+    async def _carry(self, row: TaskRow) -> None:
+        task, id, attempt = self._task_of(row), row.id, row.attempts
+        with log_context(id):
+            try:
+                document = await self._process(task)
+            except Exception as error:
+                if is_temporary(error):
+                    log.warning("the task is queued again: %s", error)
+                    await self._pause(row, task)
+                    return
+                if not isinstance(error, ServiceError):
+                    log.exception("the task failed")
+                await self._end(task, "failed", partial(self._store.fail, id, attempt, _error_row(error)))
+            else:
+                complete = partial(
+                    self._store.complete,
+                    id,
+                    attempt,
+                    encode(document),
+                    audio_seconds=document.duration,
+                    processing_seconds=document.performance.processing_time,
+                )
+                await self._end(task, "completed", complete)
+
+    async def _pause(self, row: TaskRow, task: Task) -> None:
+        """Back to the queue, the attempt not counted. After a while, or it would be claimed again at once."""
+        task.become("queued")
+        self._runs[row.id].paused = True
+        self._wake.set()
+        await asyncio.sleep(completion.PAUSE)
+        await retry_store(partial(self._store.release, row.id, row.attempts))
+
+    async def _end(self, task: Task, status: Status, change: Callable[[], Awaitable[bool]]) -> None:
+        if await retry_store(change):
+            # The recording last: a server that starts after a crash in between needs it.
+            self._spool.remove(task.folder)
+            task.become(status)
+            self._on_end()
+
+
+def _error_row(error: Exception) -> dict[str, Any]:
+    """As TaskRow.error keeps it."""
+    if isinstance(error, ServiceError):
+        return {"status": error.status, "code": error.code, "message": error.message, "param": error.param}
+    return {"status": 500, "code": "internal", "message": "The server failed on this task; its log says why."}
