@@ -311,8 +311,8 @@ async def test_a_quiet_stream_shows_that_it_lives(
     else:
         task = (await (await client.post(f"{TRANSCRIBE}/async", data=form(blocked))).json())["task_id"]
         response = await client.get(f"/api/v1/parallel/events/{task}")
-    while await response.content.readline() != b":\n":
-        pass
+    while (line := await response.content.readline()) != b":\n":
+        assert line, "the stream ended without a heartbeat"
     await until(lambda: any(path.name == "audio.f32" for folder in spool(client) for path in folder.iterdir()))
     [folder] = spool(client)
     (folder / "go").touch()

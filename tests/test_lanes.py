@@ -22,6 +22,7 @@ from diarserve.pool.worker import Worker
 from diarserve.pool.worker_process import WorkerProcess
 from tests.support.lanes import MakeLane, do, job, pid, restarts, steps_of
 from tests.support.leftovers import children, descriptors
+from tests.support.waiting import until
 from workers.messages import Done, WorkerSpec
 
 
@@ -152,8 +153,7 @@ async def test_a_worker_that_cannot_boot_leaves_the_lane_to_one_that_still_start
 
     lane = make_lane(options=[{"boot": "fail"}, {}], start=start)
     waiting = asyncio.create_task(do(lane, job(tmp_path / "early")))
-    while not lane.state()["workers"][0].get("halted"):
-        await asyncio.sleep(0.01)
+    await until(lambda: lane.state()["workers"][0].get("halted"))
     assert lane.halted is None
     may_start.set()
     assert len((await waiting).result.words) == 2
@@ -186,8 +186,7 @@ async def test_a_shortage_of_descriptors_passes(
 
     lane = make_lane(start=start)
     waiting = asyncio.create_task(do(lane, job(tmp_path)))
-    while failed < slot_module._BOOT_ATTEMPTS + 1:
-        await asyncio.sleep(0)
+    await until(lambda: failed >= slot_module._BOOT_ATTEMPTS + 1, pause=0)
     assert lane.halted is None
     assert "Too many open files" in lane.state()["workers"][0]["last_error"]
     assert len((await waiting).result.words) == 2

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from diarserve import Options, ParallelDiarizationService
 from diarserve.core.errors import InvalidRequest, NotReady, Unprocessable
 from diarserve.service import python_api
+from tests.support.leftovers import children
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import until
 
 Recording = Callable[..., bytes]
 
@@ -59,9 +60,9 @@ def call(tmp_path: Path, recording: Recording) -> Callable[..., Path]:
 async def test_a_recording_becomes_a_document(
     config: Callable[..., Path], call: Callable[..., Path], processes: bool
 ) -> None:
-    before = len(psutil.Process().children(recursive=True))
+    before = children()
     async with ParallelDiarizationService(max_workers=2, use_process_pool=processes, config=config()) as service:
-        started = len(psutil.Process().children(recursive=True)) - before
+        started = len(children() - before)
         assert started >= 3 if processes else started < 3  # decoding alone is a process in either case
         document = await service.process(call(), language="en", num_speakers=2)
         assert document.text == "w0 w1 w2"
@@ -142,9 +143,8 @@ async def test_progress_is_shown_while_a_task_runs_and_cancelling_ends_it(
     data = tmp_path / "data"
     async with ParallelDiarizationService(config=config(step_seconds=0.01), data_dir=data) as service:
         running = asyncio.create_task(service.process(call(seconds=300)))
-        while not (active := service.get_active_tasks()) or not 0 < active[0]["progress"] < 100:
-            await asyncio.sleep(0.005)
-        id = active[0]["task_id"]
+        await until(lambda: any(0 < task["progress"] < 100 for task in service.get_active_tasks()))
+        id = service.get_active_tasks()[0]["task_id"]
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -166,9 +166,8 @@ async def test_failures_are_told_and_remembered(
         ids: list[str] = []
         for _ in range(3):
             running = asyncio.create_task(service.process(call(order="refuse whisper")))
-            while not (active := service.get_active_tasks()):
-                await asyncio.sleep(0)
-            ids.append(active[0]["task_id"])
+            await until(service.get_active_tasks, pause=0)
+            ids.append(service.get_active_tasks()[0]["task_id"])
             with pytest.raises(Unprocessable, match="cannot be decoded"):
                 await running
         assert service.get_processing_stats()["failed_tasks"] == 3
@@ -182,11 +181,11 @@ async def test_failures_are_told_and_remembered(
 async def test_a_model_that_cannot_start_is_named_and_nothing_stays(
     config: Callable[..., Path], processes: bool
 ) -> None:
-    before = len(psutil.Process().children(recursive=True))
+    before = children()
     service = ParallelDiarizationService(use_process_pool=processes, config=config(boot="fail"))
     with pytest.raises(NotReady, match="whisper worker cannot start: RuntimeError: no such model"):
         await service.initialize()
-    assert len(psutil.Process().children(recursive=True)) == before
+    assert children() - before == set()
     with pytest.raises(NotReady):
         service.get_processing_stats()
 
@@ -195,8 +194,7 @@ async def test_cleaning_up_refuses_what_is_under_way(config: Callable[..., Path]
     service = ParallelDiarizationService(max_workers=1, config=config(step_seconds=0.01))
     await service.initialize()
     running = [asyncio.create_task(service.process(call(f"{n}.wav", 300))) for n in range(2)]
-    while not any(task["status"] == "processing" for task in service.get_active_tasks()):
-        await asyncio.sleep(0.005)
+    await until(lambda: any(task["status"] == "processing" for task in service.get_active_tasks()))
     await service.cleanup()
     for task in running:
         with pytest.raises(NotReady):

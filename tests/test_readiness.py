@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from diarserve.http import context
 from diarserve.service.service import Service
-from tests.support.app import TRANSCRIBE, Client, Recording, Start, error, form
-from tests.test_stages import ALIGN, SEPARATE, document
+from tests.support.app import (
+    ALIGN,
+    SEPARATE,
+    TRANSCRIBE,
+    Recording,
+    Start,
+    document,
+    error,
+    form,
+    reached,
+    submit,
+)
 
 BROKEN = {"boot": "fail"}
 REASON = "RuntimeError: no such model"
@@ -20,21 +29,6 @@ def diarizer(name: str, **options: Any) -> dict[str, Any]:
     return {"engine": "tests.support.standins:Diarizer", "limits": {"model": name}, **options}
 
 
-async def ended(client: Client, id: str) -> dict[str, Any]:
-    while True:
-        status: dict[str, Any] = (await (await client.get(f"/api/v1/parallel/status/{id}")).json())["status"]
-        if status["status"] in ("completed", "failed"):
-            return status
-        await asyncio.sleep(0.01)
-
-
-async def submit(client: Client, data: bytes, **fields: str) -> str:
-    answer = await client.post(f"{TRANSCRIBE}/async", data=form(data, **fields))
-    assert answer.status == 202, await answer.text()
-    id: str = (await answer.json())["task_id"]
-    return id
-
-
 async def test_optional_lanes_that_cannot_start_leave_everything_else_alone(start: Start, recording: Recording) -> None:
     client = await start(separate=SEPARATE | BROKEN, align=ALIGN | BROKEN)
     ready = await client.get("/readyz")
@@ -42,7 +36,7 @@ async def test_optional_lanes_that_cannot_start_leave_everything_else_alone(star
     assert (ready.status, body["status"]) == (200, "ready")
     assert (body["lanes"]["whisper"], body["lanes"]["separate"], body["lanes"]["align"]) == ("ready", REASON, REASON)
     assert (await document(client, form(recording())))["text"] == "w0 w1"
-    assert (await ended(client, await submit(client, recording())))["status"] == "completed"
+    await reached(client, await submit(client, recording()), "completed")
 
 
 @pytest.mark.parametrize(("option", "lane"), [("source_separation", "separate"), ("enhanced_alignment", "align")])
@@ -64,8 +58,8 @@ async def test_a_task_accepted_before_its_lane_was_halted_fails_and_holds_up_not
         patch.setattr(Service, "check", lambda self, options: None)  # as it is while the lane may yet start
         needs_it = await submit(client, recording(), source_separation="true")
     plain = await submit(client, recording())
-    assert (await ended(client, needs_it))["status"] == "failed"
-    assert (await ended(client, plain))["status"] == "completed"
+    await reached(client, needs_it, "failed")
+    await reached(client, plain, "completed")
     result = await client.get(f"/api/v1/parallel/result/{needs_it}")
     assert await error(result) == (503, "not_ready")
 

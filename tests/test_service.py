@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import requests
 from tests.support import recordings
 from tests.support.paths import REPOSITORY
 from tests.support.server import Server, running
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -88,8 +88,7 @@ def test_a_killed_worker_costs_no_answer(server: Server, sample: Path, lane: str
     answers: list[requests.Response] = []
     request = threading.Thread(target=lambda: answers.append(post(server, sample)))
     request.start()
-    while not any(worker["jobs"] for worker in server.get("/stats")["lanes"][lane]["workers"]):
-        time.sleep(0.01)
+    wait_until(lambda: any(worker["jobs"] for worker in server.get("/stats")["lanes"][lane]["workers"]))
     [worker] = server.get("/stats")["lanes"][lane]["workers"]
     os.kill(worker["pid"], signal.SIGKILL)
     request.join()

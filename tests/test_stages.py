@@ -11,24 +11,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from diarserve.core.settings import Settings
-from tests.support.app import TRANSCRIBE, Recording, Start, error, form, metric
+from tests.support.app import ALIGN, SEPARATE, TRANSCRIBE, Recording, Start, document, error, form, metric
 from tests.support.standins import StandIn
 from workers.runtime import devices
 from workers.runtime.scheduler import Scheduler
-
-SEPARATE = {"engine": "tests.support.standins:Separator"}
-ALIGN = {"engine": "tests.support.standins:Aligner"}
-
-
-async def document(client: Any, data: FormData) -> dict[str, Any]:
-    response = await client.post(TRANSCRIBE, data=data)
-    assert response.status == 200, await response.text()
-    body: dict[str, Any] = await response.json()
-    return body
 
 
 async def test_separation_comes_first_and_alignment_after_whisper(start: Start, recording: Recording) -> None:

@@ -52,9 +52,13 @@ async def test_a_task_from_submission_to_result(start: Start, recording: Recordi
         "result_url": f"{API}/result/{id}",
         "events_url": f"{API}/events/{id}",
     }
-    seen = [await status(client, id)]
-    while seen[-1]["status"] not in ENDED:
+    seen: list[dict[str, Any]] = []
+
+    async def has_ended() -> bool:
         seen.append(await status(client, id))
+        return seen[-1]["status"] in ENDED
+
+    await until(has_ended, pause=0)
     assert {one["status"] for one in seen} <= {"queued", "processing", "completed"}
     progress = [one["progress"] for one in seen if one["status"] != "queued"]
     assert progress == sorted(progress)

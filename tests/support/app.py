@@ -21,6 +21,8 @@ from tests.support.waiting import LIMIT, until
 API = "/api/v1/parallel"
 TRANSCRIBE = f"{API}/transcribe"
 SLOW = {"whisper": {"step_seconds": 0.05}, "embedded": {"step_seconds": 0.05}}
+SEPARATE = {"engine": "tests.support.standins:Separator"}
+ALIGN = {"engine": "tests.support.standins:Aligner"}
 ENDED = ("completed", "failed", "cancelled", "expired")
 
 Client = TestClient[Any, Any]
@@ -85,6 +87,13 @@ async def metric(client: Client, name: str, **labels: str) -> float:
     text = await (await client.get("/metrics")).text()
     samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+async def document(client: Client, data: FormData) -> dict[str, Any]:
+    response = await client.post(TRANSCRIBE, data=data)
+    assert response.status == 200, await response.text()
+    body: dict[str, Any] = await response.json()
+    return body
 
 
 async def submit(client: Client, data: bytes, headers: dict[str, str] | None = None, **fields: str) -> str:

@@ -24,5 +24,12 @@ def threads() -> set[threading.Thread]:
 
 
 def children() -> set[psutil.Process]:
-    """Processes that this one started, and theirs, less those that only wait to be reaped by somebody else."""
-    return set(psutil.Process().children(recursive=True))
+    """Processes that this one started, and theirs, without the tracker that multiprocessing starts once for all."""
+    return {process for process in psutil.Process().children(recursive=True) if not _is_tracker(process)}
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    try:
+        return any("multiprocessing.resource_tracker" in part for part in process.cmdline())
+    except psutil.Error:  # it has ended, or waits to be reaped
+        return False

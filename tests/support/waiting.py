@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 LIMIT = 60.0  # seconds: far more than a busy machine needs, and less than pytest's own limit for a test
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], limit: float = LIMIT) -> None:
+async def until(condition: Callable[[], object | Awaitable[object]], limit: float = LIMIT, pause: float = 0.01) -> None:
     """Return once the condition holds. Fails, and names the condition, when it does not within the limit."""
     deadline = time.monotonic() + limit
     while True:
@@ -19,7 +19,7 @@ async def until(condition: Callable[[], object | Awaitable[object]], limit: floa
             return
         if time.monotonic() > deadline:
             raise AssertionError(_still(condition, limit))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
 
 
 def wait_until(condition: Callable[[], object], limit: float = LIMIT) -> None:
