@@ -21,9 +21,9 @@ from workers.diarize.cascade.engine import ClusteringDiarizer, spans_of, speaker
 from workers.diarize.cascade.multiscale import Voices, chunks_of, cluster, nearest, split
 from workers.diarize.cascade.titanet import SCALES, scales_of, segments_of, waveform
 from workers.diarize.checkpoints import quiet, restore
-from workers.diarize.embeddings import Bounds, Labels, unit
+from workers.diarize.embeddings import Bounds, Labels, unit_length
 from workers.diarize.nme_sc import load_nme_sc
-from workers.engine import Step, WorkItem
+from workers.engine import StepOutputs, WorkItem
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Transcribe, Turn
 
@@ -140,8 +140,8 @@ def test_a_batch_changes_nothing(engine: ClusteringDiarizer, call: Samples) -> N
         WorkItem(("embed", 8000), (call, (start, start + 8000 - cut), one))
         for start, cut in [(100_000, 0), (120_000, 3000), (200_000, 7000)]
     ]
-    for units in (windows, segments):
-        for alone, together in zip([engine.run([each])[0] for each in units], engine.run(units), strict=True):
+    for items in (windows, segments):
+        for alone, together in zip([engine.run([each])[0] for each in items], engine.run(items), strict=True):
             assert alone == pytest.approx(together, abs=1e-4)
 
 
@@ -152,9 +152,9 @@ def test_a_long_recording_is_reduced_first(diarize: Diarizer, call: Samples, mon
     keys = []
     run = diarize.engine.run
 
-    def watched(units: Sequence[WorkItem]) -> Step:
-        keys.append(units[0].key)
-        return run(units)
+    def watched(items: Sequence[WorkItem]) -> StepOutputs:
+        keys.append(items[0].key)
+        return run(items)
 
     monkeypatch.setattr(diarize.engine, "run", watched)
     assert speakers(diarize(call, num_speakers=3)) == 3
@@ -164,11 +164,11 @@ def test_a_long_recording_is_reduced_first(diarize: Diarizer, call: Samples, mon
 def test_what_does_not_fit_runs_on_the_cpu(
     engine: ClusteringDiarizer, call: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    units = [WorkItem(("embed", 8000), (call, (100_000, 108_000), np.float32(1)))]
-    assert engine.fallback(units) is None  # there is nothing less than a CPU
-    there = engine.run(units)
+    items = [WorkItem(("embed", 8000), (call, (100_000, 108_000), np.float32(1)))]
+    assert engine.fallback(items) is None  # there is nothing less than a CPU
+    there = engine.run(items)
     monkeypatch.setattr(engine.networks, "device", torch.device("cuda"))
-    spare = engine.fallback(units)
+    spare = engine.fallback(items)
     assert spare is not None
     assert spare[0] == pytest.approx(there[0], abs=1e-5)
 
@@ -298,7 +298,9 @@ def made_up(count: int, items: int, seed: int = 0, spread: float = 0.5, stay: in
     chance = np.random.default_rng(seed)
     speakers = np.arange(items) // stay % count
     centres = chance.normal(size=(count, 64))
-    scales = [unit((centres[speakers] + spread * chance.normal(size=(items, 64))).astype(np.float32)) for _ in range(2)]
+    scales = [
+        unit_length((centres[speakers] + spread * chance.normal(size=(items, 64))).astype(np.float32)) for _ in range(2)
+    ]
     return Voices(scales, [np.arange(items)] * 2, [1.0, 1.0]), speakers
 
 
@@ -345,7 +347,7 @@ def test_a_few_segments_keep_the_bounds(nme_sc: Any, items: int) -> None:
 
 
 def test_equal_voices_can_still_be_told_apart_if_asked(nme_sc: Any) -> None:
-    vectors = unit(np.ones((12, 8), np.float32))
+    vectors = unit_length(np.ones((12, 8), np.float32))
     voices = Voices([vectors], [np.arange(12)], [1.0])
     assert cluster(nme_sc, voices, Bounds(3, 3)).max() == 2
     assert split(np.zeros(4, np.int64), np.ones((4, 4), np.float32), 3).max() == 2
@@ -380,7 +382,7 @@ def test_scales_are_fused_as_in_nemo(nme_sc: Any) -> None:
     chance = np.random.default_rng(0)
     centres = chance.normal(size=(2, 32))
     vectors = [
-        unit(
+        unit_length(
             (
                 centres[(own.mean(axis=1) > 15 * SAMPLE_RATE).astype(int)] + 0.6 * chance.normal(size=(len(own), 32))
             ).astype(np.float32)

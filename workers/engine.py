@@ -1,9 +1,34 @@
-"""What a model must look like for a worker to run it.
+"""What a model must look like for a worker to run it. Engines of your own can be named in a configuration.
 
-A job is a generator. It yields a phase: a list of items of model work that may run in any order and in any
-batch. It is resumed with the items' outputs in the order it gave them, and returns the job's result. The
-worker decides which items run next, so a short urgent job overtakes a long one between two steps, and one
-step may hold items of several jobs. Code in the generator itself is light glue; heavy work belongs in `run`.
+A job is a generator. It yields a phase: a list of work items that may run in any order and in any batch. It is resumed
+with the items' outputs, in the order of the items, and returns the job's result. The worker decides which items run
+next: a step is one call of `Engine.run` with a batch of them. So a short urgent job overtakes a long one between two
+steps, and one step may hold items of several jobs.
+
+A diarizer that gives every loud second to one speaker::
+
+    class Loudness(Engine):
+        spans = {"level": (0.0, 1.0)}
+
+        def __init__(self, *, threshold: float = 0.01) -> None:  # `threshold = 0.02` in the lane's section of the TOML
+            self.threshold = threshold
+
+        def describe(self) -> Mapping[str, Any]:
+            return {"model": "loudness", "device": "cpu", "max_speakers": 1}
+
+        def batch(self, key: Hashable) -> int:
+            return 16
+
+        def job(self, request: Request) -> JobSteps:
+            assert isinstance(request, Diarize)
+            samples = load(request.audio)  # workers.media.samples: (samples,), float32, 16 kHz
+            starts = range(0, len(samples), SAMPLE_RATE)
+            levels = yield [WorkItem("level", samples[start : start + SAMPLE_RATE]) for start in starts]
+            loud = [second for second, level in enumerate(levels) if level > self.threshold]
+            return Diarization(tuple(Turn(second, second + 1.0, "SPEAKER_00") for second in loud), "loudness")
+
+        def run(self, items: Sequence[WorkItem]) -> StepOutputs:
+            return [float(np.sqrt(np.mean(item.payload**2))) for item in items]
 """
 
 from __future__ import annotations
@@ -17,66 +42,81 @@ from workers.messages import Request
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
+    """A piece of work for the model: what can be done at once, in at most a few seconds."""
+
     key: Hashable  # items with equal keys may share a step
-    payload: Any
-    partial: bool = False  # its output is worth showing at once
-    size: float = 1.0  # that it takes of a batch
-    span: tuple[float, float] | None = None  # for progress, where a job has many phases of one key: see Engine.spans
+    payload: Any  # whatever `Engine.run` needs; it never leaves the worker
+    partial: bool = False  # its output is sent to the client while the job runs
+    size: float = 1.0  # of a batch; `Engine.batch` counts items of size 1
+    span: tuple[float, float] | None = None  # of the job, for progress, where many phases have one key: Engine.spans
 
 
-JobSteps = Generator[list[WorkItem], list[Any], Any]
+JobSteps = Generator[list[WorkItem], list[Any], Any]  # yields phases, is sent their outputs, returns the result
 
 
 @dataclass(frozen=True, slots=True)
 class Interim:
-    """What a step may yield: the beginning of an item's output, worth showing before the step is done."""
+    """What a step may yield: the beginning of an item's output, sent to the client before the step is done."""
 
     index: int  # of the item in the step
     output: Any
 
 
-Step = Sequence[Any] | Generator[Interim | None, None, Sequence[Any]]
+# The outputs of a step, one for each item. A generator yields wherever the step may be left, and returns them.
+StepOutputs = Sequence[Any] | Generator[Interim | None, None, Sequence[Any]]
 
 
 class Engine:
-    """What runs a worker's jobs. The constructor takes the spec's options, loads the model and warms it up.
+    """What runs a worker's jobs. The constructor takes the lane's options as keywords, loads the model and warms it up:
+    a worker is ready once it returns. What it raises is the reason that /readyz gives.
 
-    A step that raises an out-of-memory error of its device (workers.runtime.devices knows them) is done again: first in
-    smaller batches, then by `fallback`.
+    Times are seconds, audio is 16 kHz mono float32 in [-1, 1], shape (samples,).
+
+    Threads: `job` and its generator, `describe` and `maintain` run one at a time, under the scheduler's lock: they must
+    be quick. `run` and `fallback` run in up to `parallel` + 1 threads at once.
+
+    Errors: a JobError, from a job or a step, fails the job with its code. A device's out-of-memory error
+    (workers.runtime.devices knows them) makes the step run again, first in smaller batches, then by `fallback`. After
+    an error that breaks the CUDA context the worker is replaced and its jobs are tried again. Any other exception fails
+    the job, which is tried again; in a shared step each job's items run alone first, so that only the one at fault
+    fails.
     """
 
     parallel: int = 1  # steps that may run at the same time, each in a thread of its own
-    # For progress: the shares of a job at which a phase begins and ends, by its key, or the first part of its key. A
-    # phase that is not listed is the whole job.
+    # For progress: the shares of a job at which a phase begins and ends, by its key, or by the first part of a key that
+    # is a tuple. A phase that is not listed is the whole job.
     spans: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     owns_process: bool = True  # False in a thread of the server, whose limits and signals an engine must leave alone
-    save_memory: bool = False  # whether what is kept of a GPU's memory for later is given back when there are no jobs
+    save_memory: bool = False  # whether a GPU's memory that is kept for later is given back while there are no jobs
 
     def describe(self) -> Mapping[str, Any]:
-        """What the model is: at least {"model": name, "device": device}."""
+        """What the model is: at least {"model": name, "device": device}; diarizers add "max_speakers", the most that
+        they tell apart (None: any number). Shown by /readyz and /stats."""
         raise NotImplementedError
 
     def job(self, request: Request) -> JobSteps:
+        """The generator that does the request: only what takes little time, the model's work is for `run`. It is closed
+        when the job is cancelled. See workers.messages for requests and their results."""
         raise NotImplementedError
 
     def batch(self, key: Hashable) -> int:
-        """The most items with this key and of size 1 that one step may hold. All are as large as its largest."""
+        """The most items of size 1 with this key that one step may hold. Each is counted as large as the largest."""
         return 1
 
-    def run(self, items: Sequence[WorkItem]) -> Step:
-        """One step: the outputs of items that share a key, in order. A step that takes long is a generator, and may
-        be left at every yield: nobody waits for its job any more. Must be safe in `parallel` + 1 threads, since a
-        job more urgent than all that run is not kept waiting for a thread."""
+    def run(self, items: Sequence[WorkItem]) -> StepOutputs:
+        """One step: the outputs of items that share a key, in their order. A step of more than a second should be a
+        generator: it is left at a yield when all of its jobs are cancelled. Must be safe in `parallel` + 1 threads:
+        the one more is for a job that is more urgent than all that run."""
         raise NotImplementedError
 
-    def fallback(self, items: Sequence[WorkItem]) -> Step | None:
-        """As `run`, for items that do not fit into the device's memory, on something that takes less of it; None
-        where there is nothing."""
+    def fallback(self, items: Sequence[WorkItem]) -> StepOutputs | None:
+        """As `run`, for an item that alone does not fit into the device's memory, on something that takes less of it,
+        such as the CPU; None where there is nothing, and the job fails."""
         return None
 
     def can_run_beside(self, key: Hashable, running: Sequence[Hashable]) -> bool:
-        """Whether a step with this key may begin beside those that run, of which these are the keys."""
+        """Whether a step with this key may begin while steps with those keys run."""
         return True
 
     def can_batch_with(self, item: WorkItem, other: WorkItem) -> bool:
@@ -84,28 +124,30 @@ class Engine:
         return True
 
     def maintain(self, idle: float) -> Sequence[str]:
-        """Called between steps and every few seconds, `idle` seconds after the last job ended (0 while one is
-        there): the moment to give memory back. Returns what happened since the last call, to be counted."""
+        """Called between steps and every few seconds, `idle` seconds after the last job ended (0 while there is one):
+        the moment to free memory. Returns what happened since the last call, to be counted: "load" or "unload" for each
+        model."""
         return ()
 
 
-def outputs_of(step: Step, wanted: Callable[[], bool] = lambda: True) -> Sequence[Any]:
-    """Run a step to its end, or until nobody wants it: then there are no outputs."""
-    if not isinstance(step, Generator):
-        return step
+def outputs_of(outputs: StepOutputs, wanted: Callable[[], bool] = lambda: True) -> Sequence[Any]:
+    """Run a step to its end, or until it is not wanted any more: then there are no outputs."""
+    if not isinstance(outputs, Generator):
+        return outputs
     try:
         while wanted():
-            next(step)
+            next(outputs)
     except StopIteration as stop:
-        outputs: Sequence[Any] = stop.value
-        return outputs
-    step.close()
+        result: Sequence[Any] = stop.value
+        return result
+    outputs.close()
     return ()
 
 
 class JobError(Exception):
     """The job cannot be done, and trying again at once will not help: the request or its audio is at fault, or there is
-    no room on the disk. The code is stable, for machines; diarserve.core.errors gives each its HTTP status."""
+    no room on the disk. The code is stable, for machines; diarserve.core.errors gives each its HTTP status. The message
+    is for people, who may be strangers: no paths, no names of classes."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

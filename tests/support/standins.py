@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from workers.engine import Engine, JobError, JobSteps, Step, WorkItem
+from workers.engine import Engine, JobError, JobSteps, StepOutputs, WorkItem
 from workers.messages import (
     Align,
     Alignment,
@@ -63,7 +63,7 @@ class StandIn(Engine):
             outputs.append(self.step(item.payload))
         return outputs
 
-    def fallback(self, items: Sequence[WorkItem]) -> Step | None:
+    def fallback(self, items: Sequence[WorkItem]) -> StepOutputs | None:
         folder = items[0].payload[0]
         if (folder / "order").read_text() == f"full-for-ever {self.kind}":
             return None

@@ -139,20 +139,20 @@ class Aligner(Engine):
             found[each.segment.first : each.segment.past] = times
         return Alignment(tuple(spaced(timed(words, found, duration), 0.0, duration)), name)
 
-    def run(self, units: Sequence[WorkItem]) -> Sequence[Any]:
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         with devices.stream(self._device):
-            return self._run(units, self._device)
+            return self._run(items, self._device)
 
-    def fallback(self, units: Sequence[WorkItem]) -> Sequence[Any] | None:
-        return None if self._device == "cpu" else self._run(units, "cpu")
+    def fallback(self, items: Sequence[WorkItem]) -> Sequence[Any] | None:
+        return None if self._device == "cpu" else self._run(items, "cpu")
 
-    def _run(self, units: Sequence[WorkItem], device: str) -> Sequence[Any]:
-        key: Any = units[0].key
+    def _run(self, items: Sequence[WorkItem], device: str) -> Sequence[Any]:
+        key: Any = items[0].key
         kind, language = key[0], key[1]
         acoustic = self._acoustic(language, device)
         if kind == "load":
-            return [acoustic.name if acoustic else None] * len(units)
-        windows = [unit.payload for unit in units]
+            return [acoustic.name if acoustic else None] * len(items)
+        windows = [item.payload for item in items]
         if acoustic is None:  # dropped since, and not to be had again
             return [[None] * len(each.words) for each in windows]
         return self._listen(windows, acoustic, device)

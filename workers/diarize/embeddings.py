@@ -19,7 +19,7 @@ class Bounds:
     most: int | None = None
 
 
-def unit(vectors: Vectors) -> Vectors:
+def unit_length(vectors: Vectors) -> Vectors:
     """Rows of length 1; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-9), dtype=np.float32)

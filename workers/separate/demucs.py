@@ -82,20 +82,20 @@ class Demucs(Engine):
             file.write(blend.rest(samples.size).data)
         return Separation(AudioRef(request.target, samples.size), self.name)
 
-    def run(self, units: Sequence[WorkItem]) -> Sequence[Samples]:
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Samples]:
         with devices.stream(self.device):
-            return self._run(units, self.voices, self.device)
+            return self._run(items, self.voices, self.device)
 
-    def fallback(self, units: Sequence[WorkItem]) -> Sequence[Samples] | None:
-        return self._run(units, self._spare, torch.device("cpu")) if self._spare else None
+    def fallback(self, items: Sequence[WorkItem]) -> Sequence[Samples] | None:
+        return self._run(items, self._spare, torch.device("cpu")) if self._spare else None
 
-    def _run(self, units: Sequence[WorkItem], voices: Voices, device: torch.device) -> list[Samples]:
+    def _run(self, items: Sequence[WorkItem], voices: Voices, device: torch.device) -> list[Samples]:
         windows = []
-        for samples, start, gain in (unit.payload for unit in units):
+        for samples, start, gain in (item.payload for item in items):
             part = samples[start : start + self.window] * np.float32(gain)
             windows.append(np.pad(part, (0, self.window - part.size)))
         found = self._separate(windows, voices, device)
-        return [voice / np.float32(unit.payload[2]) for voice, unit in zip(found, units, strict=True)]
+        return [voice / np.float32(item.payload[2]) for voice, item in zip(found, items, strict=True)]
 
     @torch.inference_mode()
     def _separate(self, windows: Sequence[Samples], voices: Voices, device: torch.device) -> Samples:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from workers.engine import Engine, JobSteps, Step, WorkItem
+from workers.engine import Engine, JobSteps, StepOutputs, WorkItem
 from workers.media.samples import Samples, create, load
 from workers.messages import SAMPLE_RATE, AudioRef, Request, Separate, Separation
 
@@ -66,14 +66,14 @@ class RNNoise(Engine):
                 left -= clean.size
         return Separation(AudioRef(request.target, size), "rnnoise")
 
-    def run(self, units: Sequence[WorkItem]) -> Step:
-        [unit] = units
-        if unit.key == "level":
-            return [over_pauses(unit.payload)]
-        return self._denoise(unit)
+    def run(self, items: Sequence[WorkItem]) -> StepOutputs:
+        [item] = items
+        if item.key == "level":
+            return [over_pauses(item.payload)]
+        return self._denoise(item)
 
-    def _denoise(self, unit: WorkItem) -> Generator[None, None, list[Samples]]:
-        denoiser, part, last = unit.payload
+    def _denoise(self, item: WorkItem) -> Generator[None, None, list[Samples]]:
+        denoiser, part, last = item.payload
         clean = yield from denoiser.feed(part, last)
         return [clean]
 

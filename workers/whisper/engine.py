@@ -14,7 +14,7 @@ from ctranslate2 import get_cuda_device_count
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 from faster_whisper.vad import get_vad_model
 
-from workers.engine import Engine, Interim, JobError, JobSteps, Step, WorkItem
+from workers.engine import Engine, Interim, JobError, JobSteps, StepOutputs, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
@@ -140,9 +140,9 @@ class Whisper(Engine):
         wanted = _model_of(key)
         return wanted is None or self.cache.fits({wanted, *filter(None, map(_model_of, running))})
 
-    def can_batch_with(self, unit: WorkItem, other: WorkItem) -> bool:
+    def can_batch_with(self, item: WorkItem, other: WorkItem) -> bool:
         """What is padded to the longer one's length costs a GPU nothing."""
-        shorter, longer = sorted((unit.size, other.size))
+        shorter, longer = sorted((item.size, other.size))
         return self._on_gpu or longer <= PADDED * shorter
 
     def maintain(self, idle: float) -> Sequence[str]:
@@ -187,13 +187,13 @@ class Whisper(Engine):
             if not chunks:
                 break
             # What a second listening adds lies in the middle of what was shown already.
-            units = [
+            items = [
                 WorkItem(
                     ("asr", name, decoding), chunk, partial=not listening, size=window(chunk.seconds) / WINDOW_SECONDS
                 )
                 for chunk in chunks
             ]
-            written = yield units
+            written = yield items
             found = [gaps.find(chunk, part) for chunk, part in zip(chunks, written, strict=True)]
             words += [word for settled, _ in found for word in settled]
             chunks = [gap for _, passed_over in found for gap in passed_over]
@@ -233,15 +233,15 @@ class Whisper(Engine):
             raise JobError("language_unavailable", f"{name!r} does not know the language {request.language!r}")
         return request.language if traits.multilingual else "en"
 
-    def run(self, units: Sequence[WorkItem]) -> Step:
-        return self._step(units, self.cache)
+    def run(self, items: Sequence[WorkItem]) -> StepOutputs:
+        return self._step(items, self.cache)
 
-    def fallback(self, units: Sequence[WorkItem]) -> Step | None:
-        return self._step(units, self.spare) if self.spare and _model_of(units[0].key) else None
+    def fallback(self, items: Sequence[WorkItem]) -> StepOutputs | None:
+        return self._step(items, self.spare) if self.spare and _model_of(items[0].key) else None
 
-    def _step(self, units: Sequence[WorkItem], cache: ModelCache[Recognizer]) -> Step:
-        payloads = [unit.payload for unit in units]
-        match units[0].key:
+    def _step(self, items: Sequence[WorkItem], cache: ModelCache[Recognizer]) -> StepOutputs:
+        payloads = [item.payload for item in items]
+        match items[0].key:
             case ("vad",):
                 return [self._listen(piece) for piece in payloads]
             case ("load", str(name)):
@@ -252,7 +252,7 @@ class Whisper(Engine):
                     return [recognizer.detect(chunk) for chunk in payloads]
             case ("asr", str(name), Decoding() as decoding):
                 return self._write(cache, name, payloads, decoding)
-        raise ValueError(f"no such step: {units[0].key!r}")
+        raise ValueError(f"no such step: {items[0].key!r}")
 
     def _write(
         self, cache: ModelCache[Recognizer], name: str, chunks: Sequence[Chunk], decoding: Decoding

@@ -19,7 +19,7 @@ from workers.diarize.cascade import marblenet, multiscale, titanet
 from workers.diarize.cascade.multiscale import Voices
 from workers.diarize.cascade.titanet import SCALES, Scale, Segments
 from workers.diarize.checkpoints import name_of
-from workers.diarize.embeddings import Bounds, Labels, Vectors, unit
+from workers.diarize.embeddings import Bounds, Labels, Vectors, unit_length
 from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import finish, named
 from workers.engine import Engine, JobSteps, WorkItem
@@ -53,7 +53,7 @@ class Networks:
             assert isinstance(key, tuple)
             parts = [titanet.waveform(samples, segment, key[1]) * gain for samples, segment, gain in payloads]
             embeddings: Vectors = titanet.embeddings_of(self.titanet, *self.batch(parts, key[1])).cpu().numpy()
-            return list(unit(embeddings))
+            return list(unit_length(embeddings))
 
     def batch(self, parts: Sequence[Samples], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Signals (batch, longest) and their lengths."""
@@ -154,28 +154,28 @@ class ClusteringDiarizer(Engine):
         labels = yield from speakers_of(voices_of(embeddings, segments, self.scales), bounds)
         return finish(named(spans_of(segments[-1], labels)), request, name)
 
-    def run(self, units: Sequence[WorkItem]) -> Sequence[Any]:
-        return self._run(units, self.networks)
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
+        return self._run(items, self.networks)
 
-    def fallback(self, units: Sequence[WorkItem]) -> Sequence[Any] | None:
+    def fallback(self, items: Sequence[WorkItem]) -> Sequence[Any] | None:
         if self.networks.device.type == "cpu":
             return None
         with self._spare_lock:
             if self._spare is None:
                 self._spare = Networks(*self.sources, "cpu")
                 self.warm_up(self._spare)
-        return self._run(units, self._spare)
+        return self._run(items, self._spare)
 
-    def _run(self, units: Sequence[WorkItem], networks: Networks) -> Sequence[Any]:
-        payloads = [unit.payload for unit in units]
-        match units[0].key:
+    def _run(self, items: Sequence[WorkItem], networks: Networks) -> Sequence[Any]:
+        payloads = [item.payload for item in items]
+        match items[0].key:
             case ("reduce",):
                 return [multiscale.reduce(self.nme_sc, *payload) for payload in payloads]
             case ("cluster",):
                 return [multiscale.cluster(self.nme_sc, *payload) for payload in payloads]
             case ("settle",):
                 return [multiscale.settle(*payload) for payload in payloads]
-        return networks.run(units[0].key, payloads)
+        return networks.run(items[0].key, payloads)
 
 
 def gain_of(samples: Samples) -> np.float32:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from workers.diarize.cascade.titanet import Segments
-from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit
+from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit_length
 
 WHOLE = 3072  # items that are clustered at once: their eigenvectors take some seconds
 CHUNK = 1024  # of a longer recording
@@ -67,7 +67,7 @@ class Voices:
     def means(self, labels: Labels) -> Voices:
         """The mean voice of each cluster."""
         members = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-        means = [unit(members.T @ self.of(scale)) for scale in range(len(self.weights))]
+        means = [unit_length(members.T @ self.of(scale)) for scale in range(len(self.weights))]
         return Voices(means, [np.arange(len(mean)) for mean in means], self.weights)
 
 

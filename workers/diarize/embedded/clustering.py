@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track
-from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit
+from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit_length
 
 SAME_SPEAKER = 0.85  # cosine similarity from which two mean embeddings are one speaker's
 CONSISTENCY = 0.75  # expected cosine similarity of two pieces of one speaker
@@ -34,7 +34,7 @@ SPARE = 2  # clusters beyond that count that merging starts with
 def pooled(vectors: Vectors, weights: Vectors, labels: Labels) -> Vectors:
     """The mean direction of each cluster."""
     members = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-    return unit(members.T @ (vectors * weights[:, None]))
+    return unit_length(members.T @ (vectors * weights[:, None]))
 
 
 class Speakers:
@@ -52,7 +52,7 @@ class Speakers:
         self.windows = np.array([(tracks[i].windows.start, tracks[i].windows.stop) for i in self.track])
         # Centred, embeddings show how the speakers of this recording differ rather than what it sounds like.
         mean = np.average(embeddings, axis=0, weights=self.weights)
-        self.centred = unit(embeddings - mean)
+        self.centred = unit_length(embeddings - mean)
 
     def told_apart(self) -> tuple[Vectors, Vectors]:
         """For each two near pieces, their weight where the network held them for two speakers, and for one."""

@@ -113,17 +113,17 @@ class EmbeddedDiarizer(Engine):
         return finish(turns_of(speech, EDGE, FRAME_SECONDS, len(samples) / SAMPLE_RATE), request, "embedded")
 
     @torch.inference_mode()
-    def run(self, units: Sequence[WorkItem]) -> Sequence[Any]:
-        match units[0].key:
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
+        match items[0].key:
             case "segment":
-                return self.segment([unit.payload for unit in units])
+                return self.segment([item.payload for item in items])
             case "embed":
-                frames = torch.from_numpy(np.stack([mel_windows(*unit.payload) for unit in units]))
+                frames = torch.from_numpy(np.stack([mel_windows(*item.payload) for item in items]))
                 mels = self.mel_frames(upload(frames, self.device))
                 mels *= MEL_POWER / mels.sum(dim=2).mean(dim=1).clamp(min=1e-12)[:, None, None]
                 return list(self.encoder(mels).cpu().numpy())
             case _:
-                return [assign(self.nme_sc, *unit.payload) for unit in units]
+                return [assign(self.nme_sc, *item.payload) for item in items]
 
     def segment(self, stretches: Sequence[tuple[Samples, range, float]]) -> list[Windows]:
         """Of each stretch of windows, given by the frames they start at. Nobody speaks where all samples are 0."""

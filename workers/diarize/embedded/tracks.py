@@ -36,7 +36,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Up to 1.6 s of speech within one run of one track: the unit that gets an embedding and a speaker."""
+    """Up to 1.6 s of speech within one run of one track: what gets an embedding and a speaker."""
 
     track: int
     run: tuple[int, int]  # frames

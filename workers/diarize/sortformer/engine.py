@@ -231,21 +231,21 @@ class Sortformer(Engine):
             found.append(part)
         return np.concatenate(found)
 
-    def run(self, units: Sequence[WorkItem]) -> Sequence[Any]:
-        return on(self.network, units)
+    def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
+        return on(self.network, items)
 
-    def fallback(self, units: Sequence[WorkItem]) -> Sequence[Any] | None:
+    def fallback(self, items: Sequence[WorkItem]) -> Sequence[Any] | None:
         if self.network.device.type == "cpu":
             return None
         with self._spare_lock:
             if self._spare is None:
                 self._spare = Network(load_model(self.source), "cpu", bf16=False)
-        return on(self._spare, units)
+        return on(self._spare, items)
 
 
-def on(network: Network, units: Sequence[WorkItem]) -> Sequence[Any]:
-    payloads = [unit.payload for unit in units]
-    if units[0].key == "chunk":
+def on(network: Network, items: Sequence[WorkItem]) -> Sequence[Any]:
+    payloads = [item.payload for item in items]
+    if items[0].key == "chunk":
         return [network.chunk_of(chunk) for chunk in payloads]
     return network.windows(payloads)
 
