@@ -12,7 +12,7 @@ from tests.support.server import running
 
 
 def test_tasks_survive_a_server_that_is_killed(tmp_path: Path) -> None:
-    outcome = kill_storm.play(tmp_path, [kill_storm.when_three_run])
+    outcome = kill_storm.play(tmp_path, [kill_storm.when_three_run(tmp_path / "gate")])
     assert outcome.wrong == []
     assert outcome.orphans == 0
     assert outcome.attempts == kill_storm.TASKS + 3  # those that ran when it was killed, again
@@ -20,7 +20,7 @@ def test_tasks_survive_a_server_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_second_server_is_refused_and_touches_nothing(tmp_path: Path) -> None:
     config, data = tmp_path / "config.toml", tmp_path / "data"
-    config.write_text(kill_storm.CONFIG)
+    config.write_text(kill_storm.CONFIG.format(gate=tmp_path / "gate"))
     arguments = ["--config", str(config), "--data-dir", str(data)]
     with running(arguments=arguments):
         (data / "spool" / "upload-under-way").mkdir()

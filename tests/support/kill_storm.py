@@ -24,6 +24,7 @@ import requests
 
 from tests.support.paths import REPOSITORY
 from tests.support.server import Server, running
+from tests.support.waiting import wait_until
 
 TASKS = 23
 _API = "/api/v1/parallel"
@@ -37,6 +38,7 @@ engine = "tests.support.standins:Copier"
 [whisper]
 engine = "tests.support.standins:Whisper"
 step_seconds = 0.05
+gate = "{gate}"
 [embedded]
 engine = "tests.support.standins:Diarizer"
 step_seconds = 0.02
@@ -63,9 +65,10 @@ class Round:
 
 
 def play(folder: Path, kills: Sequence[Kill]) -> Round:
-    """Submit tasks, again after every kill until each is accepted, and let the last server finish them."""
+    """Submit tasks, again after every kill until each is accepted, and let the last server finish them. No step of
+    Whisper ends while there is a file "gate" in the folder."""
     config, data = folder / "config.toml", folder / "data"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.format(gate=folder / "gate"))
     arguments = ["--config", str(config), "--data-dir", str(data)]
     environment = {"PYTHONPATH": str(REPOSITORY)}
     accepted: dict[str, int] = {}  # how long each recording is, by task
@@ -88,13 +91,21 @@ def play(folder: Path, kills: Sequence[Kill]) -> Round:
     return outcome
 
 
-def when_three_run(server: Server) -> Killed:
-    """Kill the server when it has accepted all tasks and three of them run."""
-    deadline = time.monotonic() + 60
-    tasks: dict[str, int] = {}
-    while (tasks.get("processing"), tasks.get("queued")) != (3, TASKS - 3) and time.monotonic() < deadline:
-        tasks = server.get("/stats")["store"]["tasks"]
-    return _end(server, 0)
+def when_three_run(gate: Path) -> Kill:
+    """Kill the server when it has accepted all tasks and three of them run, which the gate keeps running until then."""
+    gate.touch()
+
+    def kill(server: Server) -> Killed:
+        def three_run() -> bool:
+            tasks = server.get("/stats")["store"]["tasks"]
+            return (tasks["processing"], tasks["queued"]) == (3, TASKS - 3)
+
+        wait_until(three_run)
+        killed = _end(server, 0)
+        gate.unlink()
+        return killed
+
+    return kill
 
 
 def at_random(chance: random.Random) -> Kill:
@@ -127,7 +138,7 @@ def _end(server: Server, workers: int) -> Killed:
 def _submit(server: Server, accepted: dict[str, int]) -> None:
     """Submit what has not been accepted. A key makes up for answers that were lost."""
     for number in range(len(accepted), TASKS):
-        seconds = 20 if number < 3 else 1 + number % 7  # three that still run when the last is accepted
+        seconds = 1 + number % 7
         answer = requests.post(
             f"{server.url}{_API}/transcribe/async",
             files={"file": (f"{number}.wav", _recording(seconds))},

@@ -37,13 +37,20 @@ class StandIn(Engine):
     """One item of work for every second of audio."""
 
     def __init__(
-        self, step_seconds: float = 0.0, boot: str = "", batch: int = 1, limits: Mapping[str, Any] | None = None
+        self,
+        step_seconds: float = 0.0,
+        boot: str = "",
+        batch: int = 1,
+        limits: Mapping[str, Any] | None = None,
+        gate: str = "",
     ) -> None:
+        """`gate`: a file; no step ends while it is there."""
         if boot == "fail":
             raise RuntimeError("no such model")
         if boot == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         self.step_seconds = step_seconds
+        self.gate = Path(gate) if gate else None
         self.items, self.limits = batch, limits or {}
 
     def describe(self) -> Mapping[str, Any]:
@@ -110,6 +117,8 @@ class StandIn(Engine):
                 raise JobError("storage_full", "There is no room left.")
             case ["refuse", self.kind]:
                 raise JobError("undecodable", "This recording cannot be decoded.")
+        while self.gate and self.gate.exists():
+            time.sleep(0.01)
         time.sleep(self.step_seconds)
         with (folder / f"{self.kind}-steps").open("a") as log:
             log.write(f"{number} {time.monotonic()}\n")
