@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 import diarserve
-from diarserve.cli import doctor, installation
+from diarserve.cli import doctor, installation, serve
 from diarserve.cli.main import main
 from diarserve.core.options import Options
+from diarserve.core.settings import Settings
 from tests.support.paths import REPOSITORY
 
 STAND_INS = """
@@ -107,6 +110,22 @@ def test_ctrl_c_ends_the_server_in_good_order(config: Path, tmp_path: Path) -> N
         assert "Traceback" not in server.stderr.read()
 
 
+async def test_a_signal_while_it_starts_ends_it_in_good_order(
+    monkeypatch: pytest.MonkeyPatch, settings: Callable[..., Settings]
+) -> None:
+    async def start(app: web.Application) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    def make(settings: Settings) -> web.Application:
+        application = web.Application()
+        application.on_startup.append(start)
+        return application
+
+    monkeypatch.setattr("diarserve.http.app.make", make)
+    await asyncio.create_task(serve._serve(settings()))
+
+
 def test_an_address_that_is_taken_is_named(config: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -183,11 +202,12 @@ def test_standard_input_becomes_a_file(command: Command, tmp_path: Path, recordi
 def test_one_bad_recording_of_several_stops_no_other(command: Command, tmp_path: Path, recording: Recording) -> None:
     for name, order in (("a.wav", ""), ("bad.wav", "refuse whisper"), ("c.wav", "")):
         (tmp_path / name).write_bytes(recording(2, order))
-    (tmp_path / "config.toml").write_text(STAND_INS.replace("Parrot", "Whisper"))
+    (tmp_path / "config.toml").write_text(STAND_INS.replace("Parrot", "Whisper") + "[subtitles]\nline_length = 11\n")
     done = command("a.wav", "bad.wav", "c.wav", "-o", "out", "--format", "srt")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == ["diarserve: bad.wav: This recording cannot be decoded."]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.srt", "c.srt"]
+    assert max(map(len, (tmp_path / "out" / "a.srt").read_text().split("\n\n")[0].splitlines()[2:])) <= 11
     done = command("a.wav", "c.wav")
     assert (done.returncode, done.stderr) == (0, b"")
     assert re.findall(r"==> (\S+) <==\n\[", done.stdout.decode()) == ["a.wav", "c.wav"]
@@ -220,7 +240,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     tmp_path: Path,
 ) -> None:
     without("resemblyzer")
-    monkeypatch.setattr(doctor, "_devices", lambda: {"cpu": "1 thread"})
+    monkeypatch.setattr(doctor, "_devices", lambda: ({"cpu": "1 thread"}, ""))
     monkeypatch.setattr("workers.runtime.logs.configure", lambda *_: None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # which the server would set in this process
     monkeypatch.chdir(tmp_path)
@@ -244,7 +264,7 @@ def test_the_doctor_reads_a_configuration_and_names_what_it_lacks(
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(doctor, "_devices", lambda: {"cpu": "1 thread", "cuda:0": "a GPU"})
+    monkeypatch.setattr(doctor, "_devices", lambda: ({"cpu": "1 thread", "cuda:0": "a GPU"}, ""))
     assert main(["doctor", "--config", str(path)]) == 1
     missing = re.findall(r"MISSING: (.*)", capsys.readouterr().out)
     assert missing == [

@@ -162,6 +162,15 @@ def test_a_text_from_the_environment_stays_as_it_is(file: Path, secret: str) -> 
     assert load(file, {"DIARSERVE_WEBHOOKS_SECRET": secret}).webhooks.secret == secret
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [("LIMITS_RUNNING", "3", 3), ("WEBHOOKS_ATTEMPTS", "3", 3), ("SUBTITLES_LINES", "3", 3), ("DECODE_WIDTH", "3", 3)],
+)
+def test_every_section_can_be_set_from_the_environment(variable: str, text: str, value: Any) -> None:
+    section, _, key = variable.lower().partition("_")
+    assert getattr(getattr(load(environment={f"DIARSERVE_{variable}": text}), section), key) == value
+
+
 def test_what_is_no_text_is_read_from_the_environment_as_json(file: Path) -> None:
     environment = {
         "DIARSERVE_DECODE_MEMORY_LIMIT_MIB": "null",

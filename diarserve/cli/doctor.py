@@ -47,10 +47,10 @@ def report(config: Path | None) -> int:
     for finding in found:
         _line(f"[{finding.lane}]", finding.problem or finding.what, missing=bool(finding.problem))
     _section("Devices")
-    devices = _devices()
+    devices, failure = _devices()
     for name, description in devices.items():
         _line(name, description)
-    absent = list(_absent_devices(settings, devices))
+    absent = [failure] if failure else _absent_devices(settings, devices)
     for problem in absent:
         _line("", problem, missing=True)
     missing = sum(bool(finding.problem) for finding in found) + len(absent)
@@ -58,23 +58,28 @@ def report(config: Path | None) -> int:
     return 1 if missing else 0
 
 
-def _devices() -> dict[str, str]:
-    """By name; empty where torch does not even start."""
+def _devices() -> tuple[dict[str, str], str]:
+    """By name what they are, and why torch cannot tell."""
     done = subprocess.run([sys.executable, "-c", _DEVICES], check=False, capture_output=True, text=True)
-    devices: dict[str, str] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
-    return devices
+    if done.returncode:
+        return {}, f"torch does not start: {(done.stderr.splitlines() or ['it says nothing'])[-1]}"
+    devices: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return devices, ""
 
 
 def _absent_devices(settings: Settings, devices: Mapping[str, str]) -> list[str]:
-    problems = []
-    for name in LANES:
-        lane = getattr(settings, name)
-        named = [lane.options(worker).get("device", "cpu") for worker in range(lane.workers)] if lane else []
-        for device in dict.fromkeys(named):
-            if ("cuda:0" if device == "cuda" else device) not in devices:
-                there = ", ".join(devices) or "none, as torch does not start"
-                problems.append(f"[{name}] there is no device {device} here; there is: {there}")
-    return problems
+    named = {
+        (name, lane.options(worker).get("device", "cpu"))
+        for name in LANES
+        if (lane := getattr(settings, name))
+        for worker in range(lane.workers)
+    }
+    there = ", ".join(devices)
+    return [
+        f"[{name}] there is no device {device} here; there is: {there}"
+        for name, device in sorted(named)
+        if ("cuda:0" if device == "cuda" else device) not in devices
+    ]
 
 
 def _section(title: str) -> None:

@@ -55,8 +55,8 @@ async def _serve(settings: Settings) -> None:
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, this.cancel)
-    await runner.setup()
     with suppress(asyncio.CancelledError):
+        await runner.setup()
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
             _announce(runner, settings)

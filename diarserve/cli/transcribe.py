@@ -22,7 +22,7 @@ from diarserve.cli import installation
 from diarserve.core import configuration
 from diarserve.core.errors import InvalidRequest, NotReady, ServiceError
 from diarserve.core.options import Options, parse
-from diarserve.core.settings import Settings
+from diarserve.core.settings import Settings, Subtitles
 from diarserve.core.types import Format
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task, new_id
@@ -118,7 +118,7 @@ async def _transcribe_all(settings: Settings, options: Options, recordings: Sequ
             ]
             for recording, document in zip(recordings, running, strict=True):
                 try:
-                    text = _rendered(await document, format)
+                    text = _rendered(await document, format, settings.subtitles)
                     if recording.target:
                         recording.target.write_bytes(text)
                     else:
@@ -168,8 +168,8 @@ def _copy(source: Path, task: Task) -> None:
         shutil.copyfile(source, task.source)
 
 
-def _rendered(document: Document, format: Format) -> bytes:
-    body = formats.render(document, format)[0]
+def _rendered(document: Document, format: Format, style: Subtitles) -> bytes:
+    body = formats.render(document, format, style)[0]
     return msgspec.json.format(body, indent=2) + b"\n" if format == "json" else body
 
 

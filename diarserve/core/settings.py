@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -40,17 +40,18 @@ class Lane(_Section):
     engine: str  # a short name, or "package.module:Class": workers.runtime.engines
     workers: int = Field(1, ge=1)
     width: int = Field(4, ge=1)  # jobs that one worker holds at a time
-    fill: bool = False  # fill a step with units of several jobs
-    fill_items: int = Field(0, ge=0)  # ... up to so many, where that is more than the engine takes of one job,
-    fill_within: float = Field(math.inf, ge=0)  # ... of jobs that differ by so many seconds in urgency at most
-    step_timeout: float = Field(120.0, gt=0)  # seconds
-    boot_timeout: float = Field(300.0, gt=0)  # seconds
+    fill: bool = False  # whether a batch may hold work items of several jobs
+    fill_items: int = Field(0, ge=0)  # the most items of such a batch; the engine's own batch size where that is more
+    fill_within: float = Field(math.inf, ge=0)  # seconds that the virtual deadlines of its jobs may lie apart
+    step_timeout: float = Field(120.0, gt=0)  # seconds; a worker whose step takes longer is replaced
+    boot_timeout: float = Field(300.0, gt=0)  # seconds until a worker has loaded its model
     memory_limit_mib: Annotated[Annotated[int, Field(gt=0)] | None, _Json] = None
     environment: Annotated[dict[str, str], _Json] = Field(default_factory=dict)
-    devices: Annotated[list[str], _Json] = Field(default_factory=list)  # of its workers in turn: cuda:0, cuda:1
+    # Of the workers in turn: the first worker gets the first device, as the engine's option `device`.
+    devices: Annotated[list[str], _Json] = Field(default_factory=list)
 
     def options(self, worker: int = 0, *, save_memory: bool = False) -> dict[str, Any]:
-        """What the engine of the lane's worker with this number is made with."""
+        """The constructor's arguments for the engine of the lane's worker with this number, from 0."""
         options = dict(self.model_extra or {})
         if self.devices:
             options["device"] = self.devices[worker % len(self.devices)]
@@ -109,12 +110,12 @@ class Settings(_Section):
     subtitles: Subtitles = Subtitles()
     decode: Lane
     whisper: Lane
-    # The diarizers, at least one of them: the embedded one, and NeMo's.
+    # The diarizers, of which one is needed.
     embedded: OptionalLane = None
     sortformer: OptionalLane = None
     clustering: OptionalLane = None
-    separate: OptionalLane = None  # without it nobody can have source_separation ...
-    align: OptionalLane = None  # ... or enhanced_alignment
+    separate: OptionalLane = None  # for source_separation
+    align: OptionalLane = None  # for enhanced_alignment
 
     @property
     def diarizers(self) -> dict[str, Lane]:
@@ -131,5 +132,11 @@ class Settings(_Section):
         return self
 
 
-LANES = ("decode", "whisper", "embedded", "sortformer", "clustering", "separate", "align")
-SECTIONS: dict[str, type[_Section]] = {"limits": Limits, "webhooks": Webhooks, **dict.fromkeys(LANES, Lane)}
+def _section_of(annotation: Any) -> type[_Section] | None:
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, _Section)), None)
+
+
+# By the section's name.
+SECTIONS = {name: kind for name, field in Settings.model_fields.items() if (kind := _section_of(field.annotation))}
+LANES = tuple(name for name, kind in SECTIONS.items() if kind is Lane)
