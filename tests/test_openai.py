@@ -3,6 +3,7 @@ is asked of stand-ins."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,16 @@ def test_a_stream(client: openai.OpenAI, sample: Path) -> None:
     assert isinstance(done, TranscriptionTextDoneEvent)
     for event in (*deltas, done):
         strict(event)
+    assert deltas[0].delta.endswith((".", "?"))  # a sentence each; the first while Whisper writes the rest
+    assert len(deltas) >= 8
     heard = "".join(delta.delta for delta in deltas)
     assert SAID in heard
     # Listening again to what was passed over may add words that were not streamed.
     assert len(set(heard.split()) & set(done.text.split())) > 0.8 * len(set(done.text.split()))
+
+
+def plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9' ]", "", text.lower())
 
 
 def test_a_diarized_stream(client: openai.OpenAI, sample: Path) -> None:
@@ -122,7 +129,10 @@ def test_a_diarized_stream(client: openai.OpenAI, sample: Path) -> None:
     assert {segment.speaker for segment in segments} == {"A", "B"}
     assert " ".join(segment.text for segment in segments) == done.text
     whole = transcribe(client, sample, response_format="diarized_json")
-    assert [segment.model_dump() for segment in segments] == [segment.model_dump() for segment in whole.segments]
+    # Sentences that are told early are written by a search of their own, which may set another comma.
+    assert [(segment.speaker, plain(segment.text)) for segment in segments] == [
+        (segment.speaker, plain(segment.text)) for segment in whole.segments
+    ]
     assert isinstance(whole.segments[0], TranscriptionDiarizedSegment)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from workers.engine import Engine, JobSteps, WorkItem
-from workers.messages import AudioRef, BatchFill, Done, Request, Submit, Transcribe
+from workers.engine import Engine, Interim, JobSteps, StepOutputs, WorkItem
+from workers.messages import AudioRef, BatchFill, Done, Progress, Request, Submit, Transcribe, Transcript, Word
 from workers.runtime.batching import Batches
 from workers.runtime.running import RunningJob
 from workers.runtime.scheduler import Scheduler
@@ -151,6 +151,52 @@ def test_what_did_not_fit_is_halved_by_size() -> None:
     batches.halve(batches.pick([waiting([0.25] * 8)], []))
     assert len(batches.pick([waiting([0.25] * 8)], [])) == 4
     assert len(batches.pick([waiting([0.125] * 12)], [])) == 8
+
+
+class TellsEarly(Tested):
+    """Yields the beginning of each item's output before the step is done."""
+
+    parallel = 2
+
+    def __init__(self) -> None:
+        self.second_told, self.go = Event(), Event()
+
+    def job(self, request: Request) -> JobSteps:
+        yield [WorkItem("main", number, partial=True) for number in range(2)]
+        return Transcript((), "en", "test")
+
+    def run(self, items: Sequence[WorkItem]) -> StepOutputs:
+        [number] = [item.payload for item in items]
+        if number == 0:
+            self.second_told.wait()  # the second item is ahead of the first, whose words come first
+        yield Interim(0, words(number, "early"))
+        if number == 1:
+            self.second_told.set()
+            self.go.wait()
+        return [words(number, "early", "late")]
+
+
+def words(number: int, *said: str) -> tuple[Word, ...]:
+    return tuple(
+        Word(f" {text}{number}", 2.0 * number + at, 2.0 * number + at + 1, 1.0) for at, text in enumerate(said)
+    )
+
+
+def test_a_step_tells_the_beginning_of_what_comes_next_and_of_nothing_else() -> None:
+    engine, sent = TellsEarly(), SimpleQueue[object]()
+    scheduler = Scheduler(engine, sent.put, fill=None, step_timeout=None)
+    scheduler.take(Submit("job", "", Transcribe(NOTHING), virtual_deadline=0.0))
+    told = sent.get()
+    assert isinstance(told, Progress)
+    assert (told.interim, told.partial) == (words(0, "early"), ())
+    done = sent.get()
+    assert isinstance(done, Progress)
+    assert (done.interim, done.partial) == ((), (words(0, "early", "late"),))
+    engine.go.set()
+    last = sent.get()
+    assert isinstance(last, Progress)
+    assert (last.interim, last.partial) == ((), (words(1, "early", "late"),))
+    scheduler.close()
 
 
 class WhoWorks(Tested):

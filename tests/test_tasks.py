@@ -542,6 +542,20 @@ def test_a_retried_transcription_that_differs_never_goes_back_in_time() -> None:
     assert partial.chunks == [chunk(0, 1), chunk(2), chunk(3, 4), chunk(5), chunk(6)]
 
 
+def test_sentences_told_early_are_in_a_partial_transcript_once() -> None:
+    def said(*times: float) -> tuple[Word, ...]:
+        return tuple(Word(f" {time}", time, time + 0.5, 1.0) for time in times)
+
+    partial = PartialTranscript()
+    partial.add_interim(said(0, 1))
+    partial.restart()  # the worker died after them
+    partial.add_interim(said(0, 1))
+    partial.add(said(0, 1, 2))
+    partial.add_interim(said(3, 4))
+    partial.add((Word(" other", 3.0, 4.2, 1.0), *said(5)))  # what is written in the end may differ
+    assert partial.chunks == [said(0, 1), said(2), said(3, 4), said(5)]
+
+
 async def test_events_end_when_the_task_is_cancelled(start: Start, recording: Recording) -> None:
     client = await start(limits={"running": 1}, **SLOW)
     for id in [await submit(client, recording(1000)) for _ in range(2)][::-1]:  # queued, then running

@@ -130,13 +130,19 @@ class Engine:
         return ()
 
 
-def outputs_of(outputs: StepOutputs, wanted: Callable[[], bool] = lambda: True) -> Sequence[Any]:
-    """Run a step to its end, or until it is not wanted any more: then there are no outputs."""
+def outputs_of(
+    outputs: StepOutputs,
+    wanted: Callable[[], bool] = lambda: True,
+    show: Callable[[Interim], None] = lambda interim: None,
+) -> Sequence[Any]:
+    """Run a step to its end, or until it is not wanted any more: then there are no outputs. `show` is called with each
+    Interim that it yields."""
     if not isinstance(outputs, Generator):
         return outputs
     try:
         while wanted():
-            next(outputs)
+            if interim := next(outputs):
+                show(interim)
     except StopIteration as stop:
         result: Sequence[Any] = stop.value
         return result

@@ -96,6 +96,7 @@ class Transcribe(_Message):
     hotwords: str | None = None  # words to expect
     beam: int | None = None  # None, here and below: the worker's setting
     temperature: float | None = None
+    interim: bool = False  # somebody watches: tell the first sentences of a chunk before the rest of it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class Progress(_Message):
     job: str
     share: float  # of the job that is done, as far as it can be told: 0 to 1; 0 (from the lane): it starts again
     partial: tuple[Any, ...] = ()  # outputs that are worth showing before the job is done, in the phase's order
+    interim: tuple[Word, ...] = ()  # the beginning of the output that comes next, where that is transcription
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Stages:
                 hotwords=options.hotwords,
                 beam=options.beam_size,
                 temperature=options.temperature,
+                interim=self._task.interim,
             ),
         )
         if not options.enhanced_alignment or self._lanes.align is None or self._task.translate:

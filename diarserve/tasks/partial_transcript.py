@@ -18,16 +18,32 @@ class PartialTranscript:
         self.chunks: list[tuple[Word, ...]] = []
         self._to_repeat = 0  # chunks of earlier attempts, which the present attempt is expected to bring again
         self._repeated = 0  # of those, what it has brought
+        self._interim: Sequence[Word] = ()  # of the next chunk, the beginning that is there already
 
     def restart(self) -> None:
         """The transcription starts again at the beginning of the recording."""
         self._to_repeat = len(self.chunks)
         self._repeated = 0
+        self._interim = ()
+
+    def add_interim(self, words: Sequence[Word]) -> None:
+        """The first sentences of the present attempt's next chunk, before the rest of it is known."""
+        self._add(tuple(words))
+        self._interim = words
 
     def add(self, words: Sequence[Word]) -> None:
-        """The present attempt's next chunk. Skipped as long as it repeats what is there; where a repetition differs (a
-        temperature above 0 draws words by chance), only words that start after all that is there are new."""
-        words = tuple(words)
+        """The present attempt's next chunk."""
+        known = len(self._interim)
+        if [word.word for word in words[:known]] != [word.word for word in self._interim]:
+            words = [word for word in words if word.start >= self._interim[-1].end]  # rewritten: those after it are new
+        else:
+            words = words[known:]
+        self._interim = ()
+        self._add(tuple(words))
+
+    def _add(self, words: tuple[Word, ...]) -> None:
+        """Skipped as long as it repeats what is there; where a repetition differs (a temperature above 0 draws words by
+        chance), only words that start after all that is there are new."""
         if self._repeated < self._to_repeat:
             if words == self.chunks[self._repeated]:
                 self._repeated += 1

@@ -43,6 +43,7 @@ class Task:
     stages: dict[str, float] = field(default_factory=dict)  # share done
     partial: PartialTranscript = field(default_factory=PartialTranscript)
     turns: Sequence[Turn] | None = None  # once the diarizer is done
+    interim: bool = False  # whether a client reads along: then its first sentences come early, for some more CPU time
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -85,6 +86,8 @@ class Task:
                 self.partial.restart()
             for words in progress.partial:
                 self.partial.add(words)
+            if progress.interim:
+                self.partial.add_interim(progress.interim)
         self.changed()
 
     def finish(self, stage: str) -> None:

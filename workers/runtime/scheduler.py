@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
 
-from workers.engine import Engine, JobError, outputs_of
+from workers.engine import Engine, Interim, JobError, outputs_of
 from workers.messages import BatchFill, Cancel, Done, Failed, Progress, Report, Submit
 from workers.runtime import devices
 from workers.runtime.batching import Batches
@@ -171,7 +171,7 @@ class Scheduler:
                 results = run(items)
                 if results is None:
                     raise JobError("out_of_memory", "The recording does not fit into the memory of the device.")
-                outputs = outputs_of(results, partial(self._wanted, step))
+                outputs = outputs_of(results, partial(self._wanted, step), partial(self._show, step))
                 self._log.debug("%s: a step of %d in %.3f s", step.key, len(items), time.monotonic() - step.started)
             if len(outputs) != len(items) and self._wanted(step):
                 raise RuntimeError(f"{len(items)} items gave {len(outputs)} outputs")
@@ -182,6 +182,13 @@ class Scheduler:
     def _wanted(self, step: Step) -> bool:
         """Whether one of its jobs was not cancelled."""
         return any(self._jobs.get(job.id) is job for job in step.jobs)
+
+    def _show(self, step: Step, interim: Interim) -> None:
+        """Send the beginning of an item's output, if all items before it are done."""
+        job, position, item = step.picks[interim.index]
+        with self._lock:
+            if item.partial and position == job.shown and self._jobs.get(job.id) is job:
+                self._send(Progress(job.id, self._share(job), interim=tuple(interim.output)))
 
     def _finish(self, step: Step, outputs: Sequence[Any], error: BaseException | None, seconds: float) -> None:
         self._running.remove(step)

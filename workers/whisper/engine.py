@@ -181,6 +181,7 @@ class Whisper(Engine):
             request.temperature or 0.0,
             request.prompt,
             request.hotwords,
+            request.interim,
         )
         words: list[Word] = []
         for listening in range(LISTENINGS):

@@ -108,6 +108,7 @@ def _shaped(document: Document, warnings: Sequence[str], options: OpenAIOptions,
 async def _stream(
     request: web.Request, service: Service, task: Task, options: OpenAIOptions, ignored: Sequence[str]
 ) -> web.StreamResponse:
+    task.interim = True  # not where a durable task is watched: its text must not depend on that
     running = asyncio.create_task(service.process(task))
     running.add_done_callback(lambda _: task.become("completed"))
     try:
