@@ -316,10 +316,10 @@ def run_alone(
 ) -> tuple[Labels, list[Any]]:
     keys = []
     try:
-        wave = next(steps)
+        phase = next(steps)
         while True:
-            keys += [each.key for each in wave]
-            wave = steps.send([engine.run([each])[0] for each in wave])
+            keys += [each.key for each in phase]
+            phase = steps.send([engine.run([each])[0] for each in phase])
     except StopIteration as end:
         return end.value, keys
 

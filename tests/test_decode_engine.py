@@ -187,12 +187,12 @@ def test_many_steps(engine: Decoder, decoded: Decoded, tmp_path: Path, sample: S
     path.write_bytes(wav(np.tile(sample, 15)))
     assert decoded(path, max_seconds=150.0).size == 150 * RATE
     job = engine.job(Decode(str(path), str(tmp_path / "dropped.f32"), 200.0))
-    wave = next(job)
-    [outcome] = engine.run(wave)
+    phase = next(job)
+    [outcome] = engine.run(phase)
     assert outcome is None  # there is more
     assert 60 * RATE <= (tmp_path / "dropped.f32").stat().st_size / 4 < 70 * RATE
     job.close()
-    assert engine.run(wave) == [None]  # a step that was under way ends in peace
+    assert engine.run(phase) == [None]  # a step that was under way ends in peace
 
 
 def test_a_few_bad_packets_do_no_harm(decoded: Decoded, tmp_path: Path, sample: Samples) -> None:

@@ -10,7 +10,7 @@ from tests.support.recordings import SHARED, speech
 from tests.support.text import plain
 from workers.messages import SAMPLE_RATE, Transcribe, Word
 from workers.whisper.engine import Whisper
-from workers.whisper.gaps import PIECE_SECONDS, find, heard
+from workers.whisper.gaps import PIECE_SECONDS, find, without_hallucinations
 from workers.whisper.vad import Chunk
 
 
@@ -60,9 +60,9 @@ def test_words_stretched_over_a_gap_go_to_their_neighbours() -> None:
 
 def test_words_that_nobody_can_have_said_are_dropped() -> None:
     words = said((" it", 1.0, 1.2), (" is", 1.2, 1.2), (" so", 1.2, 1.2), (" said", 1.5, 1.9))
-    assert heard(words) == words
-    assert heard(words + said(*[(" fi", 3.0, 3.02)] * 5)) == words
-    assert heard([]) == []
+    assert without_hallucinations(words) == words
+    assert without_hallucinations(words + said(*[(" fi", 3.0, 3.02)] * 5)) == words
+    assert without_hallucinations([]) == []
 
 
 def test_nothing_but_stretched_words_is_left_alone() -> None:

@@ -80,7 +80,7 @@ def test_every_line_of_a_tasks_work_names_the_task(run: Callable[..., tuple[str,
         assert by(lines, process=process, task=id), process
     assert len({line["pid"] for line in by(lines, task=id)}) == 4
     assert by(lines, module="diarserve.service.pipeline", level="debug", task=id)
-    assert by(lines, module="workers.runtime.scheduler", process="whisper", task=id)  # "done: 2 units, …"
+    assert by(lines, module="workers.runtime.scheduler", process="whisper", task=id)  # "done: 2 items, …"
     assert len(by(lines, module="tests.support.standins", process="whisper", task=id)) == 2  # its steps
 
 

@@ -251,16 +251,16 @@ def test_hours_take_no_more_memory_than_minutes(demucs: Demucs, rnnoise: RNNoise
 
 
 def play(job: JobSteps) -> Any:
-    """A job to its end, with an output of the right size for every unit but no model."""
+    """A job to its end, with an output of the right size for every item but no model."""
     try:
-        wave = next(job)
+        phase = next(job)
         while True:
-            wave = job.send([0.0 if unit.key == "level" else silence(unit) for unit in wave])
+            phase = job.send([0.0 if item.key == "level" else silence(item) for item in phase])
     except StopIteration as end:
         return end.value
 
 
-def silence(unit: WorkItem) -> Samples:
-    assert unit.span is not None
-    size = unit.payload[1].size if isinstance(unit.payload[0], Denoiser) else SECOND
+def silence(item: WorkItem) -> Samples:
+    assert item.span is not None
+    size = item.payload[1].size if isinstance(item.payload[0], Denoiser) else SECOND
     return np.zeros(size, np.float32)

@@ -215,8 +215,8 @@ def test_windows_do_not_mind_their_neighbours(offline: Sortformer, call: Samples
         WorkItem("window", Window(call, np.arange(first, past), 2.0))
         for first, past in [(0, 375), (100, 300), (50, 351)]
     ]
-    for unit, together in zip(batch, offline.run(batch), strict=True):
-        [alone] = offline.run([unit])
+    for item, together in zip(batch, offline.run(batch), strict=True):
+        [alone] = offline.run([item])
         assert alone.std(axis=0).min() > 0.05
         np.testing.assert_allclose(together, alone, atol=1e-3)
 
@@ -245,14 +245,14 @@ def nemos(engine: Sortformer, samples: Samples) -> Probabilities:
 
 
 def steps(engine: Sortformer, ref: AudioRef) -> Iterator[tuple[list[WorkItem], list[Any]]]:
-    """Every wave of a job with its outputs, one unit a step."""
+    """Every phase of a job with its outputs, one item a step."""
     job = engine.job(Diarize(ref))
     try:
-        wave = next(job)
+        phase = next(job)
         while True:
-            outputs = [output for unit in wave for output in engine.run([unit])]
-            yield wave, outputs
-            wave = job.send(outputs)
+            outputs = [output for item in phase for output in engine.run([item])]
+            yield phase, outputs
+            phase = job.send(outputs)
     except StopIteration:
         return
 
@@ -260,9 +260,9 @@ def steps(engine: Sortformer, ref: AudioRef) -> Iterator[tuple[list[WorkItem], l
 def test_progress_of_a_long_recording(engine: Sortformer, call: Samples, tmp_path: Path) -> None:
     """Bounded steps, one after another."""
     np.tile(call, 10).tofile(tmp_path / "audio.f32")
-    waves = [wave for wave, _ in steps(engine, AudioRef(str(tmp_path / "audio.f32"), 10 * len(call)))]
-    assert 4 <= len(waves) <= 12
-    spans = [unit.span or (0.0, 0.0) for [unit] in waves]
+    phases = [phase for phase, _ in steps(engine, AudioRef(str(tmp_path / "audio.f32"), 10 * len(call)))]
+    assert 4 <= len(phases) <= 12
+    spans = [item.span or (0.0, 0.0) for [item] in phases]
     assert spans[0][0] == 0.0
     assert spans[-1][1] == 1.0
     assert all(one[1] == other[0] for one, other in pairwise(spans))
@@ -284,10 +284,10 @@ def test_bfloat16_says_about_the_same(
 def test_what_does_not_fit_a_gpu_is_done_on_the_cpu(
     offline: Sortformer, call: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit = WorkItem("window", Window(call, np.arange(375), 2.0))
-    [expected] = offline.run([unit])
+    item = WorkItem("window", Window(call, np.arange(375), 2.0))
+    [expected] = offline.run([item])
     monkeypatch.setattr(offline.network, "device", torch.device("cuda"))
-    outputs = offline.fallback([unit])
+    outputs = offline.fallback([item])
     assert outputs is not None
     np.testing.assert_allclose(outputs[0], expected, atol=1e-5)
 

@@ -183,12 +183,12 @@ def test_room_for_one(folder: Path, ref: AudioRef) -> None:
     alone = transcribe(engine, ref)
     job = engine.job(Transcribe(ref))
     heard = engine.run(next(job))
-    wave = job.send(list(outputs_of(heard)))
+    phase = job.send(list(outputs_of(heard)))
     assert transcribe(engine, ref, model="medium", language="de").model == "medium"
     assert engine.describe()["loaded"] == ["medium"]
     assert engine.describe()["device"] == "cpu"
     with pytest.raises(StopIteration) as done:
-        job.send(list(outputs_of(engine.run(wave))))
+        job.send(list(outputs_of(engine.run(phase))))
     assert done.value.value == alone
     assert engine.maintain(0) == ["load", "unload", "load", "unload", "load"]
     assert engine.maintain(0) == []
@@ -329,7 +329,7 @@ def test_a_prompt_is_plain_text_of_limited_length(engine: Whisper) -> None:
         tokenizer = recognizer._tokenizer(Decoding("en"))
 
         def before(**said: str) -> list[int]:
-            return recognizer._before(tokenizer, Decoding("en", **said))  # type: ignore[arg-type]
+            return recognizer._context(tokenizer, Decoding("en", **said))  # type: ignore[arg-type]
 
         assert before() == before(prompt=" ", hotwords="") == []
         assert before(prompt="b", hotwords="a") == [tokenizer.sot_prev, *tokenizer.encode(" a b")]
@@ -366,9 +366,9 @@ def test_beam_and_temperature(ask: Ask, engine: Whisper, monkeypatch: pytest.Mon
 
 def test_what_is_said_stays_out_of_the_logs(engine: Whisper, ref: AudioRef) -> None:
     job = engine.job(Transcribe(ref, prompt="my secret", hotwords="hush"))
-    [unit] = job.send(list(outputs_of(engine.run(next(job)))))
-    assert "secret" not in repr(unit.key)
-    assert "hush" not in repr(unit.key)
+    [item] = job.send(list(outputs_of(engine.run(next(job)))))
+    assert "secret" not in repr(item.key)
+    assert "hush" not in repr(item.key)
 
 
 @pytest.mark.parametrize(
@@ -452,10 +452,10 @@ def test_what_does_not_fit_into_a_gpu_runs_beside_it(
 ) -> None:
     engine = Whisper("english", folder=str(folder))
     job = engine.job(Transcribe(ref))
-    units = job.send(list(outputs_of(engine.run(next(job)))))
-    expected = outputs_of(engine.run(units))
-    assert engine.fallback(units) is None  # it is the CPU already
-    engine.spare = engine._cache("cpu", 0, "int8", count=1, keep=0)
+    items = job.send(list(outputs_of(engine.run(next(job)))))
+    expected = outputs_of(engine.run(items))
+    assert engine.fallback(items) is None  # it is the CPU already
+    engine.on_cpu = engine._cache("cpu", 0, "int8", count=1, keep=0)
 
     def full(*_: Any, **__: Any) -> Any:
         raise RuntimeError("CUDA failed with error out of memory")
@@ -463,9 +463,9 @@ def test_what_does_not_fit_into_a_gpu_runs_beside_it(
     with engine.cache.use("english") as recognizer:
         monkeypatch.setattr(recognizer, "_generate", full)
     with pytest.raises(RuntimeError) as error:
-        outputs_of(engine.run(units))
+        outputs_of(engine.run(items))
     assert devices.out_of_memory(error.value)
-    on_fallback = engine.fallback(units)
+    on_fallback = engine.fallback(items)
     assert on_fallback is not None
     assert list(outputs_of(on_fallback)) == list(expected)
     assert engine.describe()["loaded"] == ["english", "english (fallback)"]

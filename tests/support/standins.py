@@ -135,7 +135,7 @@ class Whisper(StandIn):
 
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Transcribe)
-        heard = yield _units(request.audio)
+        heard = yield _items(request.audio)
         return Transcript(tuple(chain.from_iterable(heard)), request.language or "en", "stand-in")
 
     def output(self, payload: Any) -> tuple[Word, ...]:
@@ -148,7 +148,7 @@ class Parrot(Whisper):
 
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Transcribe)
-        yield _units(request.audio)
+        yield _items(request.audio)
         names = ("language", "model", "prompt", "hotwords", "beam", "temperature")
         asked = enumerate(f"{name}={getattr(request, name)}" for name in names)
         return Transcript(tuple(Word(f" {said}", n / 10, n / 10 + 0.1, 1.0) for n, said in asked), "en", "stand-in")
@@ -159,7 +159,7 @@ class Diarizer(StandIn):
 
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Diarize)
-        numbers = yield _units(request.audio)
+        numbers = yield _items(request.audio)
         turns = tuple(Turn(float(number), number + 1.0, f"SPEAKER_0{number % 2}") for number in numbers)
         return Diarization(turns, str(self.describe()["model"]))
 
@@ -171,7 +171,7 @@ class Aligner(StandIn):
 
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Align)
-        yield _units(request.audio)
+        yield _items(request.audio)
         words = tuple(word._replace(start=word.start + 0.3, end=word.end - 0.3) for word in request.words)
         return Alignment(words, f"stand-in for {request.language}")
 
@@ -181,7 +181,7 @@ class Separator(StandIn):
 
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Separate)
-        yield _units(request.audio)
+        yield _items(request.audio)
         Path(request.target).write_bytes(Path(request.audio.path).read_bytes())
         return Separation(AudioRef(request.target, request.audio.samples), "stand-in")
 
@@ -202,6 +202,6 @@ class Copier(StandIn):
         return AudioRef(request.target, len(data) // 2)
 
 
-def _units(audio: AudioRef) -> list[WorkItem]:
+def _items(audio: AudioRef) -> list[WorkItem]:
     folder = Path(audio.path).parent
     return [WorkItem("step", (folder, number), partial=True) for number in range(max(1, round(audio.duration)))]

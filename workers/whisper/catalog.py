@@ -31,30 +31,30 @@ def locate(source: str, folder: str | None = None) -> Path:
     Raises FileNotFoundError."""
     if source == EMBEDDED:
         return _embedded()
-    for place in (source, os.path.join(folder, source) if folder else source):
-        if _complete(place):
-            return Path(place)
+    for path in (source, os.path.join(folder, source) if folder else source):
+        if _complete(path):
+            return Path(path)
     for offline in (True, False):  # what has been fetched before needs no network
         try:
-            place = download_model(source, local_files_only=offline)
+            path = download_model(source, local_files_only=offline)
         except Exception as error:
             if not offline:
                 raise FileNotFoundError(f"Whisper model {source!r} is not here and cannot be fetched") from error
         else:
-            if _complete(place):
-                return Path(place)
+            if _complete(path):
+                return Path(path)
     raise FileNotFoundError(f"{source!r} is not a Whisper model of CTranslate2's: it has no {WEIGHTS}")
 
 
-def weight(place: Path, compute_type: str) -> int:
+def weight(folder: Path, compute_type: str) -> int:
     """Bytes that the loaded weights take, estimated: the hub's models are stored in float16. What a step computes
     comes on top."""
     times = {"int8": 0.6, "int16": 1.0, "float16": 1.0, "bfloat16": 1.0}.get(compute_type.split("_")[0], 2.0)
-    return int((place / WEIGHTS).stat().st_size * times)
+    return int((folder / WEIGHTS).stat().st_size * times)
 
 
-def _complete(place: str) -> bool:
-    return os.path.isfile(os.path.join(place, WEIGHTS))
+def _complete(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, WEIGHTS))
 
 
 def _embedded() -> Path:

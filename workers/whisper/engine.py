@@ -1,4 +1,4 @@
-"""Speech to words: Silero finds the speech, Whisper writes it down, with the model that the request names."""
+"""Speech to words: Silero finds the speech, Whisper transcribes it, with the model that the request names."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from workers.words import spaced
 
 log = logging.getLogger(__name__)
 
-LANGUAGE_CHUNKS = 3  # that are heard to tell the language: a recording may begin with a jingle or a greeting
-SPARE_SECONDS = 300.0
-PADDED = 1.25  # times its length, at most, on a CPU
+FALLBACK_SECONDS = 300.0  # that the models of a fallback stay in memory
+PADDED = 1.25  # times its length, to which a chunk is padded at most to share a step on a CPU
 REST_SECONDS = 30.0  # without work, before the memory that steps take goes back
-LISTENINGS = 3  # to speech that the model passes over
+PASSES = 3  # over speech of which the model leaves out some
 
 
 class Whisper(Engine):
@@ -69,17 +68,17 @@ class Whisper(Engine):
         self.parallel, self.beam, self._batch = parallel, beam, batch
         self._folder, self._threads, self._batched = folder, threads, batched
         self._substitute, self.save_memory = substitute, save_memory
-        self._entries: dict[str, Path] = {}
-        self._resting = False
+        self._paths: dict[str, Path] = {}
+        self._trimmed = False
         self._traits: dict[str, Traits] = {}  # of the models that were loaded once
         kind, index = _device(device)
         self._on_gpu = on_gpu = kind == "cuda"
         compute_type = compute_type or (("int8_float16" if save_memory else "float16") if on_gpu else "int8")
         budget = None if memory_mib is None else memory_mib << 20
         self.cache = self._cache(kind, index, compute_type, budget=budget, count=resident, keep=keep_seconds)
-        # For what does not fit into a GPU's memory.
-        self.spare = self._cache("cpu", 0, "int8", count=1, keep=keep_seconds or SPARE_SECONDS) if on_gpu else None
-        self.voice = get_vad_model()  # its session runs one thread: the network is recurrent
+        # For chunks that do not fit into the GPU's memory.
+        self.on_cpu = self._cache("cpu", 0, "int8", count=1, keep=keep_seconds or FALLBACK_SECONDS) if on_gpu else None
+        self.vad = get_vad_model()  # its session runs one thread: the network is recurrent
         self._warm_up()
         if len(self._sources) > 1:  # so that no step has to wait for a download
             Thread(target=self._fetch, name="fetch", daemon=True).start()
@@ -101,9 +100,9 @@ class Whisper(Engine):
         return ModelCache(load, lambda name: weight(self._locate(name), compute_type), **limits)
 
     def _locate(self, name: str) -> Path:
-        if name not in self._entries:
-            self._entries[name] = locate(self._sources[name], self._folder)
-        return self._entries[name]
+        if name not in self._paths:
+            self._paths[name] = locate(self._sources[name], self._folder)
+        return self._paths[name]
 
     def _fetch(self) -> None:
         for name in self._sources:
@@ -113,25 +112,25 @@ class Whisper(Engine):
                 log.warning("%s", error)
 
     def _warm_up(self) -> None:
-        self._listen(Piece(np.zeros(WINDOW, np.float32), 0))
+        self._speech_in(Piece(np.zeros(WINDOW, np.float32), 0))
         with self.cache.use(self.name) as recognizer:
             recognizer.warm_up(Decoding("en", beam=self.beam))
 
     def describe(self) -> Mapping[str, Any]:
         traits, loaded = self._traits[self.name], self.cache.loaded()
-        spare = [f"{name} (fallback)" for name in self.spare.loaded()] if self.spare else []
-        said: dict[str, Any] = {
+        on_cpu = [f"{name} (fallback)" for name in self.on_cpu.loaded()] if self.on_cpu else []
+        description: dict[str, Any] = {
             "model": self.name,
             "device": traits.device,
             "compute_type": traits.compute_type,
             "multilingual": traits.multilingual,
             "models": list(self._sources),
             "accepts": [name for name in dict.fromkeys((*self._sources, EMBEDDED, *HUB)) if self._accepts(name)],
-            "loaded": [*loaded, *spare],
+            "loaded": [*loaded, *on_cpu],
             "loaded_mib": sum(loaded.values()) >> 20,
         }
         memory = devices.memory()
-        return said | {"memory": memory} if memory else said
+        return description | {"memory": memory} if memory else description
 
     def batch(self, key: Hashable) -> int:
         return self._batch if isinstance(key, tuple) and key[0] == "asr" else 1
@@ -141,17 +140,17 @@ class Whisper(Engine):
         return wanted is None or self.cache.fits({wanted, *filter(None, map(_model_of, running))})
 
     def can_batch_with(self, item: WorkItem, other: WorkItem) -> bool:
-        """What is padded to the longer one's length costs a GPU nothing."""
+        """On a GPU always: there padding the shorter one costs nothing."""
         shorter, longer = sorted((item.size, other.size))
         return self._on_gpu or longer <= PADDED * shorter
 
     def maintain(self, idle: float) -> Sequence[str]:
         if idle < REST_SECONDS:
-            self._resting = False
-        elif not self._resting:
-            self._resting = True
+            self._trimmed = False
+        elif not self._trimmed:
+            self._trimmed = True
             devices.trim()
-        return [event for cache in (self.cache, self.spare) if cache for event in cache.maintain()]
+        return [event for cache in (self.cache, self.on_cpu) if cache for event in cache.maintain()]
 
     def job(self, request: Request) -> JobSteps:
         if not isinstance(request, Transcribe):
@@ -171,8 +170,9 @@ class Whisper(Engine):
             found = yield [WorkItem(("vad",), piece) for piece in pieces(audio)]
             chunks = pack(audio, segments(np.concatenate(found), audio.size))
         if language is None and chunks:
-            heard = sorted({0, len(chunks) // 2, len(chunks) - 1})
-            votes = yield [WorkItem(("language", name), chunks[place]) for place in heard]
+            # Three chunks: a recording may begin with a jingle or a greeting.
+            some = sorted({0, len(chunks) // 2, len(chunks) - 1})
+            votes = yield [WorkItem(("language", name), chunks[index]) for index in some]
             language = max(votes[0], key=lambda code: sum(vote[code] for vote in votes))
         decoding = Decoding(
             language or "en",
@@ -184,20 +184,20 @@ class Whisper(Engine):
             request.interim,
         )
         words: list[Word] = []
-        for listening in range(LISTENINGS):
+        for number in range(PASSES):
             if not chunks:
                 break
-            # What a second listening adds lies in the middle of what was shown already.
+            # What a second pass adds belongs in the middle of what was shown already.
             items = [
                 WorkItem(
-                    ("asr", name, decoding), chunk, partial=not listening, size=window(chunk.seconds) / WINDOW_SECONDS
+                    ("asr", name, decoding), chunk, partial=number == 0, size=window(chunk.seconds) / WINDOW_SECONDS
                 )
                 for chunk in chunks
             ]
             written = yield items
             found = [gaps.find(chunk, part) for chunk, part in zip(chunks, written, strict=True)]
-            words += [word for settled, _ in found for word in settled]
-            chunks = [gap for _, passed_over in found for gap in passed_over]
+            words += [word for kept, _ in found for word in kept]
+            chunks = [gap for _, left_out in found for gap in left_out]
         words.sort(key=lambda word: word.start)
         words = spaced(words, 0.0, request.audio.duration)
         return Transcript(tuple(words), decoding.language, name, tuple(warnings))
@@ -238,13 +238,13 @@ class Whisper(Engine):
         return self._step(items, self.cache)
 
     def fallback(self, items: Sequence[WorkItem]) -> StepOutputs | None:
-        return self._step(items, self.spare) if self.spare and _model_of(items[0].key) else None
+        return self._step(items, self.on_cpu) if self.on_cpu and _model_of(items[0].key) else None
 
     def _step(self, items: Sequence[WorkItem], cache: ModelCache[Recognizer]) -> StepOutputs:
         payloads = [item.payload for item in items]
         match items[0].key:
             case ("vad",):
-                return [self._listen(piece) for piece in payloads]
+                return [self._speech_in(piece) for piece in payloads]
             case ("load", str(name)):
                 with self._model(cache, name):
                     return payloads
@@ -280,19 +280,19 @@ class Whisper(Engine):
                 raise self._unavailable(name, (other for other in self._sources if other != name)) from None
             yield recognizer
 
-    def _listen(self, piece: Piece) -> Samples:
+    def _speech_in(self, piece: Piece) -> Samples:
         """The probability of speech per window of the piece."""
         samples, lead = piece.samples()
-        return np.asarray(self.voice(samples)).reshape(-1)[lead:]
+        return np.asarray(self.vad(samples)).reshape(-1)[lead:]
 
 
 def _placed(chunk: Chunk, words: Sequence[Word]) -> list[Word]:
     """The words of a chunk as they may be shown."""
-    return spaced(gaps.heard(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
+    return spaced(gaps.without_hallucinations(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
 
 
 def _model_of(key: Hashable) -> str | None:
-    """The model that a step takes; none listens for speech."""
+    """The model that a step uses; None for the detection of speech, which uses none."""
     return str(key[1]) if isinstance(key, tuple) and len(key) > 1 else None
 
 

@@ -1,5 +1,5 @@
-"""Speech that Whisper passed over: it may stop early, or leave out the middle of what it hears; and words that nobody
-said."""
+"""What Whisper leaves out, and what it makes up: it may stop before the end of a chunk or skip the middle of it, and it
+may hallucinate, as models that loop do."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from workers.messages import SAMPLE_RATE, Word
 from workers.whisper.vad import Chunk
 
-GAP_SECONDS = 4.0  # of speech without a word are worth listening to again,
-PIECE_SECONDS = 8.0  # in pieces no longer than this: in a longer one it may pass over as much
-# A word that seems longer stands beside speech without words, over which the alignment stretched it.
+GAP_SECONDS = 4.0  # of speech without a word are worth transcribing again,
+PIECE_SECONDS = 8.0  # in pieces no longer than this: of a longer one it may leave out as much
+# A longer word stands beside speech without words: the alignment stretched it over that.
 LONGEST_WORD, USUAL_WORD = 1.0, 0.25  # seconds
-# Nobody says so many words in so short a time: a model that loops does, when there is nothing left to hear.
+# More words than can be said in so short a time: what a looping model writes once the speech has ended.
 RUSH_WORDS, RUSH_SECONDS = 5, 0.25
 
 
 def find(chunk: Chunk, words: Sequence[Word]) -> tuple[list[Word], list[Chunk]]:
-    """The words, and pieces of the gaps between them. Words that were stretched over a gap go where the next ones
-    begin, or, at the end of the chunk, where the last ones ended."""
+    """The words, and the gaps between them, in pieces. Words that were stretched over a gap are moved to its end, or to
+    its beginning where it ends the chunk."""
     if all(map(_stretched, words)):
         return list(words), []
-    settled: list[Word] = []
+    kept: list[Word] = []
     found: list[Chunk] = []
-    stretched: list[Word] = []  # since the last sure word, which ended at
+    stretched: list[Word] = []  # since the last word that was not
     last = chunk.spans[0][0] / SAMPLE_RATE
     for word in words:
         if _stretched(word):
@@ -31,32 +31,32 @@ def find(chunk: Chunk, words: Sequence[Word]) -> tuple[list[Word], list[Chunk]]:
             continue
         if gap := _between(chunk, last, word.start):
             found.append(gap)
-            stretched = _row(stretched, word.start - USUAL_WORD * len(stretched))
-        settled += [*stretched, word]
+            stretched = _in_a_row(stretched, word.start - USUAL_WORD * len(stretched))
+        kept += [*stretched, word]
         stretched, last = [], word.end
     if gap := _between(chunk, last, chunk.spans[-1][1] / SAMPLE_RATE):
         found.append(gap)
-        stretched = _row(stretched, last)
-    return settled + stretched, [piece for gap in found for piece in _pieces(gap)]
+        stretched = _in_a_row(stretched, last)
+    return kept + stretched, [piece for gap in found for piece in _pieces(gap)]
 
 
-def heard(words: Sequence[Word]) -> list[Word]:
-    """The words without those that were never said."""
+def without_hallucinations(words: Sequence[Word]) -> list[Word]:
+    """The words without those that the model made up."""
     rushed = {
-        place + offset
-        for place in range(len(words) - RUSH_WORDS + 1)
-        if words[place + RUSH_WORDS - 1].end - words[place].start < RUSH_SECONDS
+        index + offset
+        for index in range(len(words) - RUSH_WORDS + 1)
+        if words[index + RUSH_WORDS - 1].end - words[index].start < RUSH_SECONDS
         for offset in range(RUSH_WORDS)
     }
-    return [word for place, word in enumerate(words) if place not in rushed]
+    return [word for index, word in enumerate(words) if index not in rushed]
 
 
 def _stretched(word: Word) -> bool:
     return word.end - word.start > LONGEST_WORD
 
 
-def _row(words: Sequence[Word], start: float) -> list[Word]:
-    starts = [round(start + USUAL_WORD * place, 3) for place in range(len(words))]
+def _in_a_row(words: Sequence[Word], start: float) -> list[Word]:
+    starts = [round(start + USUAL_WORD * index, 3) for index in range(len(words))]
     return [word._replace(start=at, end=round(at + USUAL_WORD, 3)) for word, at in zip(words, starts, strict=True)]
 
 

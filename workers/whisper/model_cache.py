@@ -1,4 +1,4 @@
-"""Models that stay in memory, within a budget. The least recently used one makes room for another."""
+"""Models that stay in memory, within a budget: the least recently used one is unloaded to make room for another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 class Model(Protocol):
     def unload(self) -> None:
-        """Free the weights, whoever still holds the object."""
+        """Free the weights, even if the object is still referred to."""
 
 
 M = TypeVar("M", bound=Model)
@@ -26,9 +26,9 @@ M = TypeVar("M", bound=Model)
 @dataclass(slots=True)
 class _Entry(Generic[M]):
     size: int
-    model: M | None = None  # while it is being loaded
-    users: int = 0
-    used: float = 0.0
+    model: M | None = None  # None: it is being loaded
+    users: int = 0  # steps that use it now
+    used: float = 0.0  # when a step last ended that used it
 
 
 class ModelCache(Generic[M]):
@@ -54,17 +54,17 @@ class ModelCache(Generic[M]):
 
     @contextmanager
     def use(self, name: str) -> Iterator[M]:
-        """The model, loaded if need be, once the models in use leave room for it. Raises what loading raises, and
-        MemoryError for a model that is larger than the budget."""
+        """The model, loaded if need be; waits until the models in use leave room for it. Raises what loading raises,
+        and MemoryError for a model that is larger than the budget."""
         if name not in self._sizes:
             self._sizes[name] = self._measure(name)
         if not self.fits({name}):
             raise MemoryError(f"{name} needs {self._sizes[name] >> 20} MiB, more than the budget")
-        place = self._enter(name)
+        entry = self._enter(name)
         try:
-            yield place.model or self._fill(name, place)
+            yield entry.model or self._fill(name, entry)
         finally:
-            self._leave(name, place)
+            self._leave(name, entry)
 
     def fits(self, names: Collection[str]) -> bool:
         """Whether these models may be in memory at once. One that was never measured counts as small."""
@@ -72,7 +72,8 @@ class ModelCache(Generic[M]):
         return (self._budget is None or size <= self._budget) and (self._count is None or len(names) <= self._count)
 
     def maintain(self) -> list[str]:
-        """Unload what was not used for long. Every load and unload since the last call."""
+        """Unload the models that were not used for `keep` seconds. Returns every "load" and "unload" since the last
+        call."""
         with self._changed:
             if self._keep is not None:
                 since = self._clock() - self._keep
@@ -84,51 +85,51 @@ class ModelCache(Generic[M]):
     def loaded(self) -> dict[str, int]:
         """The models in memory, with their estimated sizes in bytes."""
         with self._changed:
-            return {name: place.size for name, place in self._entries.items() if place.model is not None}
+            return {name: entry.size for name, entry in self._entries.items() if entry.model is not None}
 
     def _enter(self, name: str) -> _Entry[M]:
         with self._changed:
             self._changed.wait_for(lambda: self.fits({name} | self._busy()))
-            place = self._entries.pop(name, None) or _Entry(self._sizes[name])
-            self._entries[name] = place  # as the last
-            place.users += 1
+            entry = self._entries.pop(name, None) or _Entry(self._sizes[name])
+            self._entries[name] = entry  # last: the most recently used
+            entry.users += 1
             for other in self._idle():
                 if self.fits(self._entries):
                     break
                 self._unload(other)
-            return place
+            return entry
 
-    def _fill(self, name: str, place: _Entry[M]) -> M:
+    def _fill(self, name: str, entry: _Entry[M]) -> M:
         with self._loading:
-            if place.model is None:
+            if entry.model is None:
                 try:
-                    place.model = self._load(name)
+                    entry.model = self._load(name)
                 except Exception as error:
                     if not out_of_memory(error) or not self._clear():
                         raise
-                    place.model = self._load(name)  # sizes are estimates: now that there is more room
+                    entry.model = self._load(name)  # sizes are estimates: now that there is more room
                 with self._changed:
                     self._events.append("load")
                 trim()  # converting weights takes twice their memory for a moment
                 log.info("loaded %s", name)
-            return place.model
+            return entry.model
 
-    def _leave(self, name: str, place: _Entry[M]) -> None:
+    def _leave(self, name: str, entry: _Entry[M]) -> None:
         with self._changed:
-            place.users -= 1
-            place.used = self._clock()
-            if place.model is None and not place.users:
+            entry.users -= 1
+            entry.used = self._clock()
+            if entry.model is None and not entry.users:
                 del self._entries[name]
             self._changed.notify_all()
 
     def _busy(self) -> set[str]:
-        return {name for name, place in self._entries.items() if place.users}
+        return {name for name, entry in self._entries.items() if entry.users}
 
     def _idle(self) -> list[str]:
-        return [name for name, place in self._entries.items() if not place.users]
+        return [name for name, entry in self._entries.items() if not entry.users]
 
     def _clear(self) -> bool:
-        """Unload all that is not in use; whether there was any."""
+        """Unload every model that is not in use; whether there was one."""
         with self._changed:
             idle = self._idle()
             for name in idle:
@@ -137,7 +138,7 @@ class ModelCache(Generic[M]):
 
     def _unload(self, name: str) -> None:
         model = self._entries.pop(name).model
-        assert model is not None  # since it has been used
+        assert model is not None  # an entry without users is loaded, or is deleted by `_leave`
         model.unload()
         del model
         trim()

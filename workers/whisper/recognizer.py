@@ -43,7 +43,7 @@ class Decoding:
     task: str = "transcribe"
     beam: int = 5
     temperature: float = 0.0  # above 0: sample instead of searching
-    prompt: str | None = field(default=None, repr=False)  # logs are no place for what users say
+    prompt: str | None = field(default=None, repr=False)  # logs are no index for what users say
     hotwords: str | None = field(default=None, repr=False)
     interim: bool = False  # whether to yield the first sentences before the rest is written
 
@@ -60,11 +60,11 @@ class Traits:
 
 class Recognizer:
     """`batched`: whether to encode and align all chunks of a step at once. A GPU is faster so; on a CPU one at a time
-    is, since the attention of several does not fit the caches."""
+    is, since the attention of several does not fit into the caches."""
 
     def __init__(
         self,
-        place: Path,
+        folder: Path,
         device: str,
         index: int,
         compute_type: str,
@@ -74,7 +74,7 @@ class Recognizer:
         batched: bool,
     ) -> None:
         self.model = WhisperModel(
-            str(place),
+            str(folder),
             device=device,
             device_index=index,
             compute_type=compute_type,
@@ -116,7 +116,7 @@ class Recognizer:
     def write(
         self, chunks: Sequence[Chunk], decoding: Decoding
     ) -> Generator[Interim | None, None, list[tuple[Word, ...]]]:
-        """The words of each chunk. What can be left between its parts is left soon.
+        """The words of each chunk. It yields between the parts of the work, where a step may be left.
 
         With `decoding.interim` and one chunk of many tokens, its first sentences are written on their own, and yielded
         before the rest is: half way through 30 s of speech instead of at its end, for a third more CPU time
@@ -140,16 +140,16 @@ class Recognizer:
             elif beginning := _sentences(written[0], tokenizer):
                 yield Interim(0, self._align(chunks, encoded[0], [beginning], tokenizer)[0])
         texts = texts or self._generate(_stack(encoded), longest, tokenizer, decoding, beginning=beginning)
-        loops = [place for place, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
+        loops = [index for index, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
         if loops:
-            those = (
-                self._encode([chunks[place] for place in loops], longest)  # there is no slicing a GPU's storage
+            storage = (
+                self._encode([chunks[index] for index in loops], longest)  # there is no slicing a GPU's storage
                 if self.batched
-                else _stack([encoded[place] for place in loops])
+                else _stack([encoded[index] for index in loops])
             )
-            again = self._generate(those, longest, tokenizer, decoding, beginning=beginning, no_repeat_ngram_size=3)
-            for place, text in zip(loops, again, strict=True):
-                texts[place] = text
+            again = self._generate(storage, longest, tokenizer, decoding, beginning=beginning, no_repeat_ngram_size=3)
+            for index, text in zip(loops, again, strict=True):
+                texts[index] = text
         words: list[tuple[Word, ...]] = []
         for group, storage in zip(groups, encoded, strict=True):
             yield None
@@ -161,7 +161,7 @@ class Recognizer:
         if (language, task) not in self._tokenizers:
             made = Tokenizer(self.model.hf_tokenizer, self.traits.multilingual, task=task, language=language)
             if task == "translate":
-                made.language_code = "en"  # what is written is English, and its words are parted so
+                made.language_code = "en"  # the text is English: its words are parted at spaces
             self._tokenizers[language, task] = made
         return self._tokenizers[language, task]
 
@@ -191,7 +191,7 @@ class Recognizer:
     ) -> list[list[int]]:
         """Text tokens per chunk; none where the model heard no speech. All begin with the `beginning`, and have no more
         than `most`, where it is less than what can be spoken in so many seconds."""
-        prompt = [*self._before(tokenizer, decoding), *tokenizer.sot_sequence, tokenizer.no_timestamps]
+        prompt = [*self._context(tokenizer, decoding), *tokenizer.sot_sequence, tokenizer.no_timestamps]
         if decoding.temperature > 0:
             options |= {"beam_size": 1, "num_hypotheses": BEST_OF, "sampling_topk": 0}
             options["sampling_temperature"] = decoding.temperature
@@ -217,13 +217,14 @@ class Recognizer:
             for result in results
         ]
 
-    def _before(self, tokenizer: Tokenizer, decoding: Decoding) -> list[int]:
-        """What the model is told was said before: the hotwords and the end of the prompt, in half of its window."""
+    def _context(self, tokenizer: Tokenizer, decoding: Decoding) -> list[int]:
+        """What the model is given as the text before the recording: the hotwords and the end of the prompt, in half of
+        its context window."""
         room = self.model.max_length // 2 - 1
-        expected, said = (_text(tokenizer, text) for text in (decoding.hotwords, decoding.prompt))
-        expected = expected[:room]
-        said = said[max(0, len(said) - room + len(expected)) :]
-        return [tokenizer.sot_prev, *expected, *said] if expected or said else []
+        hotwords, prompt = (_text(tokenizer, text) for text in (decoding.hotwords, decoding.prompt))
+        hotwords = hotwords[:room]
+        prompt = prompt[max(0, len(prompt) - room + len(hotwords)) :]
+        return [tokenizer.sot_prev, *hotwords, *prompt] if hotwords or prompt else []
 
     def _align(
         self, chunks: Sequence[Chunk], encoded: Any, texts: Sequence[list[int]], tokenizer: Tokenizer
@@ -273,7 +274,7 @@ def _sentences(tokens: Sequence[int], tokenizer: Tokenizer) -> list[int]:
 
 
 def _repetitive(text: str) -> bool:
-    """Whether all of it, or its end, is a loop: that packs small. A sentence said twice is none."""
+    """Whether the text, or its end, is a loop: then it compresses well. A sentence that is said twice is none."""
     return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > 2 * END and _ratio(text) > REPETITIVE)
 
 

@@ -13,7 +13,7 @@ from workers.messages import SAMPLE_RATE
 
 WINDOW = 512  # samples per probability of the voice activity detector
 PIECE = 4_096  # windows per detector step: 131 s
-LEAD = 64  # windows that a step hears before its piece, to settle the network's state
+LEAD = 64  # windows before its piece that a step gets too, so that the recurrent network has a state
 
 SPEECH = 0.5  # at this probability speech starts ...
 SILENCE = 0.35  # ... and below this one it ends
@@ -74,7 +74,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one step of the detector listens to."""
+    """What one step of the detector gets."""
 
     audio: Samples
     first: int  # window
@@ -82,8 +82,8 @@ class Piece:
     def samples(self) -> tuple[Samples, int]:
         """Whole windows, shape (windows * WINDOW,), and how many of them are lead."""
         lead = min(LEAD, self.first)
-        heard = self.audio[(self.first - lead) * WINDOW : (self.first + PIECE) * WINDOW]
-        return np.pad(heard, (0, -heard.size % WINDOW)), lead
+        samples = self.audio[(self.first - lead) * WINDOW : (self.first + PIECE) * WINDOW]
+        return np.pad(samples, (0, -samples.size % WINDOW)), lead
 
 
 def pieces(audio: Samples) -> list[Piece]:
@@ -94,7 +94,7 @@ def segments(probabilities: Samples, size: int) -> list[Span]:
     """Speech in a recording of `size` samples, padded, sorted, none longer than a chunk, none overlapping."""
     sure = np.where(probabilities >= SPEECH, 1, np.where(probabilities < SILENCE, -1, 0))
     last = np.maximum.accumulate(np.where(sure != 0, np.arange(sure.size), -1))
-    speech = (last >= 0) & (sure[last] > 0)  # in between, what was goes on
+    speech = (last >= 0) & (sure[last] > 0)  # in between, it stays as it was
     edges = np.flatnonzero(np.diff(speech, prepend=False, append=False)) * WINDOW
     runs: list[Span] = []
     for start, end in edges.reshape(-1, 2).tolist():
@@ -126,7 +126,7 @@ def _split(span: Span, probabilities: Samples) -> list[Span]:
 
 
 def pack(audio: Samples, speech: Sequence[Span]) -> list[Chunk]:
-    """BatchFill chunks in order. The silence between segments is left out: it costs time and bears no words."""
+    """Fill chunks with the segments in order. The silence between them is left out: it costs time and has no words."""
     packed: list[list[Span]] = []
     room = 0
     for start, end in speech:
