@@ -1,4 +1,4 @@
-"""The service without its HTTP: lanes, pipeline, and tasks that survive."""
+"""The service without HTTP: lanes, pipeline, durable tasks, and what runs in the background."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from diarserve.core.errors import InvalidRequest, NotReady
 from diarserve.core.options import Options
 from diarserve.core.settings import Settings
+from diarserve.observe.loop_lag import measure_loop_lag
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import make_lanes
 from diarserve.service import diarizer_choice, pipeline
@@ -27,7 +28,7 @@ from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
 
-_LAG_PERIOD = 0.05  # seconds
+_RESTART_PAUSE = 5.0  # seconds
 
 
 class Service:
@@ -51,7 +52,7 @@ class Service:
         # The store first: it lets only one server in, and what lies in the spool may be another's.
         self.store = await SqliteStore.open(self.settings.data_dir / "tasks.sqlite")
         webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
-        self.backlog = Backlog(self.store, self.spool, self.tasks, self.work, webhooks.wake, self.settings.limits)
+        self.backlog = Backlog(self.store, self.spool, self.tasks, self.run, webhooks.wake, self.settings.limits)
         try:
             self.spool.prepare()
             await self.backlog.recover()
@@ -64,14 +65,14 @@ class Service:
             self._run_backlog,
             partial(clean_regularly, self.backlog),
             webhooks.run,
-            partial(_watch_loop, self.metrics),
+            partial(measure_loop_lag, self.metrics),
         )
-        self._background = [asyncio.create_task(_restart_on_error(work)) for work in background]
+        self._background = [asyncio.create_task(_restart_on_error(task)) for task in background]
 
     async def stop(self) -> None:
-        """Begin no more tasks that survive: what was processing goes back to the queue, and who waits is told."""
-        for work in self._background:
-            work.cancel()
+        """Begin no more durable tasks: those under way go back to the queue, and clients that wait for one get 503."""
+        for task in self._background:
+            task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self.backlog.release_waiters()
 
@@ -83,15 +84,15 @@ class Service:
     async def process(self, task: Task) -> Document:
         """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
         try:
-            document = await self.work(task)
-        except BaseException:  # a cancelled one's workers may be at it still
+            document = await self.run(task)
+        except BaseException:  # of a cancelled task, a worker may still write into the folder
             self.spool.remove(task.folder)
             raise
         self.spool.recycle(task.folder)
         return document
 
-    async def work(self, task: Task) -> Document:
-        """As `process`, but the folder stays."""
+    async def run(self, task: Task) -> Document:
+        """As `process`, but the folder stays: a durable task's belongs to its row in the store."""
         with log_context(task.id), self.tasks.track(task):
             self.readiness.require_for(task.options)
             document = await pipeline.run(
@@ -103,9 +104,9 @@ class Service:
                 diarizer=self.settings.diarizer,
             )
             self.tasks.record(document)
-            took = document.performance.processing_time
-            said = "done: %.1f s of audio in %.3f s", document.duration, took
-            asyncio.get_running_loop().call_soon(log.info, *said)  # once the answer is on its way
+            seconds = document.performance.processing_time
+            line = "done: %.1f s of audio in %.3f s", document.duration, seconds
+            asyncio.get_running_loop().call_soon(log.info, *line)  # once the answer is on its way
             return document
 
     def check(self, options: Options) -> None:
@@ -140,20 +141,11 @@ class Service:
             await self.backlog.run()
 
 
-async def _watch_loop(metrics: Metrics) -> None:
-    """Measure how late the event loop is: what blocks it delays every client."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + _LAG_PERIOD
-        await asyncio.sleep(_LAG_PERIOD)
-        metrics.loop_lag.observe(max(0.0, loop.time() - due))
-
-
-async def _restart_on_error(work: Callable[[], Awaitable[None]]) -> None:
-    """Work in the background, begun again should it fail: nobody waits for it who could be told."""
+async def _restart_on_error(background: Callable[[], Awaitable[None]]) -> None:
+    """Run a background task, again and again where it fails: no request waits for it that could answer the error."""
     while True:
         try:
-            return await work()
+            return await background()
         except Exception:
-            log.exception("work in the background failed and begins again")
-            await asyncio.sleep(5)
+            log.exception("a background task failed; it starts again in %.0f s", _RESTART_PAUSE)
+            await asyncio.sleep(_RESTART_PAUSE)

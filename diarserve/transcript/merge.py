@@ -1,8 +1,8 @@
 """Who said each word: words from the recogniser and turns from the diarizer, joined. Pure functions.
 
 A word goes to the speaker whose turns cover most of it; one that no turn covers goes to the nearest turn's edge,
-not to the nearest midpoint. Every word ends with a speaker or with UNKNOWN, how sure that is, and whether
-several people spoke during it.
+not to the nearest midpoint. Every word gets a speaker or UNKNOWN, a confidence, and whether turns of several
+speakers touch it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from diarserve.transcript.document import UNKNOWN
 from workers.messages import Turn, Word
 from workers.words import ends_sentence
 
-_REACH = 2.0  # seconds from a turn's edge beyond which a word is nobody's
+_REACH = 2.0  # seconds from the nearest turn's edge beyond which a word's speaker is UNKNOWN
 _PAUSE = 1.0  # seconds of silence that end a segment
 _SENTENCE = 8.0  # seconds after which a segment ends with its sentence
-_LONGEST = 30.0  # seconds after which it ends anyway
+_LONGEST = 30.0  # seconds after which a segment ends in any case
 _SLACK = 0.6  # seconds by which a change of speaker may be moved to the end of a sentence
 _TIE = 0.02  # seconds; coverages closer than this are equal
 
@@ -67,8 +67,8 @@ def groups(words: Iterable[LabelledWord]) -> list[list[LabelledWord]]:
 
 
 def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, float, bool]:
-    """Who says a word, how sure that is, and whether others speak during it: of turns that begin before it ends, the
-    first of which ends after it starts."""
+    """The word's speaker, the confidence, and whether several speakers touch it. The turns begin before the word ends,
+    and the first of them ends after it starts."""
     covered: dict[str, float] = {}
     for turn in turns:
         shared = min(word.end, turn.end) - max(word.start, turn.start)
@@ -76,7 +76,7 @@ def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, fl
             covered[turn.speaker] = covered.get(turn.speaker, 0.0) + shared
     most = max(covered.values())
     equal = [speaker for speaker, seconds in covered.items() if seconds >= most - _TIE]
-    # Two people at once and nothing to tell them apart: whoever was speaking goes on.
+    # Where two speakers cover the word equally, the one of the word before keeps it.
     speaker = previous if previous in equal else equal[0]
     confidence = min(1.0, covered[speaker] / max(word.end - word.start, 1e-3)) / len(equal)
     return speaker, round(confidence, 3), len(covered) > 1
@@ -92,7 +92,8 @@ def _gap(word: Word, turn: Turn) -> float:
 
 
 def _without_flicker(words: list[LabelledWord]) -> list[LabelledWord]:
-    """Repair single words of another speaker inside one speaker's flow, where the turns did not plainly say so."""
+    """Give a single word between words of one other speaker to that speaker, where less than half of it is covered by
+    the turns of its own."""
     repaired = words[:]
     for index in range(1, len(words) - 1):
         before, word, after = repaired[index - 1], words[index], words[index + 1]
