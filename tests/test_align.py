@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from tests.support.drive import drive
@@ -108,7 +109,7 @@ def moved(words: Sequence[Word], most: float) -> list[Word]:
     noise = random.Random(2)
     shifts = [noise.uniform(-most, most) for _ in words]
     return [
-        word._replace(start=max(0.0, word.start + by), end=word.end + by)
+        replace(word, start=max(0.0, word.start + by), end=word.end + by)
         for word, by in zip(words, shifts, strict=True)
     ]
 
@@ -146,7 +147,7 @@ def test_what_has_no_letters_lies_between_its_neighbours(align: Run) -> None:
 
 @pytest.mark.usefixtures("hearing")
 def test_words_without_spaces_are_found_too(align: Run) -> None:
-    words = [word._replace(word=word.word.strip()) for word in spread("de fg hi", 1.0)]
+    words = [replace(word, word=word.word.strip()) for word in spread("de fg hi", 1.0)]
     samples = say(words, 4.0)
     for word, result in zip(words, align(samples, moved(words, 0.1)).words, strict=True):
         assert result.start == pytest.approx(word.start, abs=0.021)
@@ -223,7 +224,7 @@ def test_as_many_models_are_kept_as_asked_for(folder: Path, align: Run) -> None:
 def test_segments_are_cut_where_nobody_speaks() -> None:
     words = spread("word " * 200, 3.0, 0.3, 0.02)
     words += spread("word " * 30, words[-1].end + 5, 0.3, 0.02)
-    words = [word._replace(end=word.end - 0.2 * (place % 23 == 22)) for place, word in enumerate(words)]
+    words = [replace(word, end=word.end - 0.2 * (place % 23 == 22)) for place, word in enumerate(words)]
     found = segments(words, 1_000.0)
     assert [part.first for part in found[1:]] == [part.past for part in found[:-1]]
     assert (found[0].first, found[-1].past) == (0, len(words))

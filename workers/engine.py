@@ -37,7 +37,7 @@ from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from workers.messages import Request
+from workers.messages import JobErrorCode, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class JobError(Exception):
     no room on the disk. The code is stable, for machines; diarserve.core.errors gives each its HTTP status. The message
     is for people, who may be strangers: no paths, no names of classes."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: JobErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

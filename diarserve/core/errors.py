@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from workers.messages import JobErrorCode
+
 
 class ServiceError(Exception):
     status = 500
@@ -93,8 +95,12 @@ def is_temporary(error: BaseException) -> bool:
 
 
 # What a worker says of a job that cannot be done (workers.engine.JobError.code), as HTTP has it.
-_JOB_ERRORS: dict[str, type[ServiceError]] = {
+_JOB_ERRORS: dict[JobErrorCode, type[ServiceError]] = {
     "unsupported_media": UnsupportedMedia,
+    "undecodable": Unprocessable,
+    "truncated": Unprocessable,
+    "empty_audio": Unprocessable,
+    "no_audio": Unprocessable,
     "too_long": TooLarge,
     "language_unavailable": InvalidRequest,
     "invalid_language": InvalidRequest,
@@ -106,7 +112,7 @@ _JOB_ERRORS: dict[str, type[ServiceError]] = {
     "internal": ModelFailed,
     "crashed": ModelFailed,
 }
-_PARAMS = {
+_PARAMS: dict[JobErrorCode, str] = {
     "language_unavailable": "language",
     "invalid_language": "language",
     "translation_unavailable": "model",
@@ -115,10 +121,10 @@ _PARAMS = {
 }
 
 
-def from_job(code: str, message: str) -> ServiceError:
-    """The client's view of a failed job; a code not listed blames the recording."""
+def from_job(code: JobErrorCode, message: str) -> ServiceError:
+    """The client's view of a failed job. Where no other parameter is to blame, the recording is."""
     param = _PARAMS.get(code, "file")
-    kind = _JOB_ERRORS.get(code, Unprocessable)
+    kind = _JOB_ERRORS[code]
     if kind is ModelFailed:
         return ModelFailed(message)
     if kind is StorageFull:

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from diarserve.core.errors import ServiceError
 from diarserve.core.types import Priority
@@ -34,12 +35,12 @@ class Job:
     request: Request
     virtual_deadline: float
     on_progress: OnProgress | None
-    answer: asyncio.Future[Done]
+    answer: asyncio.Future[Done[Any]]
     queued: float
     attempts: int = 0
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
 
-    def end(self, answer: Done | ServiceError) -> None:
+    def end(self, answer: Done[Any] | ServiceError) -> None:
         if self.answer.done():
             return
         if isinstance(answer, Done):

@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from diarserve.core import errors
 from diarserve.observe.metrics import Metrics
@@ -16,7 +16,7 @@ from diarserve.pool.job import Job, OnProgress
 from diarserve.pool.slot import Slot
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
-from workers.messages import Done, Failed, Progress, Request, WorkerSpec
+from workers.messages import Asks, Done, Failed, Progress, R, Request, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -125,16 +125,22 @@ class Lane:
             await self._changed.wait()
 
     async def run(
-        self, request: Request, *, virtual_deadline: float, task: str = "", on_progress: OnProgress | None = None
-    ) -> Done:
+        self, request: Asks[R], *, virtual_deadline: float, task: str = "", on_progress: OnProgress | None = None
+    ) -> Done[R]:
         """Do one job of a task (its name in the log). Cancelling the caller cancels it. Raises ServiceError:
         NotReady where no worker can start, ModelFailed where all attempts failed, and what the engine says of the
         recording (diarserve.core.errors.from_job)."""
         if self.halted:
             raise self._not_ready()
-        answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
         job = Job(
-            f"{self.name}-{next(self._ids)}", task, request, virtual_deadline, on_progress, answer, time.monotonic()
+            f"{self.name}-{next(self._ids)}",
+            task,
+            cast(Request, request),
+            virtual_deadline,
+            on_progress,
+            answer,
+            time.monotonic(),
         )
         heapq.heappush(self._queue, job)
         self._dispatch()
@@ -156,7 +162,7 @@ class Lane:
             self._end_queued()
         self._dispatch()
 
-    def on_answer(self, slot: Slot, job: Job, answer: Done | Failed) -> None:
+    def on_answer(self, slot: Slot, job: Job, answer: Done[Any] | Failed) -> None:
         """A worker is done with a job."""
         if isinstance(answer, Done):
             job.end(answer)

@@ -13,7 +13,19 @@ from typing import Any, Protocol
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.job import Job
 from diarserve.pool.worker import Start, Worker
-from workers.messages import BootFailed, Cancel, Done, Failed, Progress, Ready, Report, Submit, WorkerSpec
+from workers.messages import (
+    RESULTS,
+    BootFailed,
+    Cancel,
+    Done,
+    Failed,
+    Progress,
+    Ready,
+    Report,
+    Submit,
+    WorkerSpec,
+)
+from workers.runtime.channel import ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +41,7 @@ class SlotOwner(Protocol):
     def on_change(self) -> None:
         """The slot is ready or halted."""
 
-    def on_answer(self, slot: Slot, job: Job, answer: Done | Failed) -> None:
+    def on_answer(self, slot: Slot, job: Job, answer: Done[Any] | Failed) -> None:
         """The worker is done with the job."""
 
     def on_lost(self, slot: Slot, jobs: list[Job]) -> None:
@@ -129,6 +141,9 @@ class Slot:
         try:
             if not self._closing.is_set():
                 await self._talk(worker)
+        except ProtocolError as error:
+            log.error("%s worker %d is killed: it sent %s", self.spec.lane, worker.pid, error)
+            self.last_error = "it sent what is no message"
         finally:
             self.ready = False
             try:
@@ -153,8 +168,10 @@ class Slot:
                     self.info = message.model
                     for event in message.events:
                         self._metrics.model_events.labels(self.spec.lane, event).inc()
-                else:
+                elif isinstance(message, Progress | Done | Failed):
                     self._take(message)
+                else:
+                    raise ProtocolError(f"{type(message).__name__} from a worker that is ready")
 
     async def _boot(self, worker: Worker) -> bool:
         """Whether the worker became ready."""
@@ -172,7 +189,8 @@ class Slot:
                 self.info, self.ready = message.model, True
                 self._owner.on_change()
                 return True
-            assert isinstance(message, BootFailed)
+            if not isinstance(message, BootFailed):
+                raise ProtocolError(f"{type(message).__name__} from a worker that is not ready")
             # What could never start will not start the next time: say why instead of starting it again and again.
             self._boot_failed(message.reason, for_good=not self.info)
         return False
@@ -187,10 +205,12 @@ class Slot:
             self.halted = reason
             self._owner.on_change()
 
-    def _take(self, message: Progress | Done | Failed) -> None:
+    def _take(self, message: Progress | Done[Any] | Failed) -> None:
         job = self.jobs.get(message.job)
         if job is None:
             return  # cancelled meanwhile
+        if isinstance(message, Done) and not isinstance(message.result, RESULTS[type(job.request)]):
+            raise ProtocolError(f"{type(message.result).__name__} in answer to {type(job.request).__name__}")
         if isinstance(message, Progress):
             if job.on_progress:
                 job.on_progress(message)

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from workers.messages import WorkerSpec
+from workers.messages import FromWorker, ToWorker, WorkerSpec
 from workers.runtime import channel
 
 
@@ -21,12 +20,12 @@ class Worker(ABC):
         self._writer = writer
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    def send(self, message: object) -> None:
+    def send(self, message: ToWorker) -> None:
         """Queue a message. To a worker that has died it is lost, as the death itself will tell."""
         if not self._writer.is_closing():
             self._writer.write(channel.pack(message))
 
-    async def receive(self) -> Any:
+    async def receive(self) -> FromWorker:
         """The worker's next message. Raises EOFError once it has died and everything it said is read."""
         return await channel.read(self._reader)
 

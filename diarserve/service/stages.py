@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from diarserve.core.types import Diarizer
 from diarserve.pool.job import virtual_deadline
@@ -15,12 +16,16 @@ from diarserve.service import diarizer_choice
 from diarserve.tasks.task import Task
 from workers.messages import (
     Align,
+    Alignment,
+    Asks,
     AudioRef,
     Decode,
+    Diarization,
     Diarize,
     Done,
-    Request,
+    R,
     Separate,
+    Separation,
     Transcribe,
     Transcript,
     Word,
@@ -31,14 +36,14 @@ from workers.messages import (
 class Results:
     """What each stage answered; None for one that did not run."""
 
-    decoded: Done
-    separated: Done | None
-    transcribed: Done
-    aligned: Done | None
-    diarized: Done
+    decoded: Done[AudioRef]
+    separated: Done[Separation] | None
+    transcribed: Done[Transcript]
+    aligned: Done[Alignment] | None
+    diarized: Done[Diarization]
 
     @property
-    def ran(self) -> list[Done]:
+    def ran(self) -> list[Done[Any]]:
         stages = (self.decoded, self.separated, self.transcribed, self.aligned, self.diarized)
         return [done for done in stages if done]
 
@@ -58,7 +63,7 @@ class Stages:
         self._arrived = time.monotonic() - max(time.time() - task.created_at, 0.0)
         self._deadline = 0.0
 
-    async def decode(self, max_seconds: float) -> Done:
+    async def decode(self, max_seconds: float) -> Done[AudioRef]:
         """Decoding is quick, and tells the length: until then tasks compete as if they had none."""
         self._set_deadline(0.0)
         target = os.path.join(self._task.folder, "audio.f32")
@@ -66,13 +71,13 @@ class Stages:
         self._set_deadline(done.result.duration)
         return done
 
-    async def separate(self, audio: AudioRef) -> Done | None:
+    async def separate(self, audio: AudioRef) -> Done[Separation] | None:
         if not self._task.options.source_separation or self._lanes.separate is None:
             return None
         target = os.path.join(self._task.folder, "voices.f32")
         return await self._run("separate", self._lanes.separate, Separate(audio, target))
 
-    async def recognize(self, audio: AudioRef) -> tuple[Done, Done | None]:
+    async def recognize(self, audio: AudioRef) -> tuple[Done[Transcript], Done[Alignment] | None]:
         """Transcription, then forced alignment where it is asked for. A translation is not aligned: its words are not
         those that are spoken."""
         options = self._task.options
@@ -96,7 +101,7 @@ class Stages:
         spoken: Transcript = transcribed.result
         return transcribed, await self._run("align", self._lanes.align, Align(audio, spoken.words, spoken.language))
 
-    async def diarize(self, audio: AudioRef, default: Diarizer) -> Done:
+    async def diarize(self, audio: AudioRef, default: Diarizer) -> Done[Diarization]:
         options = self._task.options
         lane = diarizer_choice.choose(options, default, self._lanes.diarizers, audio.duration)
         counts = (options.num_speakers, options.min_speakers, options.max_speakers)
@@ -108,7 +113,7 @@ class Stages:
         waited = time.monotonic() - self._arrived
         self._deadline = virtual_deadline(self._task.priority, duration, waited)
 
-    async def _run(self, stage: str, lane: Lane, request: Request) -> Done:
+    async def _run(self, stage: str, lane: Lane, request: Asks[R]) -> Done[R]:
         done = await lane.run(
             request,
             virtual_deadline=self._deadline,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diarserve.service.stages import Results
 from diarserve.transcript.document import Performance
 from workers.messages import Done
@@ -30,13 +32,13 @@ def performance(results: Results, *, began: float, joining: float, ended: float,
     )
 
 
-def overlap_ratio(one: Done, other: Done) -> float:
+def overlap_ratio(one: Done[Any], other: Done[Any]) -> float:
     """The share of the shorter run in which the other ran too, from 0 to 1."""
     shared = min(one.finished, other.finished) - max(one.started, other.started)
     shorter = min(wall(one), wall(other))
     return min(max(shared, 0.0) / shorter, 1.0) if shorter > 0 else 1.0
 
 
-def wall(done: Done | None) -> float:
+def wall(done: Done[Any] | None) -> float:
     """From its first step to its last; 0 for a stage that did not run."""
     return done.finished - done.started if done else 0.0

@@ -42,7 +42,7 @@ def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
     labelled: list[LabelledWord] = []
     speaker = UNKNOWN
     for word in words:
-        _, start, end, _ = word
+        start, end = word.start, word.end
         first, last = bisect_right(latest_end, start), bisect_left(starts, end)
         if last == first + 1 and turns[first].start <= start < end <= turns[first].end:
             speaker, confidence, overlap = turns[first].speaker, 1.0, False  # as for most words
@@ -51,7 +51,7 @@ def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
         else:
             near = turns[bisect_left(latest_end, start - _REACH) : bisect_right(starts, end + _REACH)]
             speaker, confidence, overlap = _nearest(word, near), 0.0, False
-        labelled.append(LabelledWord(*word, speaker, confidence, overlap))
+        labelled.append(LabelledWord(word.word, start, end, word.probability, speaker, confidence, overlap))
     return _at_sentence_ends(_without_flicker(labelled))
 
 

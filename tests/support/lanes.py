@@ -8,7 +8,7 @@ from pathlib import Path
 from diarserve.pool.job import virtual_deadline
 from diarserve.pool.lane import Lane
 from tests.support.waiting import until
-from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe
+from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, Transcript
 
 MakeLane = Callable[..., Lane]
 
@@ -20,7 +20,7 @@ def job(folder: Path, seconds: int = 2, order: str = "") -> Transcribe:
     return Transcribe(AudioRef(str(folder / "audio.f32"), seconds * SAMPLE_RATE))
 
 
-async def do(lane: Lane, request: Transcribe, patience: float = 0.0) -> Done:
+async def do(lane: Lane, request: Transcribe, patience: float = 0.0) -> Done[Transcript]:
     return await lane.run(request, virtual_deadline=virtual_deadline("high", request.audio.duration) + patience)
 
 

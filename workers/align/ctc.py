@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from msgspec.structs import replace
 from torch import Tensor
 
 from workers.messages import Word
@@ -155,5 +156,5 @@ def timed(words: Sequence[Word], found: Sequence[Times | None], duration: float)
             start = min(max(word.start, after), limit)
             end = min(word.end, limit)
         before = min(max(before, round(start, 3)), duration)
-        result.append(word._replace(start=before, end=min(max(before, round(end, 3)), duration)))
+        result.append(replace(word, start=before, end=min(max(before, round(end, 3)), duration)))
     return tuple(result)

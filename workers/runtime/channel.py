@@ -1,41 +1,65 @@
-"""Length-prefixed frames on a private socketpair, one per worker.
+"""Length-prefixed frames of MessagePack on a private socketpair, one per worker.
 
-A shared multiprocessing.Queue does not survive the SIGKILL of a process that holds its lock, and a writer
-killed mid-frame blocks a blocking reader for ever. Here a torn frame ends one worker's stream and nothing else.
-Frames are pickles: both ends are our own processes and the socket has no name.
+A shared multiprocessing.Queue does not survive the SIGKILL of a process that holds its lock, and a writer killed
+mid-frame blocks a blocking reader for ever. Here a torn frame ends one worker's stream and nothing else. So does a
+frame that holds no message: nothing that a worker writes can do more to the server than end that worker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import pickle
 import socket
 import struct
+import sys
 import threading
 from typing import Any
 
+from msgspec import msgpack
+
+from workers.messages import FromWorker, ToWorker
+
+MAX_FRAME = 64 * 1024 * 1024  # bytes; the words of a day are 10 MB
 _LENGTH = struct.Struct("!I")
-_LARGE = 64 * 1024  # bytes above which a message is unpacked off the event loop: hours of words take 0.2 s
 
 
-def pack(message: object) -> bytes:
-    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(body)) + body
+class ProtocolError(Exception):
+    """The other end sent what is no message, or one that has no place there."""
 
 
-async def read(reader: asyncio.StreamReader) -> Any:
-    """The next message. Raises EOFError when the other end is gone, between frames or inside one."""
+def _plain(value: Any) -> Any:
+    """numpy's scalars, which models hand out, as Python's. numpy is not imported for it."""
+    numpy = sys.modules.get("numpy")
+    if numpy and isinstance(value, numpy.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be sent")
+
+
+_encoder = msgpack.Encoder(enc_hook=_plain)
+_to_worker = msgpack.Decoder[ToWorker](ToWorker)
+_from_worker = msgpack.Decoder[FromWorker](FromWorker)
+
+
+def pack(message: ToWorker | FromWorker) -> bytes:
+    """A frame. Raises TypeError for what is no message, and ProtocolError for one that is too long."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(_checked(len(body))) + body
+
+
+async def read(reader: asyncio.StreamReader) -> FromWorker:
+    """The worker's next message. Raises EOFError when the worker is gone, between frames or inside one, and
+    ProtocolError. 40,000 words are decoded in 5 ms: on the event loop, as a thread would hold the GIL all the time."""
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        body = await reader.readexactly(length)
-        return pickle.loads(body) if length < _LARGE else await asyncio.to_thread(pickle.loads, body)
+        body = await reader.readexactly(_checked(length))
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise EOFError from error
+    message: FromWorker = _decoded(_from_worker, body)
+    return message
 
 
 class Channel:
-    """The worker's blocking end."""
+    """The worker's blocking end. Threads may send at the same time; one receives."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
@@ -43,14 +67,17 @@ class Channel:
         self._file = sock.makefile("rb")
         self._sending = threading.Lock()
 
-    def send(self, message: object) -> None:
+    def send(self, message: FromWorker) -> None:
+        """Raises BrokenPipeError when the server is gone."""
+        frame = pack(message)
         with self._sending:
-            self._socket.sendall(pack(message))
+            self._socket.sendall(frame)
 
-    def receive(self) -> Any:
-        """The next message. Raises EOFError when the server is gone."""
+    def receive(self) -> ToWorker:
+        """The next message. Raises EOFError when the server is gone, and ProtocolError."""
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
-        return pickle.loads(self._exactly(length))
+        message: ToWorker = _decoded(_to_worker, self._exactly(_checked(length)))
+        return message
 
     def end(self) -> None:
         """Nothing more will be sent or received: `receive` raises EOFError, here and at the other end."""
@@ -69,3 +96,16 @@ class Channel:
         if len(data) < size:
             raise EOFError
         return data
+
+
+def _checked(length: int) -> int:
+    if length > MAX_FRAME:
+        raise ProtocolError(f"a frame of {length} bytes")
+    return length
+
+
+def _decoded(decoder: msgpack.Decoder[Any], body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except Exception as error:  # DecodeError mostly; nesting and broken UTF-8 have types of their own
+        raise ProtocolError(f"a frame of {len(body)} bytes that is no message: {error}") from error

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Any
 
 from workers.engine import Engine, Interim, JobError, outputs_of
-from workers.messages import BatchFill, Cancel, Done, Failed, Progress, Report, Submit
+from workers.messages import BatchFill, Cancel, Done, Failed, FromWorker, Progress, Report, Submit
 from workers.runtime import devices
 from workers.runtime.batching import Batches
 from workers.runtime.logs import log_context
@@ -34,7 +34,7 @@ class Scheduler:
     def __init__(
         self,
         engine: Engine,
-        send: Callable[[object], None],
+        send: Callable[[FromWorker], None],
         *,
         fill: BatchFill | None,
         step_timeout: float | None,  # None: the process is not ours to end

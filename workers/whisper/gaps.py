@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from workers.messages import SAMPLE_RATE, Word
 from workers.whisper.vad import Chunk
 
@@ -57,7 +59,7 @@ def _stretched(word: Word) -> bool:
 
 def _in_a_row(words: Sequence[Word], start: float) -> list[Word]:
     starts = [round(start + USUAL_WORD * index, 3) for index in range(len(words))]
-    return [word._replace(start=at, end=round(at + USUAL_WORD, 3)) for word, at in zip(words, starts, strict=True)]
+    return [replace(word, start=at, end=round(at + USUAL_WORD, 3)) for word, at in zip(words, starts, strict=True)]
 
 
 def _pieces(gap: Chunk) -> list[Chunk]:
