@@ -9,19 +9,18 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from diarserve.core.offload import offload
 from diarserve.core.types import Diarizer
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import Lanes
 from diarserve.service.stages import Results, Stages
 from diarserve.service.timings import overlap_ratio, performance, wall
 from diarserve.tasks.task import Task
-from diarserve.transcript.document import Document, Models
+from diarserve.transcript.document import LARGE, Document, Models
 from diarserve.transcript.join import Joined, join
 from workers.messages import CROSS_ATTENTION, AudioRef
 
 log = logging.getLogger(__name__)
-
-_LARGE = 1000  # words above which joining leaves the event loop: they take 5 ms
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -89,7 +88,7 @@ async def _both(
 
 async def _join(results: Results) -> Joined:
     words, turns = results.words, results.diarized.result.turns
-    return await asyncio.to_thread(join, words, turns) if len(words) > _LARGE else join(words, turns)
+    return await offload(len(words) > LARGE, join, words, turns)
 
 
 def _models(results: Results) -> Models:

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any
 
 from diarserve.core.errors import ServiceError, is_temporary
+from diarserve.core.offload import offload
 from diarserve.core.types import PRIORITIES, Priority, Status
 from diarserve.tasks import completion
 from diarserve.tasks.completion import retry_store, run_to_completion
 from diarserve.tasks.spool import Spool
 from diarserve.tasks.store.protocol import Store, StoreError, TaskRow
 from diarserve.tasks.task import Task
-from diarserve.transcript.document import Document, encode
+from diarserve.transcript.document import LARGE, Document, encode
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
@@ -119,11 +120,12 @@ class Runner:
                     log.exception("the task failed")
                 await self._end(task, "failed", partial(self._store.fail, id, attempt, _error_row(error)))
             else:
+                body = await offload(document.words > LARGE, encode, document)
                 complete = partial(
                     self._store.complete,
                     id,
                     attempt,
-                    encode(document),
+                    body,
                     audio_seconds=document.duration,
                     processing_seconds=document.performance.processing_time,
                 )

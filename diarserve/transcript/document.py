@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+LARGE = 1000  # words: to join, encode or render more of them takes over 5 ms, and leaves the event loop
 UNKNOWN = "UNKNOWN"  # the speaker of a word that no turn is near
 
 Seconds = Annotated[float, Meta(description="Seconds.")]
