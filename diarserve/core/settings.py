@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from diarserve.core.types import Diarizer
 
@@ -81,10 +82,22 @@ class Limits(_Section):
 
 
 class Webhooks(_Section):
-    secret: str = ""  # signs every call: HMAC-SHA256; empty: unsigned
+    secret: str = ""  # signs every call (see tasks/signing.py): any text, or whsec_<base64>; empty: unsigned
     allow_private: bool = False  # whether callbacks may go to private and loopback addresses
-    attempts: int = Field(6, ge=1)
-    timeout: float = Field(10.0, gt=0)  # seconds
+    retry_hours: float = Field(24.0, gt=0)  # after a task's end, until its callback is given up
+    timeout: float = Field(10.0, gt=0)  # seconds for one call
+
+    @field_validator("secret")
+    @classmethod
+    def _is_base64(cls, secret: str) -> str:
+        if secret.startswith("whsec_"):
+            try:
+                key = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
+            except ValueError:
+                key = b""
+            if not key:
+                raise ValueError("after whsec_ there must be base64")
+        return secret
 
 
 class Subtitles(_Section):

@@ -1,7 +1,6 @@
-"""Telling clients that a task has ended: POST to their callback_url, signed, again and again until it is taken.
+"""Telling clients that a task has ended: POST to their callback_url, signed, until it is taken or a day has passed.
 
-Addresses come from clients, so the names in them are resolved here and nothing private is called: what the resolver
-found is what gets connected to, which leaves no moment in which a name could change its meaning. Redirects are not
+Every callback is delivered on its own, so that an address that never answers delays nobody else's. Redirects are not
 followed.
 """
 
@@ -9,32 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
-import ipaddress
 import logging
-import socket
+import random
 import time
+from collections import Counter
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from diarserve.core.settings import Webhooks as Settings
 from diarserve.observe.metrics import Metrics
-from diarserve.tasks.store.protocol import Callback, Store
+from diarserve.tasks import signing
+from diarserve.tasks.public_address import PrivateAddress, PublicResolver, require_public_host
+from diarserve.tasks.store.protocol import Callback, Store, StoreError
 from diarserve.tasks.views import status_of
 
 log = logging.getLogger(__name__)
 
-_POLL = 5.0  # seconds between looks for calls that are due again
-_FIRST_PAUSE = 2.0  # seconds before the second attempt; doubled every time
-_AT_ONCE = 20
+_POLL = 5.0  # seconds between looks for callbacks that are due again
+_FIRST_PAUSE = 2.0  # seconds before the second attempt; doubled every time ...
+_LONGEST_PAUSE = 3600.0  # ... up to this
+_AT_ONCE = 64  # callbacks being delivered
+_PER_ORIGIN = 4  # ... to one origin (scheme, host and port); 1 to one whose last delivery failed
 
-# IPv6 addresses whose last 32 bits are the IPv4 address that is meant: compatible, mapped, NAT64.
-_CARRIERS = [ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]
+_REMEMBERED = 10_000  # failing origins
+
+_GONE = 410  # the receiver wants no more of them: https://www.standardwebhooks.com
+
+
+def next_attempt(ended: float, made: int, now: float, *, retry_seconds: float, jitter: float) -> float | None:
+    """When to try again what has failed `made` times; None when it is given up. Times are unix seconds.
+
+    The pause doubles up to an hour, half of it to one and a half of it by `jitter` (0 to 1), so that what failed
+    together does not come back together. `retry_seconds` are counted from the task's end.
+    """
+    pause = min(_FIRST_PAUSE * 2.0 ** min(made - 1, 20), _LONGEST_PAUSE) * (0.5 + jitter)
+    return now + pause if now + pause <= ended + retry_seconds else None
 
 
 class Webhooks:
@@ -42,91 +53,106 @@ class Webhooks:
         self._store = store
         self._settings = settings
         self._metrics = metrics
-        self._due = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._delivering: set[str] = set()  # ids of tasks
+        self._per_origin: Counter[str] = Counter()
+        self._failing: set[str] = set()  # origins whose last delivery failed
 
     def wake(self) -> None:
         """A task has ended."""
-        self._due.set()
+        self._wake.set()
 
     async def run(self) -> None:
+        """Deliver callbacks as they become due, until cancelled."""
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
         resolver = ThreadedResolver() if self._settings.allow_private else PublicResolver()
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, asyncio.TaskGroup() as group:
             while True:
-                self._due.clear()
-                while due := await self._store.due_callbacks(time.time(), _AT_ONCE):
-                    await asyncio.gather(*(self._call(session, callback) for callback in due))
+                self._wake.clear()
+                while callbacks := await self._next():
+                    for callback in callbacks:
+                        group.create_task(self._deliver(session, callback))
                 with contextlib.suppress(TimeoutError):
                     # Not wait_for: in Python 3.11 it loses a cancellation that comes along with what it waits for.
                     async with asyncio.timeout(_POLL):
-                        await self._due.wait()
+                        await self._wake.wait()
 
-    async def _call(self, session: aiohttp.ClientSession, callback: Callback) -> None:
-        task = callback.task
-        assert task.callback_url is not None
-        body = orjson.dumps({"event": f"task.{task.status}", **status_of(task)})
+    async def _next(self) -> list[Callback]:
+        """Callbacks to begin with now, marked as being delivered."""
+        room = _AT_ONCE - len(self._delivering)
+        if room <= 0:
+            return []
+        busy = [origin for origin, count in self._per_origin.items() if count >= self._limit(origin)]
+        begun: list[Callback] = []
+        for callback in await self._store.due_callbacks(time.time(), _AT_ONCE, except_origins=busy):
+            id, origin = callback.task.id, callback.origin
+            free = id not in self._delivering and self._per_origin[origin] < self._limit(origin)
+            if free and len(begun) < room:
+                self._delivering.add(id)
+                self._per_origin[origin] += 1
+                begun.append(callback)
+        return begun
+
+    def _limit(self, origin: str) -> int:
+        return 1 if origin in self._failing else _PER_ORIGIN
+
+    async def _deliver(self, session: aiohttp.ClientSession, callback: Callback) -> None:
         try:
-            self._require_public(URL(task.callback_url))  # a host that is an address never reaches the resolver
-            headers = {"Content-Type": "application/json", **signature(self._settings.secret, body)}
-            async with session.post(task.callback_url, data=body, headers=headers, allow_redirects=False) as answer:
-                if answer.status >= 300:
-                    raise aiohttp.ClientError(f"it answered {answer.status}")
+            await self._attempt(session, callback)
+        except StoreError:
+            log.exception("the outcome of a callback cannot be written; it is made again")
+            await asyncio.sleep(_POLL)
+        finally:
+            self._delivering.discard(callback.task.id)
+            self._per_origin[callback.origin] -= 1
+            self._per_origin += Counter()  # drops those at 0
+            self._wake.set()
+
+    async def _attempt(self, session: aiohttp.ClientSession, callback: Callback) -> None:
+        task, made = callback.task, callback.attempts + 1
+        try:
+            await self._post(session, callback)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            made = callback.attempts + 1
-            private = isinstance(getattr(error, "os_error", error), PrivateAddress)  # aiohttp wraps the resolver's
-            again = made < self._settings.attempts and not private
-            log.warning("callback %d of task %s failed: %s", made, task.id, error)
-            self._metrics.webhooks.labels("failed").inc()
-            await self._store.callback_failed(
-                task.id, time.time() + _FIRST_PAUSE * 2**callback.attempts if again else None
-            )
+            log.warning("callback %d of task %s failed: %s", made, task.id, error or type(error).__name__)
+            if len(self._failing) >= _REMEMBERED:
+                self._failing.clear()
+            self._failing.add(callback.origin)
+            next_at = None if _is_final(error) else self._next_attempt(callback)
+            self._metrics.webhooks.labels("failed" if next_at else "given_up").inc()
+            await self._store.callback_failed(task.id, next_at)
         else:
+            self._failing.discard(callback.origin)
             self._metrics.webhooks.labels("sent").inc()
             await self._store.callback_sent(task.id)
 
-    def _require_public(self, url: URL) -> None:
-        if not self._settings.allow_private and url.host:
-            with contextlib.suppress(ValueError):
-                require_public(ipaddress.ip_address(url.host).compressed)
+    async def _post(self, session: aiohttp.ClientSession, callback: Callback) -> None:
+        """Raises aiohttp's errors, OSError, TimeoutError and ValueError, and for an answer that is not 2xx
+        ClientResponseError."""
+        task = callback.task
+        url = URL(task.callback_url or "")
+        if not self._settings.allow_private:
+            require_public_host(url)
+        body = orjson.dumps({"event": f"task.{task.status}", **status_of(task)})
+        signed = signing.headers(self._settings.secret, task.id, body, time.time())
+        headers = {"Content-Type": "application/json", **signed}
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            if answer.status >= 300:
+                raise aiohttp.ClientResponseError(answer.request_info, (), status=answer.status, message="refused")
+
+    def _next_attempt(self, callback: Callback) -> float | None:
+        now = time.time()
+        return next_attempt(
+            callback.task.finished_at or now,
+            callback.attempts + 1,
+            now,
+            retry_seconds=self._settings.retry_hours * 3600,
+            jitter=random.random(),
+        )
 
 
-class PrivateAddress(OSError):
-    pass
-
-
-class PublicResolver(AbstractResolver):
-    def __init__(self) -> None:
-        self._resolver = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            require_public(result["host"])
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def require_public(address: str) -> None:
-    """Raises PrivateAddress for loopback, private, link-local, multicast and reserved addresses."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if any(parsed in network for network in _CARRIERS):
-            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
-        else:
-            parsed = parsed.sixtofour or parsed
-    if not parsed.is_global or parsed.is_multicast:
-        raise PrivateAddress(f"{address} is not a public address")
-
-
-def signature(secret: str, body: bytes) -> dict[str, str]:
-    """`X-Diarserve-Signature: t=<unix seconds>,v1=<hex>` with v1 the HMAC-SHA256 of "<t>.<body>"."""
-    if not secret:
-        return {}
-    moment = str(int(time.time()))
-    digest = hmac.new(secret.encode(), moment.encode() + b"." + body, hashlib.sha256).hexdigest()
-    return {"X-Diarserve-Signature": f"t={moment},v1={digest}"}
+def _is_final(error: Exception) -> bool:
+    """Whether no other attempt can end better."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status == _GONE
+    return isinstance(getattr(error, "os_error", error), PrivateAddress)  # aiohttp wraps what the resolver raises

@@ -6,9 +6,11 @@ and only the newest attempt may end its task. Times are unix seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from yarl import URL
 
 from diarserve.core.types import Priority, Status
 
@@ -49,12 +51,22 @@ class TaskRow:
         return self.finished_at is not None
 
 
+def origin(url: str) -> str:
+    """Scheme, host and port.
+
+    >>> origin("https://Example.org/hook?x")
+    'https://example.org'
+    """
+    return str(URL(url).origin())
+
+
 @dataclass(frozen=True, slots=True)
 class Callback:
     """An ended task whose client has not been told."""
 
     task: TaskRow
     attempts: int  # made so far
+    origin: str  # of its callback_url, see `origin`
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +134,8 @@ class Store(Protocol):
 
     async def totals(self) -> Totals: ...
 
-    async def due_callbacks(self, now: float, limit: int) -> list[Callback]:
-        """The longest due first. A task becomes due in the transaction that ends it."""
+    async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
+        """The longest due first, but for those of some origins. A task becomes due in the transaction that ends it."""
 
     async def callback_sent(self, id: str) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ import orjson
 
 from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
-from diarserve.tasks.store.protocol import Callback, NewTask, StoreError, TaskRow, Totals
+from diarserve.tasks.store.protocol import Callback, NewTask, StoreError, TaskRow, Totals, origin
 
 _COLUMNS = tuple(field.name for field in fields(TaskRow))
 _ROW = ", ".join(_COLUMNS)
@@ -174,15 +174,18 @@ class SqliteStore:
             processing_seconds=sum(row[3] for row in rows),
         )
 
-    async def due_callbacks(self, now: float, limit: int) -> list[Callback]:
+    async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
+        excluded = ", ".join("?" * len(except_origins))
         async with self._lock:
             rows = await self._execute(
                 f"""SELECT callback_attempts, {_ROW} FROM tasks WHERE callback_state = 'due' AND callback_at <= ?
-                ORDER BY callback_at, seq LIMIT ?""",
+                AND ifnull(callback_origin, '') NOT IN ({excluded}) ORDER BY callback_at, seq LIMIT ?""",
                 now,
+                *except_origins,
                 limit,
             )
-        return [Callback(_task(row[1:]), row[0]) for row in rows]
+        tasks = [(_task(row[1:]), row[0]) for row in rows]
+        return [Callback(task, attempts, origin(task.callback_url or "")) for task, attempts in tasks]
 
     async def callback_sent(self, id: str) -> None:
         await self._called_back(id, "sent", None)
@@ -203,8 +206,8 @@ class SqliteStore:
     async def _insert(self, task: NewTask, idempotency_key: str | None, now: float) -> TaskRow:
         [row] = await self._execute(
             f"""INSERT INTO tasks
-            (id, filename, options, priority, batch_id, position, callback_url, idempotency_key, created_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_ROW}""",
+            (id, filename, options, priority, batch_id, position, callback_url, callback_origin, idempotency_key,
+            created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_ROW}""",
             task.id,
             task.filename,
             orjson.dumps(task.options).decode(),
@@ -212,6 +215,7 @@ class SqliteStore:
             task.batch_id,
             task.position,
             task.callback_url,
+            task.callback_url and origin(task.callback_url),
             idempotency_key,
             now,
         )

@@ -58,6 +58,11 @@ _MIGRATIONS = (
         processing_seconds REAL NOT NULL
     );
     """,
+    """
+    ALTER TABLE tasks ADD COLUMN callback_origin TEXT; -- scheme, host and port; NULL in rows of an earlier version
+    DROP INDEX tasks_callback;
+    CREATE INDEX tasks_callback ON tasks (callback_at, callback_origin) WHERE callback_state = 'due';
+    """,
 )
 
 
