@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tests.support.drive import drive
 from tests.support.models.wav2vec2 import VOCABULARY, wav2vec2
-from workers.align.ctc import MAX_SECONDS, PAUSE, WILDCARD, Alphabet, alphabet_of, place, segments, timed
+from workers.align.ctc import MAX_SECONDS, PAUSE, WILDCARD, Alphabet, alphabet_of, find_words, segments, timed
 from workers.align.engine import Acoustic, Aligner
 from workers.media.samples import Samples
 from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, AudioRef, Word
@@ -276,7 +276,7 @@ def test_frames_of_emissions_made_by_hand() -> None:
         for offset, letter in enumerate(letters):
             emission[first + offset, 0] = -8.0
             emission[first + offset, DICTIONARY[letter]] = -0.1
-    found = place(emission, [" in", " 365", " ?", " we"], alphabet)
+    found = find_words(emission, [" in", " 365", " ?", " we"], alphabet)
     assert found == [(5, 10), (14, 30), None, (40, 51)]
     words = [Word(word, 0.5, 0.6, 1.0) for word in ("in", "365", "?", "we")]
     times: list[Any] = [(first * 0.02, past * 0.02) for first, past in filter(None, found)]

@@ -376,7 +376,7 @@ def test_a_wav_that_needs_no_decoder_gives_what_one_would(tmp_path: Path, monkey
     monkeypatch.setattr(decoder, "IN_PLACE_SECONDS", 10.0)
     copied = audio("copied")
     assert copied.path == str(tmp_path / "copied")
-    monkeypatch.setattr(decoder, "plain", lambda source: contextlib.nullcontext(None))
+    monkeypatch.setattr(decoder, "plain_reader", lambda source: contextlib.nullcontext(None))
     decoded = audio("decoded")
     assert load(in_place).dtype == np.float32
     assert np.array_equal(load(in_place), load(decoded))

@@ -1,4 +1,4 @@
-"""Where known words lie in a recording, told from the letters that an acoustic model hears in every frame.
+"""Where known words are in a recording, by the probabilities of letters that an acoustic model gives for each frame.
 
 CTC forced alignment (https://docs.pytorch.org/audio/stable/tutorials/forced_alignment_tutorial.html), by whisperX's
 trellis. What is not of the model's alphabet but spoken, as in "$5.30", stands for any letter.
@@ -21,17 +21,17 @@ from workers.messages import Word
 MAX_SECONDS = 30.0
 PAUSE = 2.0  # seconds of silence that always part two segments
 MARGINS = (0.1, 0.4)  # seconds: how much of the pause beside a segment is searched too, at least and at most
-LINGER = 10  # frames of 20 ms that a letter lasts at most
+LINGER = 10  # frames of 20 ms: a letter lasts no longer
 WILDCARD = -1
 NEVER = -1e9  # a log-probability
-SPOKEN = "%&@#°§"  # what Unicode takes for punctuation, but people read out
+SPOKEN = "%&@#°§"  # punctuation by Unicode's categories, but read out
 
 Times = tuple[float, float]  # start, end
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Words that are aligned together, and the seconds of the recording in which they are looked for."""
+    """Words [first, past) that are aligned together, and the seconds of the recording in which they are looked for."""
 
     first: int
     past: int
@@ -90,7 +90,7 @@ def _margin(gap: float) -> float:
     return min(max(least, gap / 2), most)
 
 
-def place(emission: Tensor, words: Sequence[str], alphabet: Alphabet) -> list[tuple[int, int] | None]:
+def find_words(emission: Tensor, words: Sequence[str], alphabet: Alphabet) -> list[tuple[int, int] | None]:
     """First frame and past-the-last one per word; None where nothing of it is spoken, or where nothing fits.
 
     The emission is (frames, letters) of log-probabilities.
@@ -110,20 +110,20 @@ def place(emission: Tensor, words: Sequence[str], alphabet: Alphabet) -> list[tu
     emission[frames, any_letter + 1] = 0.0
     wanted = torch.tensor([any_letter if token == WILDCARD else token for token in tokens] + [any_letter + 1])
     trellis = get_trellis(emission, wanted, alphabet.blank)
-    token = heard = -1
+    token = since = -1
     for point in backtrack(trellis, emission, wanted, alphabet.blank) or ():
         if point.token_index != token:
-            token, heard = point.token_index, point.time_index
+            token, since = point.token_index, point.time_index
         owner = owners[token] if token < len(tokens) else None
-        if owner is not None and point.time_index < heard + LINGER:
+        if owner is not None and point.time_index < since + LINGER:
             first, _ = found[owner] or (point.time_index, 0)
             found[owner] = first, point.time_index + 1
     return found
 
 
 def _tokens(words: Sequence[str], alphabet: Alphabet) -> tuple[list[int], list[int | None]]:
-    """The letters of the words, and the word of each letter; separators, which are nobody's, behind each word that
-    a space follows."""
+    """The letters of the words, and the word of each letter. A separator, behind each word that a space follows, is
+    of no word."""
     tokens: list[int] = []
     owners: list[int | None] = []
     for number, word in enumerate(words):

@@ -1,4 +1,4 @@
-"""Words to better times: an acoustic model of the language hears letters, and known words are laid along them."""
+"""Better times for known words: forced alignment by a CTC acoustic model of their language."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.align.ctc import Alphabet, Segment, Times, alphabet_of, place, segments, timed
+from workers.align.ctc import Alphabet, Segment, Times, alphabet_of, find_words, segments, timed
 from workers.engine import Engine, JobSteps, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, Request
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 QUANTUM = 5 * SAMPLE_RATE  # lengths of windows, so that those of a batch are equal and none needs padding
 FRAME = 320  # samples; of every wav2vec 2.0, HuBERT and WavLM
 LEAST = 400  # samples that such a model needs
-RETRY = 600.0  # seconds until a model that could not be had is asked for again
+RETRY = 600.0  # seconds until loading a model is tried again that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Acoustic:
     @torch.inference_mode()
     def emissions(self, windows: Tensor) -> Tensor:
         """From (windows, samples): log-probabilities, (windows, frames, letters), on the CPU."""
-        heard = self.model(windows)
-        logits = heard[0] if isinstance(heard, tuple) else heard.logits  # torchaudio's or transformers'
+        outputs = self.model(windows)
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs.logits  # torchaudio's or transformers'
         return torch.log_softmax(logits.float(), dim=-1).cpu()
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one unit listens to. It is wider than its segment where the lengths of a batch want it so."""
+    """The samples of one work item. Wider than its segment, so that the windows of a batch are equally long."""
 
     samples: Samples
     begin: int
@@ -59,7 +59,7 @@ class Window:
     segment: Segment
     words: tuple[str, ...]
 
-    def heard(self) -> Samples:
+    def normalized(self) -> Samples:
         """(length,), of zero mean and unit variance, as the models were trained on."""
         part = np.array(self.samples[self.begin : self.begin + self.length])
         part = (part - part.mean()) / np.sqrt(part.var() + 1e-7)
@@ -96,7 +96,7 @@ class Aligner(Engine):
         self._loading = Lock()
         # By language and device, the last used at the end. Replaced, never changed: other threads read it.
         self._loaded: dict[tuple[str, str], Acoustic] = {}
-        self._missing: dict[str, float] = {}  # languages, and when their models could not be had
+        self._missing: dict[str, float] = {}  # by language, when its model could not be loaded
         self._events: list[str] = []
         self._languages = tuple(languages)
         for language in languages:
@@ -107,7 +107,7 @@ class Aligner(Engine):
     def _warm_up(self, acoustic: Acoustic) -> None:
         hiss = np.random.default_rng(0).normal(0, 0.1, QUANTUM).astype(np.float32)
         letters = "".join(acoustic.alphabet.letters)[:20]
-        self._listen(
+        self._align(
             [Window(hiss, 0, QUANTUM, Segment(0, 1, 0.0, 5.0), (letters,))] * self._batch, acoustic, self._device
         )
 
@@ -153,12 +153,12 @@ class Aligner(Engine):
         if kind == "load":
             return [acoustic.name if acoustic else None] * len(items)
         windows = [item.payload for item in items]
-        if acoustic is None:  # dropped since, and not to be had again
+        if acoustic is None:  # unloaded since, and it cannot be loaded again
             return [[None] * len(each.words) for each in windows]
-        return self._listen(windows, acoustic, device)
+        return self._align(windows, acoustic, device)
 
-    def _listen(self, windows: Sequence[Window], acoustic: Acoustic, device: str) -> list[list[Times | None]]:
-        batch = torch.from_numpy(np.stack([each.heard() for each in windows]))
+    def _align(self, windows: Sequence[Window], acoustic: Acoustic, device: str) -> list[list[Times | None]]:
+        batch = torch.from_numpy(np.stack([each.normalized() for each in windows]))
         emissions = acoustic.emissions(devices.upload(batch, device))
         return [
             words_in(each, emission, acoustic.alphabet, acoustic.frame)
@@ -170,7 +170,7 @@ class Aligner(Engine):
         return events
 
     def _acoustic(self, language: str, device: str | None = None) -> Acoustic | None:
-        """The language's model, loaded if need be; None where there is none, or none can be had now."""
+        """The language's model, loaded if need be; None where there is none, or it cannot be loaded now."""
         key = language, device or self._device
         with self._loading:
             acoustic = self._loaded.get(key) or self._load(*key)
@@ -186,7 +186,7 @@ class Aligner(Engine):
             return None
         try:
             with redirect_stdout(io.StringIO()):  # whisperX prints its errors
-                model, about = self._load_model(language, device, model_name=name)
+                model, metadata = self._load_model(language, device, model_name=name)
         except (OSError, ValueError) as error:
             log.warning("no CTC model %r for %r: %s", name, language, error)
             self._missing[language] = time.monotonic()
@@ -194,7 +194,7 @@ class Aligner(Engine):
         self._events.append("load")
         frame = getattr(getattr(model, "config", None), "inputs_to_logits_ratio", FRAME)
         name = os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name
-        return Acoustic(name, model.eval(), alphabet_of(about["dictionary"]), frame)
+        return Acoustic(name, model.eval(), alphabet_of(metadata["dictionary"]), frame)
 
 
 def window(samples: Samples, segment: Segment, words: Sequence[Any]) -> Window:
@@ -209,9 +209,9 @@ def words_in(window: Window, emission: Tensor, alphabet: Alphabet, frame: int) -
     """Seconds in the recording per word, looked for in the window's segment alone."""
     first = round((window.segment.start * SAMPLE_RATE - window.begin) / frame)
     past = round((window.segment.end * SAMPLE_RATE - window.begin) / frame)
-    placed = place(emission[first:past], window.words, alphabet)
+    found = find_words(emission[first:past], window.words, alphabet)
 
     def seconds(number: int) -> float:
         return (window.begin + (first + number) * frame) / SAMPLE_RATE
 
-    return [times and (seconds(times[0]), seconds(times[1])) for times in placed]
+    return [times and (seconds(times[0]), seconds(times[1])) for times in found]

@@ -56,24 +56,24 @@ def spans_of(probability: npt.NDArray[np.float32], frame: float, end: float, how
 def speech_of(
     probabilities: Probabilities, frame: float, end: float, how: PostProcessing, most: int | None = None
 ) -> list[tuple[float, float, int]]:
-    """Spans of all speakers: (start, end, speaker). Of more than `most` speakers, those who speak longest stay."""
+    """Spans of all speakers: (start, end, speaker). Of more than `most` speakers, those who speak longest are kept."""
     found = {
         speaker: spans for speaker, column in enumerate(probabilities.T) if (spans := spans_of(column, frame, end, how))
     }
     if most is not None and len(found) > most:
         length = {speaker: sum(stop - start for start, stop in spans) for speaker, spans in found.items()}
         kept = sorted(found, key=lambda speaker: length[speaker], reverse=True)[:most]
-        return speech_of(handed_over(probabilities, kept, how), frame, end, how)
+        return speech_of(reassigned(probabilities, kept, how), frame, end, how)
     return [(start, stop, speaker) for speaker, spans in found.items() for start, stop in spans]
 
 
-def handed_over(probabilities: Probabilities, kept: Sequence[int], how: PostProcessing) -> Probabilities:
-    """The speech of all others given to whom of the kept speakers the model holds for most probable meanwhile."""
+def reassigned(probabilities: Probabilities, kept: Sequence[int], how: PostProcessing) -> Probabilities:
+    """Every span of the other speakers goes to the kept speaker who is most probable during it."""
     result = np.zeros_like(probabilities)
     result[:, kept] = probabilities[:, kept]
-    for gone in set(range(probabilities.shape[1])) - set(kept):
-        for first, past in runs(probabilities[:, gone] >= min(how.onset, how.offset)):
+    for other in set(range(probabilities.shape[1])) - set(kept):
+        for first, past in runs(probabilities[:, other] >= min(how.onset, how.offset)):
             part = slice(first, past)
-            heir = kept[int(probabilities[part, kept].sum(axis=0).argmax())]
-            result[part, heir] = np.maximum(result[part, heir], probabilities[part, gone])
+            best = kept[int(probabilities[part, kept].sum(axis=0).argmax())]
+            result[part, best] = np.maximum(result[part, best], probabilities[part, other])
     return result

@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """NeMo tells at import and load what only those who train want to hear: missing extras, unused data sets."""
+    """Without NeMo's warnings at import and load, which concern training: missing extras, unused data sets."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from nemo.utils import logging

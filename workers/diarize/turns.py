@@ -13,7 +13,7 @@ Mask = npt.NDArray[np.bool_]
 Span = tuple[float, float]  # start and end, in seconds
 
 PAUSE = 0.1  # seconds: shorter pauses do not end a turn
-BLIP = 0.1  # seconds: shorter turns are dropped
+SHORTEST_TURN = 0.1  # seconds: shorter ones are dropped
 
 
 def runs(mask: Mask) -> list[tuple[int, int]]:
@@ -55,7 +55,7 @@ def turns_of(speech: Mask, edge: float, frame: float, duration: float) -> list[T
         )
         own = closed(times, PAUSE)
         longest = max(own, key=lambda span: span[1] - span[0], default=None)
-        spans += [(*span, speaker) for span in own if span is longest or span[1] - span[0] >= BLIP]
+        spans += [(*span, speaker) for span in own if span is longest or span[1] - span[0] >= SHORTEST_TURN]
     return named(spans)
 
 

@@ -1,4 +1,4 @@
-"""Uploads to raw samples. Every upload is hostile: this runs in a process of its own, within limits."""
+"""Uploads to raw samples. Any upload may be hostile: this runs in a process of its own, within limits."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from workers.engine import Engine, JobError, JobSteps, WorkItem
 from workers.media import containers
 from workers.media.cpu_limit import CpuLimit
 from workers.media.samples import Samples, create
-from workers.media.wav import Plain, plain
+from workers.media.wav import PlainReader, plain_reader
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
 
 STEP_SECONDS = 60.0  # audio per step
-IN_PLACE_SECONDS = 120.0  # audio that workers may convert, and hold, each for itself
+IN_PLACE_SECONDS = 120.0  # audio of 16 bits that each worker may convert for itself, and hold
 STEP_PACKETS = 20_000  # packets per step: a file may hold many that give no audio
 MAX_STREAMS = 32
 MAX_CHANNELS = 8
@@ -46,7 +46,7 @@ _cpu_limit = CpuLimit()  # of the process, however many decoders it has
 class Decoder(Engine):
     """Writes the first audio stream of a file as mono 16 kHz float32, or finds that it need not."""
 
-    spans: ClassVar = {"decode": (0.0, 0.0)}  # how much there is shows at the end
+    spans: ClassVar = {"decode": (0.0, 0.0)}  # the length is known at the end only
 
     def __init__(self, step_cpu_seconds: int = 30) -> None:
         self.step_cpu_seconds = step_cpu_seconds
@@ -97,8 +97,8 @@ def _advance(steps: Steps) -> AudioRef | JobError | None:
 
 
 def decode(source: str, target: str, max_seconds: float) -> Steps:
-    """Write `target`, a step at a time. Returns where the samples are: there, or in `source` if they lie in it as they
-    are wanted and are few. Raises JobError."""
+    """Write `target`, a step at a time. Returns where the samples are: there, or in `source` if that is a short WAV
+    file of 16-bit mono at 16 kHz. Raises JobError."""
     with open(source, "rb") as file:
         head = file.read(containers.HEAD)
         if not head:
@@ -110,7 +110,7 @@ def decode(source: str, target: str, max_seconds: float) -> Steps:
 
     limit = int(max_seconds * SAMPLE_RATE)
     with _reading(source, kind) as reader:
-        if isinstance(reader, Plain) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
+        if isinstance(reader, PlainReader) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
             audio = AudioRef(source, reader.samples, reader.begin)
         else:
             audio = AudioRef(target, (yield from _write(reader, target, limit)))
@@ -129,8 +129,8 @@ def decode(source: str, target: str, max_seconds: float) -> Steps:
     return audio
 
 
-def _write(reader: Plain | Reader, target: str, limit: int) -> Generator[None, None, int]:
-    """All samples; no more than a block beyond the limit."""
+def _write(reader: PlainReader | Reader, target: str, limit: int) -> Generator[None, None, int]:
+    """The number of samples written: all, or those up to the first block beyond the limit."""
     samples = reported = 0
     with create(target) as out:
         for packets, block in enumerate(reader.blocks()):
@@ -145,9 +145,9 @@ def _write(reader: Plain | Reader, target: str, limit: int) -> Generator[None, N
 
 
 @contextmanager
-def _reading(source: str, kind: str) -> Iterator[Plain | Reader]:
+def _reading(source: str, kind: str) -> Iterator[PlainReader | Reader]:
     if kind == "wav":
-        with plain(source) as file:
+        with plain_reader(source) as file:
             if file:
                 yield file
                 return
@@ -157,7 +157,7 @@ def _reading(source: str, kind: str) -> Iterator[Plain | Reader]:
 
 @contextmanager
 def _opened(source: str, kind: str) -> Iterator[InputContainer]:
-    """One demuxer, one protocol: playlists and scripts that name other files find no one to read them."""
+    """With one demuxer and one protocol: playlists and scripts that name other files cannot read them."""
     try:
         container = av.open(
             f"file:{os.path.abspath(source)}",
@@ -179,7 +179,7 @@ def _opened(source: str, kind: str) -> Iterator[InputContainer]:
 
 
 class Reader:
-    """The first audio stream, packet by packet. A bad packet is counted and passed over."""
+    """The first audio stream, packet by packet. A bad packet is counted and skipped."""
 
     def __init__(self, container: InputContainer) -> None:
         if len(container.streams) > MAX_STREAMS:
@@ -227,7 +227,7 @@ class Reader:
 
 
 class Mixer:
-    """Frames of one shape in; the mean of their channels out, resampled. libswresample's own downmix to mono
+    """Frames of one shape in; the mean of their channels out, at 16 kHz. libswresample's own downmix to mono
     is 3 dB louder than the mean for stereo and drops or weights channels by their place in the room."""
 
     def __init__(self, first: AudioFrame) -> None:

@@ -1,5 +1,5 @@
-"""WAV files that hold already what is wanted, 16-bit mono at 16 kHz: they need no decoder, which costs five times as
-much as reading them, and short ones no copy of their samples either."""
+"""WAV files of 16-bit mono at 16 kHz are read without a decoder, which costs five times as much; the samples of short
+ones are not even copied."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _BLOCK = 30 * SAMPLE_RATE  # written at once: three writes of a third take up to
 
 
 class _Scratch(threading.local):
-    """Memory for a block, kept: the C library would give it back after every file, and half of the time it takes to
-    convert 30 s is then spent on the pages of the next."""
+    """Memory for a block, kept for the next file: the C library would give it back to the kernel, and half of the time
+    that it takes to convert 30 s would go into getting new pages."""
 
     def __init__(self) -> None:
         self.read = np.empty(_BLOCK, "<i2")
@@ -30,29 +30,31 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-class Plain:
-    """As decoder.Reader: its blocks are those of the file, of shape (samples,), each good until the next."""
+class PlainReader:
+    """As decoder.Reader. Its blocks, of shape (samples,), are valid until the next one is read."""
 
     good, damaged = 1, 0  # packets
 
     def __init__(self, file: BufferedReader, samples: int) -> None:
         self._file = file  # where its samples begin
         self.begin = file.tell()
-        self.samples = min(samples, (os.fstat(file.fileno()).st_size - self.begin) // 2)  # that are there
+        self.samples = min(
+            samples, (os.fstat(file.fileno()).st_size - self.begin) // 2
+        )  # what the header claims, or less
 
     def blocks(self) -> Iterator[Samples]:
         left = self.samples
         while left:
-            read, block = _scratch.read[:left], _scratch.block  # of this thread, which may be another at every step
+            read, block = _scratch.read[:left], _scratch.block  # of this thread: each step may run in another
             whole = self._file.readinto(read.data) // 2
-            if not whole:  # the file was longer a moment ago
+            if not whole:  # the file was cut off meanwhile
                 return
             left -= whole
             yield np.multiply(read[:whole], PCM_SCALE, out=block[:whole])
 
 
 @contextmanager
-def plain(source: str) -> Iterator[Plain | None]:
+def plain_reader(source: str) -> Iterator[PlainReader | None]:
     """None for every other kind of file, and for every header that holds anything unusual: those are PyAV's."""
     with open(source, "rb") as file:
         header = read_header(file)
@@ -60,7 +62,7 @@ def plain(source: str) -> Iterator[Plain | None]:
             yield None
             return
         file.seek(header.begin)
-        yield Plain(file, header.size // 2)
+        yield PlainReader(file, header.size // 2)
 
 
 def _is_plain(header: WavHeader) -> bool:

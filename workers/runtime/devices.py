@@ -1,4 +1,4 @@
-"""What an engine needs to know of the device it runs on. Torch is imported only where a GPU is asked for."""
+"""Helpers for the device that an engine runs on. Torch is imported only where a GPU is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Less fragmentation for batches of ever-changing sizes:
 # https://pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-cuda-alloc-conf
 ALLOCATOR = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
-# numpy's threads wait for their next multiplication by spinning, which took a tenth of all the time that models got.
+# numpy's threads spin while they wait for work, which took a tenth of the CPU time that the models got.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 _thread = local()
@@ -73,13 +73,13 @@ def stream(device: Any) -> Iterator[None]:
 
 
 def release() -> None:
-    """Give what the allocator keeps for later back to the device."""
+    """Free the GPU memory that torch's allocator keeps for later."""
     if torch := _torch():
         torch.cuda.empty_cache()
 
 
 def trim() -> None:
-    """Give what malloc keeps for later back to the operating system."""
+    """Give the memory that malloc keeps for later back to the operating system."""
     if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's own
         malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""One JSON object for each line of the log, with the task that it is about, in the server and in every worker."""
+"""Logs as lines of JSON, each with the task that it concerns, in the server and in every worker."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def configure(process: str, level: str, modules: Mapping[str, str]) -> None:
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level == "debug":
-        # Debugging is about our own code; a library's own is asked for by its name.
+        # debug is for this project's modules; a library's is switched on by its name in `modules`.
         for library in ("asyncio", "numba", "faster_whisper", "urllib3", "libav"):
             logging.getLogger(library).setLevel(logging.INFO)
     for module, own in modules.items():

@@ -24,8 +24,8 @@ from workers.runtime import devices
 
 TICKS = 100  # a second: windows begin and end on ticks, which are whole samples at 16 and at 44.1 kHz
 TICK = SAMPLE_RATE // TICKS
-WAVE = 64  # windows whose voices are held at a time
-SILENCE = 1e-5  # root mean square below which a recording is not made louder still
+PHASE = 64  # windows: their voices are held until all are done
+SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 
 
 class Demucs(Engine):
@@ -52,7 +52,7 @@ class Demucs(Engine):
         self.window = ticks * TICK
         self.stride = max(1, round(ticks * (1 - overlap))) * TICK
         voices = Voices(loaded).eval()
-        self._spare = copy.deepcopy(voices) if gpu else None
+        self._on_cpu = copy.deepcopy(voices) if gpu else None
         self.voices = voices.to(self.device)
         self._separate([np.zeros(self.window, np.float32)] * self._batch, self.voices, self.device)
 
@@ -73,11 +73,11 @@ class Demucs(Engine):
         gain = 1 / max(SILENCE, math.sqrt(np.dot(samples, samples) / max(1, samples.size)))
         blend = Blend(self.window)
         with create(request.target) as file:
-            for first in range(0, len(starts), WAVE):
-                wave = starts[first : first + WAVE]
-                span = (first / len(starts), (first + len(wave)) / len(starts))
-                voices = yield [WorkItem("separate", (samples, start, gain), span=span) for start in wave]
-                for start, voice in zip(wave, voices, strict=True):
+            for first in range(0, len(starts), PHASE):
+                phase = starts[first : first + PHASE]
+                span = (first / len(starts), (first + len(phase)) / len(starts))
+                voices = yield [WorkItem("separate", (samples, start, gain), span=span) for start in phase]
+                for start, voice in zip(phase, voices, strict=True):
                     file.write(blend.add(start, voice).data)
             file.write(blend.rest(samples.size).data)
         return Separation(AudioRef(request.target, samples.size), self.name)
@@ -87,7 +87,7 @@ class Demucs(Engine):
             return self._run(items, self.voices, self.device)
 
     def fallback(self, items: Sequence[WorkItem]) -> Sequence[Samples] | None:
-        return self._run(items, self._spare, torch.device("cpu")) if self._spare else None
+        return self._run(items, self._on_cpu, torch.device("cpu")) if self._on_cpu else None
 
     def _run(self, items: Sequence[WorkItem], voices: Voices, device: torch.device) -> list[Samples]:
         windows = []
@@ -130,7 +130,7 @@ class Voices(nn.Module):
 
 
 class Blend:
-    """Adds up overlapping windows, each fading in and out, and keeps no more than is not final yet."""
+    """Adds up overlapping windows, each fading in and out, and holds only the samples that are not final yet."""
 
     def __init__(self, window: int) -> None:
         rising = np.arange(1, window + 1, dtype=np.float32)
@@ -183,7 +183,7 @@ def _load(model: str) -> tuple[Any, str]:
     if isinstance(loaded, BagOfModels):
         source = loaded.sources.index("vocals")
         models: list[Any] = list(loaded.models)
-        used = [place for place, weights in enumerate(loaded.weights) if weights[source]]
-        loaded = BagOfModels([models[place] for place in used], [loaded.weights[place] for place in used])
+        used = [index for index, weights in enumerate(loaded.weights) if weights[source]]
+        loaded = BagOfModels([models[index] for index in used], [loaded.weights[index] for index in used])
         loaded.segment = models[used[0]].segment
     return loaded.eval(), name

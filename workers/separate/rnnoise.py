@@ -1,6 +1,6 @@
 """Speech freed of noise by RNNoise (https://jmvalin.ca/demo/rnnoise), whose weights ship inside the package pyrnnoise.
 
-The network is recurrent and works at 48 kHz: a job is a chain of steps, and what they hand on stays with the job.
+The network is recurrent and works at 48 kHz: a job is a chain of steps, and its state stays with the job.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ SCALE = 32_768.0  # the library's samples are those of 16-bit audio
 STEP_SECONDS = 60
 LEVEL_FRAME = 320  # samples
 SILENCE = 1e-10  # power: digital silence is no cleaner than that of good microphones
-REST = 100  # frames between two moments at which a step can be left
+YIELD_FRAMES = 100  # after so many a step can be left
 
 
 class RNNoise(Engine):
     def __init__(self, *, parallel: int = 1, original: float = 0.3, clean: float = 20.0) -> None:
-        """`original`: the share of it that stays. Recognizers stumble over what RNNoise does to speech more than over
-        some noise (bench/separation.py; "observation adding" in https://arxiv.org/abs/2201.06685). A recording whose
-        speech is `clean` dB over its pauses is left as it is: there RNNoise costs words, and turns more than that."""
+        """`original`: the share of the original that is mixed in. Recognizers stumble over what RNNoise does to speech
+        more than over some noise (bench/separation.py; "observation adding" in https://arxiv.org/abs/2201.06685). A
+        recording whose speech is `clean` dB over its pauses is left as it is: there RNNoise costs accuracy, of words
+        and more of turns."""
         self.parallel, self.clean = parallel, clean
         self.original = np.float32(original)
         self._library = _load()
@@ -52,8 +53,10 @@ class RNNoise(Engine):
         size = left = samples.size
         [level] = yield [WorkItem("level", samples, span=(0.0, 0.02))]
         if level >= self.clean:
-            said = f"source_separation was not needed: there is no noise to speak of (speech is {level:.0f} dB over it)"
-            return Separation(request.audio, None, (said,))
+            warning = (
+                f"source_separation was not needed: there is no noise to speak of (speech is {level:.0f} dB over it)"
+            )
+            return Separation(request.audio, None, (warning,))
         denoiser = Denoiser(self._library)
         with create(request.target) as file:
             for start in range(0, size, STEP_SECONDS * SAMPLE_RATE):
@@ -61,8 +64,8 @@ class RNNoise(Engine):
                 end = start + part.size
                 [clean] = yield [WorkItem("denoise", (denoiser, part, end == size), span=(start / size, end / size))]
                 clean = clean[:left]
-                heard = samples[size - left : size - left + clean.size]
-                file.write((clean + self.original * (heard - clean)).data)
+                original = samples[size - left : size - left + clean.size]
+                file.write((clean + self.original * (original - clean)).data)
                 left -= clean.size
         return Separation(AudioRef(request.target, size), "rnnoise")
 
@@ -91,7 +94,8 @@ def over_pauses(samples: Samples) -> float:
 class Denoiser:
     """One recording on its way through RNNoise. What comes out is in time with what went in.
 
-    The library's state is memory of ours: it goes with the last step that uses it, even if the job went before.
+    The library's state is in a buffer of this object: it is freed after the last step that uses it, even if the job was
+    cancelled before.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -112,11 +116,11 @@ class Denoiser:
         for number in range(frames.size // FRAME):
             frame = frames.ctypes.data + number * FRAME * frames.itemsize
             self._process(self._state, frame, frame)
-            if number % REST == REST - 1:
+            if number % YIELD_FRAMES == YIELD_FRAMES - 1:
                 yield
-        dropped = min(self._late, frames.size)
-        self._late -= dropped
-        clean: Samples = self._down.resample_chunk(frames[dropped:] / np.float32(SCALE), last=last)
+        skipped = min(self._late, frames.size)
+        self._late -= skipped
+        clean: Samples = self._down.resample_chunk(frames[skipped:] / np.float32(SCALE), last=last)
         return clean
 
 

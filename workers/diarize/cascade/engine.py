@@ -1,4 +1,4 @@
-"""NeMo's cascade, in memory: MarbleNet finds speech, TitaNet hears voices, NME-SC tells who they are.
+"""NeMo's cascade, in memory: MarbleNet finds speech, TitaNet embeds voices, NME-SC clusters them into speakers.
 
 The same models and clustering as NeMo's ClusteringDiarizer, which goes through manifests and pickles on disk. It tells
 any number of speakers apart in recordings of hours, and knows no overlapping speech.
@@ -28,7 +28,7 @@ from workers.messages import SAMPLE_RATE, Diarization, Diarize, Request
 from workers.runtime import devices
 
 QUIET = 0.02  # root mean square that a quieter recording is raised to: MarbleNet misses what is faint
-SILENCE = 1e-5  # root mean square below which a recording is not made louder still
+SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 
 
 class Networks:
@@ -96,8 +96,8 @@ class ClusteringDiarizer(Engine):
             "embed": embedding_batch or (128 if gpu else 16),
         }
         self.nme_sc = load_nme_sc()
-        self._spare: Networks | None = None
-        self._spare_lock = Lock()
+        self._on_cpu: Networks | None = None
+        self._on_cpu_lock = Lock()
         self.warm_up(self.networks)
 
     def warm_up(self, networks: Networks) -> None:
@@ -160,11 +160,11 @@ class ClusteringDiarizer(Engine):
     def fallback(self, items: Sequence[WorkItem]) -> Sequence[Any] | None:
         if self.networks.device.type == "cpu":
             return None
-        with self._spare_lock:
-            if self._spare is None:
-                self._spare = Networks(*self.sources, "cpu")
-                self.warm_up(self._spare)
-        return self._run(items, self._spare)
+        with self._on_cpu_lock:
+            if self._on_cpu is None:
+                self._on_cpu = Networks(*self.sources, "cpu")
+                self.warm_up(self._on_cpu)
+        return self._run(items, self._on_cpu)
 
     def _run(self, items: Sequence[WorkItem], networks: Networks) -> Sequence[Any]:
         payloads = [item.payload for item in items]
@@ -195,19 +195,19 @@ def voices_of(embeddings: Sequence[Vectors], segments: Sequence[Segments], scale
 
 
 def speakers_of(voices: Voices, bounds: Bounds) -> Generator[list[WorkItem], list[Any], Labels]:
-    """The speaker of each voice. What is too much to be clustered at once is reduced first, if need be repeatedly."""
+    """The speaker of each voice. More voices than can be clustered at once are reduced first, if need be repeatedly."""
     everything = voices
-    place = np.arange(len(voices))  # of each base segment among the voices
+    voice_of = np.arange(len(voices))  # for each base segment, its index among the voices
     while len(voices) > multiscale.WHOLE:
         parts = [voices.part(chunk) for chunk in multiscale.chunks_of(len(voices))]
         clusters = yield [WorkItem(("reduce",), (part, len(voices), bounds)) for part in parts]
         before = np.cumsum([0, *(own.max() + 1 for own in clusters[:-1])])
-        place = np.concatenate([own + first for own, first in zip(clusters, before, strict=True)])[place]
+        voice_of = np.concatenate([own + first for own, first in zip(clusters, before, strict=True)])[voice_of]
         voices = multiscale.joined([part.means(own) for part, own in zip(parts, clusters, strict=True)])
     [speakers] = yield [WorkItem(("cluster",), (voices, bounds))]
     if voices is everything:
         return np.asarray(speakers)
-    [settled] = yield [WorkItem(("settle",), (everything, speakers[place]))]
+    [settled] = yield [WorkItem(("settle",), (everything, speakers[voice_of]))]
     return np.asarray(settled)
 
 

@@ -25,7 +25,7 @@ FRAME_SECONDS = FRAME / SAMPLE_RATE
 STEP = 1000  # frames that a window adds
 CONTEXT = 100  # frames beside them: the network sees 1.4 s to either side
 WINDOW = (STEP + 2 * CONTEXT) * FRAME  # samples
-# The best of a coarse search over 90 s of a telephone call and of meetings, which is no more than a sane guess.
+# The best of a coarse search over 90 s of a telephone call and of meetings: a guess, on so little.
 SPEECH = PostProcessing(
     onset=0.5, offset=0.3, pad_onset=0.15, pad_offset=0.15, min_duration_on=0.2, min_duration_off=0.5
 )
@@ -134,12 +134,12 @@ def weights(graph: Any, epsilon: float) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for node in graph.node:
         if found := re.search(r"/(encoder\.\d+)/(.+)\.(\d+)/conv/Conv$", node.name):
-            block, branch, place = found.groups()
+            block, branch, index = found.groups()
             prefix = f"encoder.{block}.{branch}"
             weight = stored[node.input[1]]
-            state[f"{prefix}.{place}.conv.weight"] = weight
+            state[f"{prefix}.{index}.conv.weight"] = weight
             if len(node.input) == 3:
-                norm = f"{prefix}.{int(place) + 1}"
+                norm = f"{prefix}.{int(index) + 1}"
                 bias = stored[node.input[2]]
                 state[f"{norm}.weight"] = torch.ones_like(bias)
                 state[f"{norm}.bias"] = bias

@@ -1,9 +1,9 @@
 """Who speaks each segment: NeMo's NME-SC (Park et al. 2020) on the similarities of all scales.
 
 A matrix of similarities grows with the square of a recording's length, and its eigenvectors' cost with the cube. So a
-long recording is reduced first, as in NeMo's LongFormSpeakerClustering: chunk by chunk, to more clusters than anybody
-expects speakers, whose means are clustered in place of their segments. NeMo fuses the scales with matrices over the
-whole recording and makes one call of it all; here no step is larger than one chunk.
+long recording is reduced first, as in NeMo's LongFormSpeakerClustering: chunk by chunk, to more clusters than there
+can be speakers, whose means are clustered in place of their segments. NeMo fuses the scales with matrices over the
+whole recording, in one call; here no step is larger than one chunk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who of the recording speaks each piece: NeMo's NME-SC (Park et al. 2020) counts and clusters; merging refines.
+"""Which speaker each piece belongs to: NeMo's NME-SC (Park et al. 2020) counts and clusters; merging refines.
 
 NME-SC counts well where pieces are many and too many where they are few, so its count is where merging starts: two
 clusters are one speaker where their mean embeddings are as alike as those of one speaker are. Between merges every
@@ -21,8 +21,8 @@ SAME_SPEAKER = 0.85  # cosine similarity from which two mean embeddings are one 
 CONSISTENCY = 0.75  # expected cosine similarity of two pieces of one speaker
 APART = 0.3  # what it takes off the similarity that the segmentation network has always told two clusters apart
 LEAST_SPEECH = 1.0  # weight that makes a speaker
-DOUBT = 0.3  # of pieces told apart, the weight that counts for half
-SET_APART = 0.4  # how much of that makes a speaker of somebody who says little
+DOUBT = 0.3  # weight of pieces told apart at which that counts half
+SET_APART = 0.4  # how far a cluster must be told apart from another to be a speaker with less than LEAST_SPEECH
 SWITCH = 0.2  # cost of a change of speaker within a track, fading as the pause grows
 PAUSE = 3.0  # seconds
 NEAR = 5.0  # seconds: what the network can compare
@@ -55,7 +55,8 @@ class Speakers:
         self.centred = unit_length(embeddings - mean)
 
     def told_apart(self) -> tuple[Vectors, Vectors]:
-        """For each two near pieces, their weight where the network held them for two speakers, and for one."""
+        """For each two near pieces, their weight where the network told two speakers apart, and their weight where it
+        did not: (n, n) each."""
         begin, end = self.windows.T
         together = (begin[:, None] < end) & (begin < end[:, None])
         near = np.abs(self.middle[:, None] - self.middle) < NEAR
@@ -88,7 +89,7 @@ class Speakers:
         for _ in range(rounds):
             decoded = self.decode(pooled(self.centred, self.weights, labels))
             if len(np.unique(decoded)) < min(least, labels.max() + 1):
-                break  # a speaker who was asked for must not be decoded away
+                break  # a speaker that was asked for would be lost
             labels = compact(decoded)
         return labels
 
@@ -107,12 +108,12 @@ class Speakers:
             np.fill_diagonal(alike, -np.inf)
             faint = np.where(apart.max(axis=1) > SET_APART, np.inf, speech)
             if faint.min() < LEAST_SPEECH:
-                gone = int(faint.argmin())
+                merging = int(faint.argmin())
             elif alike.max() >= SAME_SPEAKER or count > (bounds.most or count):
-                gone = int(alike.max(axis=1).argmax())
+                merging = int(alike.max(axis=1).argmax())
             else:
                 break
-            merged = np.where(labels == gone, alike[gone].argmax(), labels)
+            merged = np.where(labels == merging, alike[merging].argmax(), labels)
             labels = self.settle(compact(merged), bounds.least)
         return labels
 

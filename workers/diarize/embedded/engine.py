@@ -36,7 +36,7 @@ from workers.messages import SAMPLE_RATE, Diarize, Request
 from workers.runtime.devices import upload
 
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
-SILENCE = 1e-5  # root mean square below which a recording is not made louder still
+SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
 STRETCH = 8  # windows that share a pass over their samples: 19 s
 EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
@@ -126,19 +126,20 @@ class EmbeddedDiarizer(Engine):
                 return [assign(self.nme_sc, *item.payload) for item in items]
 
     def segment(self, stretches: Sequence[tuple[Samples, range, float]]) -> list[Windows]:
-        """Of each stretch of windows, given by the frames they start at. Nobody speaks where all samples are 0."""
+        """The probabilities of each stretch of windows, given by the frames they start at. 0 where all samples
+        are 0."""
         found = [np.zeros((len(starts), FRAMES, LOCAL_SPEAKERS), dtype=np.float16) for _, starts, _ in stretches]
         envelopes = {}
-        for place, (samples, starts, gain) in enumerate(stretches):
+        for index, (samples, starts, gain) in enumerate(stretches):
             part = stretch(samples, starts)
             if part.any():
                 sound = upload(torch.from_numpy(part * np.float32(gain)), self.device)
-                envelopes[place] = self.segmentation.envelopes(sound, starts.step * FRAME_STEP)
+                envelopes[index] = self.segmentation.envelopes(sound, starts.step * FRAME_STEP)
         if envelopes:
             activity = self.segmentation.activity(torch.cat([*envelopes.values()])).cpu().numpy().astype(np.float16)
             lengths = [len(windows) for windows in envelopes.values()]
-            for place, windows in zip(envelopes, np.split(activity, np.cumsum(lengths)[:-1]), strict=True):
-                found[place] = windows
+            for index, windows in zip(envelopes, np.split(activity, np.cumsum(lengths)[:-1]), strict=True):
+                found[index] = windows
         return found
 
 

@@ -1,5 +1,5 @@
-"""Networks that are a row of layers, run by ONNX Runtime: on a CPU its LSTMs take 0.7 of the time that torch's take,
-and its convolutions of few channels half, for the same numbers.
+"""Networks that are a sequence of layers, run by ONNX Runtime: on a CPU its LSTMs take 0.7 of the time that torch's
+take, and its convolutions of few channels half, for the same numbers.
 
 The graph is written here, layer by layer, since torch's exporters take a second at every start.
 """
@@ -32,7 +32,7 @@ class UnitLength(nn.Module):
 
 
 class Layers(nn.Module):
-    """Whose parameters keep the names they have in a checkpoint, in whichever row the layers stand."""
+    """A network whose attributes are named as in its checkpoint; `layers` gives them in the order in which they run."""
 
     def layers(self) -> Sequence[nn.Module]:
         raise NotImplementedError
@@ -66,7 +66,7 @@ def session(layers: Sequence[nn.Module], shape: Sequence[int], threads: int) -> 
 
 
 class Graph:
-    """Every method adds to it what continues the last node."""
+    """An ONNX graph in the making: each method adds nodes behind the last one."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.nodes: list[Any] = []
@@ -143,4 +143,4 @@ class Graph:
 
 def gates(weights: Tensor) -> Tensor:
     """From torch's order of the gates (input, forget, cell, output) to that of ONNX (input, output, forget, cell)."""
-    return torch.cat([weights.chunk(4)[place] for place in (0, 3, 1, 2)])
+    return torch.cat([weights.chunk(4)[index] for index in (0, 3, 1, 2)])

@@ -1,7 +1,7 @@
 """Tracks: one local speaker of the segmentation network, followed from window to overlapping window.
 
-The network is right when it sets two voices apart, and often wrong when it holds two for one. So a track is cut into
-pieces short enough to hear a change of speaker in, and what is known of two tracks of one window is that they differ.
+The network is right where it tells two voices apart, and often wrong where it takes two for one. So a track is cut into
+pieces short enough to find a change of speaker, and two tracks of one window are known to be two speakers.
 """
 
 from __future__ import annotations

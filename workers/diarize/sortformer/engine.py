@@ -1,8 +1,8 @@
 """NVIDIA's Sortformer (Park et al. 2024): one network says when each of up to four speakers speaks.
 
 A streaming Sortformer (Medennikov et al. 2025) goes through a recording in chunks and keeps its speakers in a cache.
-Another one hears up to a window at once; longer recordings go through windows.py. Either way a job is a
-sequence of steps, each of some seconds of work on a CPU, and no step is longer for a longer recording.
+Other Sortformers take up to a window at once; longer recordings are taken in windows, see windows.py. Either
+way a job is a sequence of steps, each of some seconds of work on a CPU, and no step is longer for a longer recording.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ FRAME = HOP * SUBSAMPLING  # samples: 80 ms
 FRAME_SECONDS = FRAME / SAMPLE_RATE
 MARGIN = 2  # mel frames beside a cut within which its edge shows in the spectrogram
 RECENT = 64  # frames: 5 s before what is new in a window
-SILENCE = 1e-5  # peak of a recording with nothing to hear in it
+SILENCE = 1e-5  # peak of a recording with no sound in it
 # Frames: NVIDIA's setting of the "very high latency" of 30 s, its most accurate (model card of
-# diar_streaming_sortformer_4spk-v2). Nobody waits for the end of a chunk here.
+# diar_streaming_sortformer_4spk-v2). A longer latency costs nothing here.
 CHUNKS = {"chunk_len": 340, "chunk_right_context": 40, "fifo_len": 40, "spkcache_update_period": 300}
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Frames of a recording that are heard as if they followed each other."""
+    """Frames of a recording that the network gets as if they followed each other."""
 
     samples: Samples
     frames: Frames
@@ -104,9 +104,9 @@ class Network:
                 found = self.model.forward_infer(embeddings, lengths).float().cpu().numpy()
         results = []
         for window, row in zip(batch, found, strict=True):
-            heard = np.zeros((len(window.frames), self.speakers), dtype=np.float32)  # a last scrap has no mel frame
-            heard[: len(row)] = row[: len(heard)]
-            results.append(heard)
+            complete = np.zeros((len(window.frames), self.speakers), dtype=np.float32)  # the last may have no mel frame
+            complete[: len(row)] = row[: len(complete)]
+            results.append(complete)
         return results
 
     @torch.inference_mode()
@@ -147,8 +147,8 @@ class Sortformer(Engine):
         bf16: bool = True,  # on a GPU
         batch: int | None = None,  # windows in a step: 8 on a GPU, 1 on a CPU
         window: float | None = None,  # seconds: 90 on a GPU, as in training; 60 on a CPU: attention costs its square
-        overlap: float = 24.0,  # seconds of a window that are heard again, at most
-        max_seconds: float = 3600.0,  # of a recording; a longer one is better given to somebody who knows more voices
+        overlap: float = 24.0,  # seconds of a window that repeat earlier ones, at most
+        max_seconds: float = 3600.0,  # of a recording; a longer one is for a diarizer that tells more speakers apart
         post_processing: Mapping[str, float] | None = None,  # of workers.diarize.binarize
         save_memory: bool = False,
     ) -> None:
@@ -161,8 +161,8 @@ class Sortformer(Engine):
             raise ValueError(f"overlap must be between {RECENT * FRAME_SECONDS:.1f} s and half of the window")
         self.network = Network(load_model(model), device, bf16)
         self._batch = batch or (1 if self.network.device.type == "cpu" else 8)
-        self._spare: Network | None = None
-        self._spare_lock = Lock()
+        self._on_cpu: Network | None = None
+        self._on_cpu_lock = Lock()
         self.post_processing = replace(STREAMING if self.network.streaming else OFFLINE, **(post_processing or {}))
         self.warm_up()
 
@@ -218,8 +218,8 @@ class Sortformer(Engine):
             # Windows of about one length share a step: what is shorter is padded.
             key = ("window", math.ceil(4 * len(frames) / self.window))
             span = (len(past) / total, (len(past) + len(new)) / total)
-            [heard] = yield [WorkItem(key, Window(samples, frames, gain), span=span)]
-            past = windows.join(past, memory, heard, RECENT)
+            [found] = yield [WorkItem(key, Window(samples, frames, gain), span=span)]
+            past = windows.join(past, memory, found, RECENT)
         return past
 
     def _chunks(self, samples: Samples) -> Generator[list[WorkItem], list[Any], Probabilities]:
@@ -232,18 +232,18 @@ class Sortformer(Engine):
         return np.concatenate(found)
 
     def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
-        return on(self.network, items)
+        return run_on(self.network, items)
 
     def fallback(self, items: Sequence[WorkItem]) -> Sequence[Any] | None:
         if self.network.device.type == "cpu":
             return None
-        with self._spare_lock:
-            if self._spare is None:
-                self._spare = Network(load_model(self.source), "cpu", bf16=False)
-        return on(self._spare, items)
+        with self._on_cpu_lock:
+            if self._on_cpu is None:
+                self._on_cpu = Network(load_model(self.source), "cpu", bf16=False)
+        return run_on(self._on_cpu, items)
 
 
-def on(network: Network, items: Sequence[WorkItem]) -> Sequence[Any]:
+def run_on(network: Network, items: Sequence[WorkItem]) -> Sequence[Any]:
     payloads = [item.payload for item in items]
     if items[0].key == "chunk":
         return [network.chunk_of(chunk) for chunk in payloads]
