@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError, FormData
 
-from diarserve.http import context, sse
+from diarserve.http import context, responses, sse
+from diarserve.http.openai import routes as openai_routes
+from diarserve.http.openai import shapes
+from diarserve.http.routes import transcribe
 from diarserve.tasks import views
-from tests.support.app import TRANSCRIBE, Recording, Start, form, metric, spool
+from diarserve.tasks.task import Task
+from diarserve.transcript.document import Document
+from tests.support.app import TRANSCRIBE, Recording, Start, form, metric, service, spool
+from tests.support.loop_blocks import long_document
 from tests.support.waiting import until
 
 
@@ -299,6 +307,43 @@ async def test_a_slow_upload_is_ended(start: Start) -> None:
     assert (response.status, (await response.json())["error"]["code"]) == (408, "upload_timeout")
 
 
+@pytest.mark.parametrize(
+    ("route", "format", "module", "maker"),
+    [
+        ("/v1/audio/transcriptions", "verbose_json", shapes, "verbose_json"),
+        ("/v1/audio/transcriptions", "diarized_json", shapes, "diarized_json"),
+        ("/v1/audio/transcriptions", "srt", openai_routes, "render"),
+        (TRANSCRIBE, "srt", responses, "render"),
+        ("/api/v1/parallel/batch", "json", transcribe, "encode"),
+    ],
+)
+async def test_a_long_answer_is_not_made_on_the_event_loop(
+    start: Start,
+    recording: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+    route: str,
+    format: str,
+    module: ModuleType,
+    maker: str,
+) -> None:
+    client = await start()
+    document, make, threads = long_document(2_500), getattr(module, maker), []
+
+    async def process(task: Task) -> Document:
+        return document
+
+    def made(*args: Any) -> Any:
+        threads.append(threading.current_thread())
+        return make(*args)
+
+    monkeypatch.setattr(service(client), "process", process)
+    monkeypatch.setattr(module, maker, made)
+    response = await client.post(route, data=form(recording(1), response_format=format))
+    assert (response.status, "word2499" in await response.text()) == (200, True)
+    assert threads
+    assert threading.main_thread() not in threads
+
+
 @pytest.mark.parametrize("route", ["task", "openai"])
 async def test_a_quiet_stream_shows_that_it_lives(
     start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch, route: str
@@ -360,7 +405,7 @@ async def test_an_answer_that_fails_half_way_is_cut_short(
 ) -> None:
     client = await start()
     task = (await (await client.post(f"{TRANSCRIBE}/async", data=form(recording()))).json())["task_id"]
-    monkeypatch.delattr(views, "status_of")
+    monkeypatch.delattr(views, "task_status")
     response = await client.get(f"/api/v1/parallel/events/{task}")
     with pytest.raises(ClientPayloadError):  # and not a second answer in the middle of the first
         await response.read()

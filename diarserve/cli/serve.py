@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import signal
 import sys
@@ -39,6 +40,7 @@ def run(config: Path | None, host: str | None, port: int | None, data_dir: Path 
             log.warning("requests that need it will fail: %s", finding)
     if any(finding.lane in installation.REQUIRED for finding in missing):
         return 2
+    tune_interpreter()
     with asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(_serve(settings))
     return 0
@@ -82,6 +84,13 @@ def _loop() -> AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def tune_interpreter() -> None:
+    """Keep the event loop from waiting for the interpreter: answers of recordings of hours are made in threads."""
+    sys.setswitchinterval(0.001)  # after 5 ms by default, and one turn of the loop asks for it several times
+    gc.collect()
+    gc.freeze()  # what is imported stays; the collector would take 15 ms to look through it
 
 
 def _keep_memory() -> None:

@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Literal, TypedDict
 
 from workers.messages import JobErrorCode
 
+# Those of the server, beside those of a job: stable, for machines. A new one is added here before it can be raised.
+ServerErrorCode = Literal[
+    "invalid_request",
+    "empty_file",
+    "diarizer_unavailable",
+    "not_found",
+    "model_not_found",
+    "method_not_allowed",
+    "upload_timeout",
+    "not_finished",  # the task has no result (yet)
+    "expired",  # the result was kept for its time
+    "too_large",
+    "unprocessable",
+    "idempotency_key_reused",
+    "queue_full",
+    "model_failed",
+    "not_ready",
+    "http_error",  # whatever else aiohttp refuses
+]
+ErrorCode = JobErrorCode | ServerErrorCode
+
+
+class ErrorDetail(TypedDict):
+    code: ErrorCode
+    message: str  # what is wrong, and what to do
+    param: str | None  # the field or parameter that is wrong, where it has a name
+
+
+class ErrorAnswer(TypedDict):
+    error: ErrorDetail
+
 
 class ServiceError(Exception):
+    """What a client is answered. Raise a kind of it from anywhere; the middleware makes the answer.
+
+    >>> raise InvalidRequest("limit must be a number from 1 to 1000.", param="limit")
+    """
+
     status = 500
-    code = "internal"
+    code: ErrorCode = "internal"
 
     def __init__(
-        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        code: ErrorCode | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -21,7 +62,7 @@ class ServiceError(Exception):
         self.param = param
         self.retry_after = retry_after  # seconds
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ErrorAnswer:
         return {"error": {"code": self.code, "message": self.message, "param": self.param}}
 
 

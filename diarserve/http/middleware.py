@@ -7,11 +7,12 @@ import logging
 import math
 import re
 import uuid
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from diarserve.core.errors import ServiceError, StorageFull
+from diarserve.core.errors import ErrorCode, ServiceError, StorageFull
 from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors as openai_errors
 from diarserve.http.responses import json
@@ -21,7 +22,7 @@ from workers.runtime.logs import log_context
 log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_HTTP_CODES: Mapping[int, ErrorCode] = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 _REQUEST_ID = web.RequestKey("request_id", str)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")  # what can stand in a header and in a line of the log

@@ -1,11 +1,16 @@
-"""What handlers answer: JSON, a task's result, a document in the format that was asked for."""
+"""What handlers answer: JSON, a task's result, a document in the format that was asked for.
+
+A handler returns `json(answer)` for what is small. What grows with the recording is made by a pure function and
+answered by `await made(words, function, *arguments)`, so that a recording of hours does not hold up the event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import ParamSpec
 
 import msgspec
-import orjson
 from aiohttp import web
 
 from diarserve.core.errors import NotFound, ServiceError
@@ -15,17 +20,36 @@ from diarserve.tasks import views
 from diarserve.transcript.document import Document, decode
 from diarserve.transcript.formats import render
 
-_LARGE = 2000  # words above which rendering leaves the event loop ...
+_LARGE = 2000  # words above which answers are made in a thread: 40,000 (four hours) take 20 to 300 ms ...
 _LARGE_BODY = 256 * 1024  # ... and bytes of JSON above which decoding does
+_PIECE = 500  # items of a list that are encoded in one call
+
+P = ParamSpec("P")
 
 
 def json(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(data, default=msgspec.to_builtins),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-    )
+    """`data`: builtins or msgspec.Structs."""
+    return web.Response(body=_encoder.encode(data), status=status, headers=headers, content_type="application/json")
+
+
+async def made(words: int, make: Callable[P, tuple[bytes, str]], *args: P.args, **kwargs: P.kwargs) -> web.Response:
+    """What `make` returns: a body and its content type. In a thread where there are many words."""
+    body, kind = await asyncio.to_thread(make, *args, **kwargs) if words > _LARGE else make(*args, **kwargs)
+    return web.Response(body=body, headers={"Content-Type": kind})
+
+
+def encode_in_pieces(answer: msgspec.Struct) -> bytes:
+    """As JSON, its lists in pieces: a single call holds the interpreter's lock as long as it takes, in whichever thread
+    it runs, and the event loop with it."""
+    fields = {name: getattr(answer, name) for name in answer.__struct_fields__}
+    return _encoder.encode({name: _pieces(value) for name, value in fields.items() if value is not msgspec.UNSET})
+
+
+def _pieces(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    pieces = (_encoder.encode(value[start : start + _PIECE])[1:-1] for start in range(0, len(value), _PIECE))
+    return msgspec.Raw(b"[" + b",".join(pieces) + b"]")
 
 
 async def finished(service: Service, id: str, format: Format) -> web.Response:
@@ -53,7 +77,7 @@ async def _decoded(body: bytes) -> Document:
 
 
 async def rendered(service: Service, document: Document, format: Format) -> web.Response:
-    style = service.settings.subtitles
-    large = document.words > _LARGE
-    body, kind = await asyncio.to_thread(render, document, format, style) if large else render(document, format, style)
-    return web.Response(body=body, headers={"Content-Type": kind})
+    return await made(document.words, render, document, format, service.settings.subtitles)
+
+
+_encoder = msgspec.json.Encoder()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
-import orjson
+import msgspec
 from aiohttp import web
 
 HEARTBEAT = 15.0  # seconds between comments: proxies close streams that are silent for 30 to 60 s
@@ -25,11 +24,12 @@ class EventStream:
         self.response = response
         self._writing = asyncio.Lock()
 
-    async def send(self, data: Any, event: str | None = None) -> None:
-        """Send one event with its data as JSON; waits where the client reads slowly. Raises ConnectionError when the
-        client is gone."""
+    async def send(self, data: object, event: str | None = None) -> None:
+        """Send one event, its data (builtins or a Struct) as JSON; waits where the client reads slowly. Raises
+        ConnectionError when the client is gone."""
         head = f"event: {event}\n".encode() if event else b""
-        await self._write(head + b"data: " + orjson.dumps(data) + b"\n\n")
+        await self._write(head + b"data: " + msgspec.json.encode(data) + b"\n\n")
+        await asyncio.sleep(0)  # nothing waits where the client keeps up: thousands of events would block the loop
 
     async def beat(self, every: float) -> None:
         """Send a comment every so many seconds, until cancelled or the client is gone."""

@@ -11,13 +11,15 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from aiohttp import web
+from msgspec import UNSET
 
 from diarserve.core.errors import NotFound, NotReady, ServiceError
+from diarserve.core.settings import Subtitles
 from diarserve.http import sse, uploads
 from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors, shapes
 from diarserve.http.openai.options import OpenAIOptions, our_model, read
-from diarserve.http.responses import json
+from diarserve.http.responses import encode_in_pieces, json, made
 from diarserve.http.routes.events import changes
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task
@@ -25,6 +27,8 @@ from diarserve.transcript.document import Document
 from diarserve.transcript.formats import render
 
 routes = web.RouteTableDef()
+
+Event = shapes.TextDelta | shapes.DiarizedSegment | shapes.TextDone | dict[str, Any]  # an error is a dict
 
 
 @routes.post("/v1/audio/transcriptions")
@@ -83,17 +87,20 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
         if options.stream:
             return await _stream(request, service, task, options, ignored)
         document = await service.process(task)
-    warnings = _warnings(document, ignored)
-    return _shaped(document, warnings, options, translate=translate)
+    warnings, style = _warnings(document, ignored), service.settings.subtitles
+    return await made(document.words, _shaped, document, options, warnings, style, translate=translate)
 
 
-def _shaped(document: Document, warnings: Sequence[str], options: OpenAIOptions, *, translate: bool) -> web.Response:
+def _shaped(
+    document: Document, options: OpenAIOptions, warnings: Sequence[str], style: Subtitles, *, translate: bool
+) -> tuple[bytes, str]:
+    """The body and its content type."""
+    shaped: shapes.Transcription | shapes.Verbose | shapes.Diarized
     match options.response_format:
         case "text":
-            return web.Response(text=document.text + "\n")
+            return f"{document.text}\n".encode(), "text/plain; charset=utf-8"
         case "srt" | "vtt":
-            body, kind = render(document, options.response_format)
-            return web.Response(body=body, headers={"Content-Type": kind})
+            return render(document, options.response_format, style)
         case "verbose_json":
             kind_of_task: shapes.Task = "translate" if translate else "transcribe"
             shaped = shapes.verbose_json(document, options.timestamp_granularities, kind_of_task)
@@ -101,8 +108,8 @@ def _shaped(document: Document, warnings: Sequence[str], options: OpenAIOptions,
             shaped = shapes.diarized_json(document)
         case _:
             shaped = shapes.json(document)
-    # OpenAI has no such field; its clients pass over it.
-    return json(shaped | {"warnings": warnings} if warnings else shaped)
+    shaped.warnings = warnings or UNSET
+    return encode_in_pieces(shaped), "application/json"
 
 
 async def _stream(
@@ -126,13 +133,13 @@ async def _stream(
 
 async def _events(
     task: Task, running: asyncio.Task[Document], ignored: Sequence[str], *, diarized: bool
-) -> AsyncGenerator[dict[str, Any], None]:
+) -> AsyncGenerator[Event, None]:
     """Text as it is heard; who said it when all is known."""
     space = ""
     async with aclosing(changes(task)) as news:
         async for name, data in news:
             if name == "segment":
-                yield {"type": "transcript.text.delta", "delta": space + data["text"]}
+                yield shapes.TextDelta(delta=space + data["text"])
                 space = " "
     try:
         document = await running
@@ -143,10 +150,7 @@ async def _events(
         labels = shapes.speaker_labels(document, {})
         for number, segment in enumerate(document.segments, 1):
             yield shapes.diarized_segment(segment, labels[segment.speaker], number)
-    # Without usage: OpenAI's event counts tokens, which are not kept.
-    done = {"type": "transcript.text.done", "text": document.text}
-    warnings = _warnings(document, ignored)
-    yield done | {"warnings": warnings} if warnings else done
+    yield shapes.TextDone(text=document.text, warnings=_warnings(document, ignored) or UNSET)
 
 
 def _warnings(document: Document, ignored: Sequence[str]) -> list[str]:

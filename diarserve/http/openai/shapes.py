@@ -1,18 +1,21 @@
 """A finished document as OpenAI's transcription endpoint would answer it. Pure functions.
 
-The shapes are those of openai.types.audio: Transcription, TranscriptionVerbose and TranscriptionDiarized.
+The shapes are those of openai.types.audio: Transcription, TranscriptionVerbose and TranscriptionDiarized, and the
+events of a stream. `warnings` is ours; OpenAI's clients pass over it.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count, product
 from string import ascii_uppercase
-from typing import Any, Literal
+from typing import Literal
 
-from diarserve.transcript.document import UNKNOWN, Document, Segment, Word
+from msgspec import UNSET, Struct, UnsetType, field
+
+from diarserve.transcript.document import UNKNOWN, Document, Seconds, Segment, Word
 
 Granularity = Literal["word", "segment"]
 Task = Literal["transcribe", "translate"]
@@ -21,56 +24,126 @@ _SEGMENTS: tuple[Granularity, ...] = ("segment",)
 _LEAST = 1e-6  # a word's probability below which its logarithm says no more
 
 
-def json(document: Document) -> dict[str, Any]:
-    return {"text": document.text, "usage": usage(document)}
+class Usage(Struct, frozen=True):
+    type: Literal["duration"]
+    seconds: int  # of audio, rounded up as OpenAI does
+
+
+class Transcription(Struct, kw_only=True):
+    text: str
+    usage: Usage
+    warnings: Sequence[str] | UnsetType = UNSET
+
+
+class VerboseSegment(Struct, kw_only=True):
+    """OpenAI's type demands fields that belong to Whisper's 30 s windows. Our segments are made of words, joined by
+    speaker, so what is known is derived and what is not is left empty."""
+
+    id: int
+    seek: int = 0  # segments do not keep the window that they came from
+    start: Seconds
+    end: Seconds
+    text: str
+    tokens: list[int] = field(default_factory=list)  # not kept
+    temperature: float = 0.0  # beam search: nothing is sampled
+    avg_logprob: float  # of words, not of tokens
+    compression_ratio: float  # as Whisper computes it
+    no_speech_prob: float = 0.0  # not kept: windows judged silent left no words
+
+
+class VerboseWord(Struct, gc=False):
+    word: str
+    start: Seconds
+    end: Seconds
+
+
+class Verbose(Struct, kw_only=True):
+    task: Task
+    language: str
+    duration: Seconds
+    text: str
+    usage: Usage
+    segments: Sequence[VerboseSegment] | UnsetType = UNSET
+    words: Sequence[VerboseWord] | UnsetType = UNSET
+    warnings: Sequence[str] | UnsetType = UNSET
+
+
+class DiarizedSegment(Struct, kw_only=True):
+    """Also an event of a stream."""
+
+    type: Literal["transcript.text.segment"] = "transcript.text.segment"
+    id: str
+    start: Seconds
+    end: Seconds
+    speaker: str
+    text: str
+
+
+class Diarized(Struct, kw_only=True):
+    task: Literal["transcribe"] = "transcribe"
+    duration: Seconds
+    text: str
+    segments: Sequence[DiarizedSegment]
+    usage: Usage
+    warnings: Sequence[str] | UnsetType = UNSET
+
+
+class TextDelta(Struct, kw_only=True):
+    """An event of a stream: text as it is heard."""
+
+    type: Literal["transcript.text.delta"] = "transcript.text.delta"
+    delta: str
+
+
+class TextDone(Struct, kw_only=True):
+    """The last event of a stream. Without usage: OpenAI's counts tokens, which are not kept."""
+
+    type: Literal["transcript.text.done"] = "transcript.text.done"
+    text: str
+    warnings: Sequence[str] | UnsetType = UNSET
+
+
+def json(document: Document) -> Transcription:
+    return Transcription(text=document.text, usage=usage(document))
 
 
 def verbose_json(
     document: Document, granularities: Collection[Granularity] = _SEGMENTS, task: Task = "transcribe"
-) -> dict[str, Any]:
-    answer = {
-        "task": task,
-        "language": language_name(document.language),
-        "duration": document.duration,
-        "text": document.text,
-        "usage": usage(document),
-    }
+) -> Verbose:
+    answer = Verbose(
+        task=task,
+        language=language_name(document.language),
+        duration=document.duration,
+        text=document.text,
+        usage=usage(document),
+    )
     if "segment" in granularities:
-        answer["segments"] = [_verbose_segment(segment) for segment in document.segments]
+        answer.segments = [_verbose_segment(segment) for segment in document.segments]
     if "word" in granularities:
-        answer["words"] = [
-            {"word": word.word, "start": word.start, "end": word.end}
-            for segment in document.segments
-            for word in segment.words
+        answer.words = [
+            VerboseWord(word.word, word.start, word.end) for segment in document.segments for word in segment.words
         ]
     return answer
 
 
-def diarized_json(document: Document, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+def diarized_json(document: Document, names: Mapping[str, str] | None = None) -> Diarized:
     """`names`: what the speakers of the document that are known are called. The others are A, B, …"""
     labels = speaker_labels(document, names or {})
-    return {
-        "task": "transcribe",
-        "duration": document.duration,
-        "text": document.text,
-        "segments": [
+    return Diarized(
+        duration=document.duration,
+        text=document.text,
+        segments=[
             diarized_segment(segment, labels[segment.speaker], number)
             for number, segment in enumerate(document.segments, 1)
         ],
-        "usage": usage(document),
-    }
+        usage=usage(document),
+    )
 
 
-def diarized_segment(segment: Segment, label: str, number: int) -> dict[str, Any]:
-    """Also what `stream=true` sends as an event of its own."""
-    return {
-        "type": "transcript.text.segment",
-        "id": f"seg_{number:03}",
-        "start": segment.start,
-        "end": segment.end,
-        "speaker": label,
-        "text": segment.text,
-    }
+def diarized_segment(segment: Segment, label: str, number: int) -> DiarizedSegment:
+    return DiarizedSegment(
+        id=f"seg_{number:03}", start=segment.start, end=segment.end, speaker=label, text=segment.text
+    )
 
 
 def speaker_labels(document: Document, names: Mapping[str, str]) -> dict[str, str]:
@@ -84,9 +157,8 @@ def speaker_labels(document: Document, names: Mapping[str, str]) -> dict[str, st
     return labels
 
 
-def usage(document: Document) -> dict[str, Any]:
-    """Whole seconds of audio, as OpenAI counts them."""
-    return {"type": "duration", "seconds": math.ceil(document.duration)}
+def usage(document: Document) -> Usage:
+    return Usage("duration", math.ceil(document.duration))
 
 
 def language_name(code: str) -> str:
@@ -94,22 +166,16 @@ def language_name(code: str) -> str:
     return _LANGUAGES.get(code, code)
 
 
-def _verbose_segment(segment: Segment) -> dict[str, Any]:
-    # OpenAI's type demands fields that belong to Whisper's 30 s windows. Our segments are made of words, joined by
-    # speaker, so what is known is derived and what is not is left empty.
+def _verbose_segment(segment: Segment) -> VerboseSegment:
     raw = segment.text.encode()
-    return {
-        "id": segment.id,
-        "seek": 0,  # segments do not keep the window that they came from
-        "start": segment.start,
-        "end": segment.end,
-        "text": segment.text,
-        "tokens": [],  # not kept
-        "temperature": 0.0,  # beam search: nothing is sampled
-        "avg_logprob": _mean_logprob(segment.words),  # of words, not of tokens
-        "compression_ratio": round(len(raw) / len(zlib.compress(raw)), 4),  # as Whisper computes it
-        "no_speech_prob": 0.0,  # not kept: windows judged silent left no words
-    }
+    return VerboseSegment(
+        id=segment.id,
+        start=segment.start,
+        end=segment.end,
+        text=segment.text,
+        avg_logprob=_mean_logprob(segment.words),
+        compression_ratio=round(len(raw) / len(zlib.compress(raw)), 4),
+    )
 
 
 def _mean_logprob(words: Collection[Word]) -> float:

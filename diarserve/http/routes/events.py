@@ -35,7 +35,7 @@ async def events(request: web.Request) -> web.StreamResponse:
                     await stream.send(data, name)
             row = await service.store.get(id) or row
         if row.ended:
-            await stream.send(views.status_of(row)["status"], "done")
+            await stream.send(views.task_status(row), "done")
     return stream.response
 
 

@@ -29,7 +29,8 @@ async def submit(request: web.Request) -> web.Response:
         service.check(options)
         recording = [(upload.folder, upload.filename)]
         [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key)
-    return json(views.accepted(row), _accepted(request), {"Location": views.accepted(row)["status_url"]})
+    accepted = views.accepted(row)
+    return json(accepted, _accepted(request), {"Location": accepted.status_url})
 
 
 @routes.post("/api/v1/parallel/batch/async")
@@ -52,15 +53,15 @@ async def submit_batch(request: web.Request) -> web.Response:
             batch_id=new_id(),
             key=key,
         )
-    body = views.accepted_batch(rows)
-    return json(body, _accepted(request), {"Location": body["status_url"]})
+    accepted = views.accepted_batch(rows[0].batch_id or "", rows)
+    return json(accepted, _accepted(request), {"Location": accepted.status_url})
 
 
 @routes.get("/api/v1/parallel/status/{task_id}")
 async def status(request: web.Request) -> web.Response:
     service, row = request.app[SERVICE], await _row(request)
     ahead = await service.store.ahead(row.id) if row.status == "queued" else None
-    return json(views.status_of(row, service.tasks.find(row.id), ahead))
+    return json(views.StatusAnswer(views.task_status(row, service.tasks.find(row.id), ahead)))
 
 
 @routes.get("/api/v1/parallel/result/{task_id}")
@@ -76,12 +77,11 @@ async def cancel(request: web.Request) -> web.Response:
     row = await request.app[SERVICE].backlog.cancel(request.match_info["task_id"])
     if row is None:
         raise NotFound(f"There is no task {request.match_info['task_id'][:64]}.")
-    return json(views.status_of(row))
+    return json(views.StatusAnswer(views.task_status(row)))
 
 
 @routes.get("/api/v1/parallel/tasks")
 async def tasks(request: web.Request) -> web.Response:
-    """Newest first. `next` is what to send as `before` for the page after this one."""
     service, query = request.app[SERVICE], request.query
     wanted = next((status for status in STATUSES if status == query.get("status")), None)
     if "status" in query and wanted is None:
@@ -92,8 +92,8 @@ async def tasks(request: web.Request) -> web.Response:
     rows = await service.store.page(
         status=wanted, batch_id=query.get("batch_id"), limit=int(limit), before=query.get("before")
     )
-    shown = [views.status_of(row, service.tasks.find(row.id))["status"] for row in rows]
-    return json({"tasks": shown, "next": rows[-1].id if len(rows) == int(limit) else None})
+    shown = [views.task_status(row, service.tasks.find(row.id)) for row in rows]
+    return json(views.TasksPage(shown, rows[-1].id if len(rows) == int(limit) else None))
 
 
 @routes.get("/api/v1/parallel/batches/{batch_id}")

@@ -6,15 +6,16 @@ import asyncio
 import time
 
 from aiohttp import web
+from msgspec import Raw, structs
 
 from diarserve.core.errors import InvalidRequest, ServiceError
 from diarserve.core.options import Options, parse
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
-from diarserve.http.responses import finished, json, rendered
+from diarserve.http.responses import encode_in_pieces, finished, made, rendered
 from diarserve.tasks import views
 from diarserve.tasks.task import Task, new_id
-from diarserve.transcript.document import Document
+from diarserve.transcript.document import Document, encode
 
 routes = web.RouteTableDef()
 
@@ -63,10 +64,21 @@ async def batch(request: web.Request) -> web.Response:
 
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(one(upload)) for upload in recordings]
-        names = [upload.filename for upload in recordings]
-        body = views.batch_results(new_id(), [task.result() for task in running], names, time.monotonic() - began)
-        body["performance"]["parallel_processing"] = service.settings.parallel_processing
-    return json(body)
+        results = [task.result() for task in running]
+    answer = views.batch_results(
+        new_id(),
+        results,
+        [upload.filename for upload in recordings],
+        time.monotonic() - began,
+        parallel=service.settings.parallel_processing,
+    )
+    words = sum(result.words for result in results if isinstance(result, Document))
+    return await made(words, _encoded, answer)
+
+
+def _encoded(answer: views.BatchResults) -> tuple[bytes, str]:
+    results = [Raw(encode(one) if isinstance(one, Document) else encode_in_pieces(one)) for one in answer.results]
+    return encode_in_pieces(structs.replace(answer, results=results)), "application/json"
 
 
 def refuse_callback(options: Options) -> None:
