@@ -301,3 +301,6 @@ def test_an_engine_of_others_is_checked_as_far_as_its_source_tells(
     assert options("Inherited") == {}
     with pytest.raises(ConfigError, match=r"whisper\.engine: the module their_engine has no 'Unknown'"):
         options("Unknown")
+    (tmp_path / "their_engine.py").write_text("class Recognizer(")
+    with pytest.raises(ConfigError, match=r"whisper\.engine: the module their_engine cannot be read"):
+        options("Recognizer")

@@ -86,7 +86,10 @@ def of_engine(engine: str) -> EngineOptions:
         raise WrongOption("engine", f"there is no module {module!r}")
     if not spec.origin or not spec.origin.endswith(".py"):
         return UNCHECKED
-    tree = ast.parse(pathlib.Path(spec.origin).read_bytes(), spec.origin)
+    try:
+        tree = ast.parse(pathlib.Path(spec.origin).read_bytes(), spec.origin)
+    except SyntaxError as error:
+        raise WrongOption("engine", f"the module {module} cannot be read: {error}") from error
     if name not in (there := set(_names_of(tree))) and not there & {"*", "__getattr__"}:
         raise WrongOption("engine", f"the module {module} has no {name!r}")
     constructor = _constructor(tree, name)
