@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from diarserve.core.types import PRIORITIES, Priority
-from diarserve.tasks.store.protocol import NewTask, Store, StoreError, Totals
+from diarserve.core.types import PRIORITIES, STATUSES, Priority
+from diarserve.tasks.store import sqlite_schema
+from diarserve.tasks.store.protocol import NewTask, QueueFull, Store, StoreError, Totals
 from diarserve.tasks.store.sqlite import SqliteStore
 from tests.support.paths import REPOSITORY
 
@@ -115,6 +116,83 @@ async def test_the_same_key_at_the_same_time_adds_once(store: SqliteStore) -> No
     assert sum(created for _, created in answers) == 1
     assert len({rows[0].id for rows, _ in answers}) == 1
     assert (await store.counts())["queued"] == 1
+
+
+async def test_the_queue_takes_all_of_a_call_or_nothing_of_it(store: SqliteStore) -> None:
+    await store.add([new("a"), new("b")], "key", max_queued=2)
+    with pytest.raises(QueueFull):
+        await store.add([new("c")], max_queued=2)
+    again, created = await store.add([new("d"), new("e")], "key", max_queued=2)  # what was accepted stays so
+    assert ([row.id for row in again], created) == (["a", "b"], False)
+    await store.claim("normal", 1)
+    with pytest.raises(QueueFull):
+        await store.add([new("f"), new("g")], max_queued=2)
+    assert (await store.add([new("h")], max_queued=2))[1]
+    assert (await store.counts())["queued"] == 2
+
+
+async def counted(store: SqliteStore) -> dict[str, int]:
+    """Row by row."""
+    async with store._lock:
+        found = dict(await store._execute("SELECT status, count(*) FROM tasks GROUP BY status"))
+    return {status: found.get(status, 0) for status in STATUSES}
+
+
+async def test_counts_are_those_of_the_rows(store: SqliteStore) -> None:
+    await completed(store, *(f"done {number}" for number in range(3)))
+    await claimed(store, "failed", "released", "recovered", "cancelled")
+    await store.fail("failed", 1, ERROR)
+    await store.release("released", 1)
+    await store.cancel("cancelled")
+    assert await store.counts() == await counted(store)
+    await store.recover(max_attempts=3)
+    assert await store.counts() == await counted(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.add([new("rolled back"), new("failed")])
+    await store.expire(LATER)
+    assert await store.counts() == await counted(store)
+    await store.purge(LATER)
+    assert await store.counts() == await counted(store) == dict.fromkeys(STATUSES, 0) | {"queued": 2}
+
+
+async def test_counting_reads_no_tasks(store: SqliteStore) -> None:
+    async def instructions() -> int:
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        await store._database.set_progress_handler(step, 1)
+        await store.counts()
+        await store.add([new(f"one of {steps}", "low")], max_queued=10_000)
+        await store._database.set_progress_handler(None, 1)  # type: ignore[arg-type]
+        return steps
+
+    few = await instructions()
+    await completed(store, *map(str, range(500)))
+    await store.add([new(f"queued {number}") for number in range(500)])
+    assert await instructions() < few + 100
+
+
+async def test_the_tasks_of_an_earlier_version_are_kept_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    database = sqlite3.connect(path)
+    columns = """(id, filename, options, priority, position, status, created_at, finished_at, callback_url,
+    callback_state, callback_at)"""
+    database.executescript(
+        f"""{sqlite_schema._MIGRATIONS[0]}
+        INSERT INTO tasks {columns} VALUES
+        ('a', 'a.wav', '{{}}', 1, 0, 'queued', 1, NULL, NULL, NULL, NULL),
+        ('b', 'b.wav', '{{}}', 1, 0, 'completed', 1, 2, 'https://x', 'due', 2);
+        PRAGMA user_version = 1;"""
+    )
+    database.close()
+    store = await SqliteStore.open(path)
+    assert await store.counts() == dict.fromkeys(STATUSES, 0) | {"queued": 1, "completed": 1}
+    [callback] = await store.due_callbacks(LATER, 9, except_origins=["https://y"])
+    assert (callback.task.id, callback.origin) == ("b", "https://x")
+    await store.close()
 
 
 async def test_claims_go_by_priority_and_age(store: SqliteStore) -> None:
@@ -265,6 +343,8 @@ async def test_an_ended_task_with_a_callback_is_due_until_it_is_sent_or_given_up
     assert await due(0) == []
     assert await due(LATER) == [("done", 0), ("failed", 0), ("waiting", 0)]
     assert await due(LATER, 1) == [("done", 0)]
+    others = await store.due_callbacks(LATER, 9, except_origins=["https://x"])
+    assert [callback.task.id for callback in others] == ["waiting"]
     await store.callback_sent("done")
     await store.callback_failed("failed", LATER + 5)
     assert await due(LATER) == [("waiting", 0)]

@@ -12,7 +12,7 @@ from diarserve.core.options import Options
 from diarserve.core.types import Priority
 from diarserve.tasks.completion import run_to_completion
 from diarserve.tasks.spool import Spool
-from diarserve.tasks.store.protocol import NewTask, Store, StoreError, TaskRow
+from diarserve.tasks.store.protocol import NewTask, QueueFull, Store, StoreError, TaskRow
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,10 @@ class Admission:
     async def require_room(self, tasks: int = 1) -> None:
         """Raises Busy when the queue has no room for so many."""
         if (await self._store.counts())["queued"] + tasks > self._max_queued:
-            raise Busy("The queue is full; try again later.", retry_after=self._wait_estimate())
+            raise self._busy()
+
+    def _busy(self) -> Busy:
+        return Busy("The queue is full; try again later.", retry_after=self._wait_estimate())
 
     async def submit(
         self,
@@ -40,7 +43,6 @@ class Admission:
         batch_id: str | None,
         key: str | None,
     ) -> list[TaskRow]:
-        await self.require_room(len(recordings))
         new = [
             NewTask(
                 folder.name,
@@ -60,7 +62,9 @@ class Admission:
         try:
             # Recordings first: a row must never be without one.
             await asyncio.to_thread(self._keep_all, folders)
-            rows, created = await self._store.add(new, key)
+            rows, created = await self._store.add(new, key, max_queued=self._max_queued)
+        except QueueFull:
+            raise self._busy() from None
         except (StoreError, OSError) as error:
             log.exception("a task could not be accepted")
             raise StorageFull("There is no room left for tasks; try again later.", retry_after=60) from error

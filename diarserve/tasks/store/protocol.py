@@ -19,6 +19,10 @@ class StoreError(Exception):
     """The store cannot be opened (the message names the file), read or written."""
 
 
+class QueueFull(Exception):
+    """More tasks would wait than may."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewTask:
     id: str
@@ -83,8 +87,11 @@ class Totals:
 class Store(Protocol):
     async def close(self) -> None: ...
 
-    async def add(self, tasks: Sequence[NewTask], idempotency_key: str | None = None) -> tuple[list[TaskRow], bool]:
-        """All the tasks or none, and True; or, where the key was used before, that call's tasks and False."""
+    async def add(
+        self, tasks: Sequence[NewTask], idempotency_key: str | None = None, *, max_queued: int | None = None
+    ) -> tuple[list[TaskRow], bool]:
+        """All the tasks or none, and True; or, where the key was used before, that call's tasks and False. Raises
+        QueueFull where more than `max_queued` tasks would then be queued."""
 
     async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
         """The oldest queued tasks of a priority, now processing, their attempts counted. Who cancels this call cannot

@@ -16,7 +16,7 @@ import orjson
 
 from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
-from diarserve.tasks.store.protocol import Callback, NewTask, StoreError, TaskRow, Totals, origin
+from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, StoreError, TaskRow, Totals, origin
 
 _COLUMNS = tuple(field.name for field in fields(TaskRow))
 _ROW = ", ".join(_COLUMNS)
@@ -39,13 +39,17 @@ class SqliteStore:
         async with self._lock:
             await self._database.close()
 
-    async def add(self, tasks: Sequence[NewTask], idempotency_key: str | None = None) -> tuple[list[TaskRow], bool]:
+    async def add(
+        self, tasks: Sequence[NewTask], idempotency_key: str | None = None, *, max_queued: int | None = None
+    ) -> tuple[list[TaskRow], bool]:
         now = time.time()
         async with self._transaction():
             if idempotency_key is not None and (
                 earlier := await self._select("idempotency_key = ? ORDER BY seq", idempotency_key)
             ):
                 return earlier, False
+            if max_queued is not None and await self._queued() + len(tasks) > max_queued:
+                raise QueueFull
             return [await self._insert(task, idempotency_key, now) for task in tasks], True
 
     async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
@@ -159,7 +163,7 @@ class SqliteStore:
 
     async def counts(self) -> dict[Status, int]:
         async with self._lock:
-            found = dict(await self._execute("SELECT status, count(*) FROM tasks GROUP BY status"))
+            found = dict(await self._execute("SELECT status, tasks FROM counts"))
         return {status: found.get(status, 0) for status in STATUSES}
 
     async def totals(self) -> Totals:
@@ -202,6 +206,10 @@ class SqliteStore:
                 next_at,
                 id,
             )
+
+    async def _queued(self) -> int:
+        found = await self._execute("SELECT tasks FROM counts WHERE status = 'queued'")
+        return found[0][0] if found else 0
 
     async def _insert(self, task: NewTask, idempotency_key: str | None, now: float) -> TaskRow:
         [row] = await self._execute(

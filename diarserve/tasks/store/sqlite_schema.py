@@ -63,6 +63,21 @@ _MIGRATIONS = (
     DROP INDEX tasks_callback;
     CREATE INDEX tasks_callback ON tasks (callback_at, callback_origin) WHERE callback_state = 'due';
     """,
+    # Counted as they change: to count 300,000 rows takes 14 ms, and every submission and scrape asks.
+    """
+    CREATE TABLE counts (status TEXT PRIMARY KEY, tasks INTEGER NOT NULL);
+    INSERT INTO counts SELECT status, count(*) FROM tasks GROUP BY status;
+    CREATE TRIGGER tasks_counted_in AFTER INSERT ON tasks BEGIN
+        INSERT INTO counts VALUES (NEW.status, 1) ON CONFLICT DO UPDATE SET tasks = tasks + 1;
+    END;
+    CREATE TRIGGER tasks_counted_on AFTER UPDATE OF status ON tasks WHEN NEW.status <> OLD.status BEGIN
+        UPDATE counts SET tasks = tasks - 1 WHERE status = OLD.status;
+        INSERT INTO counts VALUES (NEW.status, 1) ON CONFLICT DO UPDATE SET tasks = tasks + 1;
+    END;
+    CREATE TRIGGER tasks_counted_out AFTER DELETE ON tasks BEGIN
+        UPDATE counts SET tasks = tasks - 1 WHERE status = OLD.status;
+    END;
+    """,
 )
 
 
