@@ -8,7 +8,6 @@ such trip takes about as long as all else that is done for it.
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from workers.engine import Engine, Interim, JobError, outputs_of
 from workers.messages import BatchFill, Cancel, Done, Failed, FromWorker, Progress, Report, Submit
 from workers.runtime import devices
 from workers.runtime.batching import Batches
+from workers.runtime.deadline import StepDeadline
 from workers.runtime.logs import log_context
 from workers.runtime.running import Pick, RunningJob, Step
 from workers.runtime.step_threads import Inbox, StepThreads
@@ -43,15 +43,13 @@ class Scheduler:
         engine.owns_process = step_timeout is not None
         self._send = send
         self._batches = Batches(engine, fill)
-        self._step_timeout = step_timeout
         self._log = logging.getLogger(type(engine).__module__)  # an engine's steps are shown by its module's level
         self._jobs: dict[str, RunningJob] = {}
         self._running: list[Step] = []
         self._events: list[str] = []
         self._reported: Mapping[str, Any] = engine.describe()
         self._maintained = self._worked = time.monotonic()  # the last report, and the last moment with a job
-        self._slack = min(1.0, (step_timeout or 0.0) / 4)  # seconds by which the deadline may be late
-        self._armed: float | None = None  # since when
+        self._deadline = StepDeadline(step_timeout)
         self._lock = Lock()  # of all that is above
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
         self._threads = StepThreads(self._serve)
@@ -60,7 +58,7 @@ class Scheduler:
         """Look after the engine until `stop`. Raises the error of a device that cannot be trusted any more."""
         while True:
             try:
-                error = self._ended.get(timeout=self._slack or _MAINTENANCE)
+                error = self._ended.get(timeout=self._deadline.slack or _MAINTENANCE)
             except Empty:
                 self._apply(self._maintain)
             else:
@@ -112,7 +110,7 @@ class Scheduler:
         try:
             change(*arguments)
             steps = list(self._begin())
-            self._arm()
+            self._deadline.watch(self._running[0].started if self._running else None)
         except BaseException as error:  # this thread has no caller to raise it to; `run` has
             self._ended.put(error)
             return []
@@ -280,21 +278,6 @@ class Scheduler:
         if job is not None:
             job.waiting.clear()
             job.steps.close()
-
-    def _arm(self) -> None:
-        """Set the process's own deadline by its oldest step: faulthandler's timer needs no GIL, prints where the step
-        hangs, and exits; the server sees the worker die and tries its jobs again. Setting it starts a thread, which is
-        half of what a short job costs: so it is set once in `_slack` seconds, and late by as much."""
-        now = time.monotonic()
-        if self._step_timeout is None or (self._armed is not None and now - self._armed < self._slack):
-            return
-        if self._running:
-            left = self._running[0].started + self._step_timeout + self._slack - now
-            faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=2)
-            self._armed = now
-        elif self._armed is not None:
-            faulthandler.cancel_dump_traceback_later()
-            self._armed = None
 
 
 def _put_back(picks: Sequence[Pick]) -> None:

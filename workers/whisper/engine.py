@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
 from workers.whisper import gaps
-from workers.whisper.catalog import EMBEDDED, HUB, canonical, locate, name_of, weight
+from workers.whisper.catalog import Catalog, weight
 from workers.whisper.model_cache import ModelCache
 from workers.whisper.recognizer import WINDOW_SECONDS, Decoding, Recognizer, Traits, window
 from workers.whisper.vad import WINDOW, Chunk, Piece, pack, pieces, segments
@@ -63,12 +62,10 @@ class Whisper(Engine):
         save_memory: bool = False,
         batched: bool | None = None,
     ) -> None:
-        self.name = name_of(model)
-        self._sources = {name_of(source): source for source in (model, *models)} | {self.name: model}
+        self.catalog = Catalog(model, models, folder=folder, substitute=substitute)
+        self.name = self.catalog.default
         self.parallel, self.beam, self._batch = parallel, beam, batch
-        self._folder, self._threads, self._batched = folder, threads, batched
-        self._substitute, self.save_memory = substitute, save_memory
-        self._paths: dict[str, Path] = {}
+        self._threads, self._batched, self.save_memory = threads, batched, save_memory
         self._trimmed = False
         self._traits: dict[str, Traits] = {}  # of the models that were loaded once
         kind, index = _device(device)
@@ -80,13 +77,13 @@ class Whisper(Engine):
         self.on_cpu = self._cache("cpu", 0, "int8", count=1, keep=keep_seconds or FALLBACK_SECONDS) if on_gpu else None
         self.vad = get_vad_model()  # its session runs one thread: the network is recurrent
         self._warm_up()
-        if len(self._sources) > 1:  # so that no step has to wait for a download
-            Thread(target=self._fetch, name="fetch", daemon=True).start()
+        if len(self.catalog.names) > 1:
+            Thread(target=self.catalog.fetch, name="fetch", daemon=True).start()
 
     def _cache(self, device: str, index: int, compute_type: str, **limits: Any) -> ModelCache[Recognizer]:
         def load(name: str) -> Recognizer:
             made = Recognizer(
-                self._locate(name),
+                self.catalog.path(name),
                 device,
                 index,
                 compute_type,
@@ -97,19 +94,7 @@ class Whisper(Engine):
             self._traits.setdefault(name, made.traits)
             return made
 
-        return ModelCache(load, lambda name: weight(self._locate(name), compute_type), **limits)
-
-    def _locate(self, name: str) -> Path:
-        if name not in self._paths:
-            self._paths[name] = locate(self._sources[name], self._folder)
-        return self._paths[name]
-
-    def _fetch(self) -> None:
-        for name in self._sources:
-            try:
-                self._locate(name)
-            except FileNotFoundError as error:
-                log.warning("%s", error)
+        return ModelCache(load, lambda name: weight(self.catalog.path(name), compute_type), **limits)
 
     def _warm_up(self) -> None:
         self._speech_in(Piece(np.zeros(WINDOW, np.float32), 0))
@@ -124,8 +109,8 @@ class Whisper(Engine):
             "device": traits.device,
             "compute_type": traits.compute_type,
             "multilingual": traits.multilingual,
-            "models": list(self._sources),
-            "accepts": [name for name in dict.fromkeys((*self._sources, EMBEDDED, *HUB)) if self._accepts(name)],
+            "models": self.catalog.names,
+            "accepts": self.catalog.accepted(),
             "loaded": [*loaded, *on_cpu],
             "loaded_mib": sum(loaded.values()) >> 20,
         }
@@ -158,7 +143,7 @@ class Whisper(Engine):
         return self._job(request)
 
     def _job(self, request: Transcribe) -> JobSteps:
-        name, warnings = self._choose(request.model)
+        name, warnings = self.catalog.choose(request.model)
         if request.language is not None and request.language not in LANGUAGES:
             raise JobError("invalid_language", f"{request.language!r} is not a language code such as 'en'")
         if name not in self._traits:
@@ -201,29 +186,6 @@ class Whisper(Engine):
         words.sort(key=lambda word: word.start)
         words = spaced(words, 0.0, request.audio.duration)
         return Transcript(tuple(words), decoding.language, name, tuple(warnings))
-
-    def _choose(self, asked: str | None) -> tuple[str, list[str]]:
-        """The model that answers, and warnings."""
-        if asked is None:
-            return self.name, []
-        asked = name_of(EMBEDDED) if asked == EMBEDDED else asked
-        for name in self._sources:
-            if canonical(name) == canonical(asked):
-                return name, []
-        if self._substitute and asked in HUB:
-            return self.name, [f"whisper_model {asked!r} is not available here: {self.name!r} was used"]
-        raise self._unavailable(asked, self._sources)
-
-    def _accepts(self, asked: str) -> bool:
-        try:
-            self._choose(asked)
-        except JobError:
-            return False
-        return True
-
-    def _unavailable(self, asked: str, others: Iterable[str]) -> JobError:
-        named = ", ".join(map(repr, others)) or "none"
-        return JobError("model_unavailable", f"whisper_model {asked!r} is not available here. Available: {named}.")
 
     def _language(self, name: str, request: Transcribe) -> str | None:
         """None: to be detected."""
@@ -277,7 +239,7 @@ class Whisper(Engine):
                 if devices.out_of_memory(error) or devices.broken(error):
                     raise
                 log.warning("%s cannot be loaded", name, exc_info=True)
-                raise self._unavailable(name, (other for other in self._sources if other != name)) from None
+                raise self.catalog.unavailable(name) from None
             yield recognizer
 
     def _speech_in(self, piece: Piece) -> Samples:
