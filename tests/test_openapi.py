@@ -11,8 +11,10 @@ from typing import Any, get_args
 import pytest
 import requests
 import schemathesis
+from aiohttp import web
 from hypothesis import strategies as st
 
+from diarserve.core.errors import ErrorCode
 from diarserve.core.types import OpenAIFormat
 from diarserve.http import app
 from diarserve.http.openapi import document as openapi
@@ -43,7 +45,7 @@ def strict(document: dict[str, Any]) -> dict[str, Any]:
 
 
 schema = schemathesis.openapi.from_dict(
-    strict(openapi.document()),
+    strict(openapi.document(app.TABLES)),
     config=schemathesis.Config.from_dict(
         {
             "seed": 1,
@@ -86,8 +88,25 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
         for route in app.make(stand_ins(tmp_path)).router.routes()
         if route.resource and route.method != "HEAD"  # which aiohttp adds to every GET
     }
-    described = {(path, method) for path, item in openapi.document()["paths"].items() for method in item}
+    described = {(path, method) for path, item in openapi.document(app.TABLES)["paths"].items() for method in item}
     assert routes == described
+
+
+def test_an_endpoint_that_is_not_described_is_named() -> None:
+    routes = web.RouteTableDef()
+
+    @routes.get("/forgotten")
+    async def forgotten(request: web.Request) -> web.Response:
+        return web.Response()
+
+    with pytest.raises(LookupError, match=r"test_openapi.forgotten is not described"):
+        openapi.document((routes,))
+
+
+def test_every_error_code_is_in_the_document() -> None:
+    codes = openapi.document(app.TABLES)["components"]["schemas"]["ErrorDetail"]["properties"]["code"]["enum"]
+    assert {"undecodable", "queue_full", "internal"} < set(codes)
+    assert set(codes) == set(get_args(ErrorCode))
 
 
 @schema.parametrize()

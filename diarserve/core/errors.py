@@ -26,7 +26,7 @@ ServerErrorCode = Literal[
     "not_ready",
     "http_error",  # whatever else aiohttp refuses
 ]
-ErrorCode = JobErrorCode | ServerErrorCode
+ErrorCode = Literal[JobErrorCode, ServerErrorCode]
 
 
 class ErrorDetail(TypedDict):

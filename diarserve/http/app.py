@@ -8,14 +8,13 @@ from aiohttp import web
 
 from diarserve.core.settings import Settings
 from diarserve.http import middleware
-from diarserve.http.context import SERVICE
-from diarserve.http.openai import routes as openai_routes
+from diarserve.http.context import ROUTES, SERVICE
+from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
-from diarserve.http.routes import docs, events, features
-from diarserve.http.routes import operations as probes
-from diarserve.http.routes import tasks as taskroutes
-from diarserve.http.routes import transcribe as handlers
+from diarserve.http.routes import docs, events, features, operations, tasks, transcribe
 from diarserve.service.service import Service
+
+TABLES = tuple(module.routes for module in (transcribe, tasks, events, features, operations, openai, openapi, docs))
 
 
 def make(settings: Settings) -> web.Application:
@@ -24,8 +23,9 @@ def make(settings: Settings) -> web.Application:
         client_max_size=0,  # no limit of aiohttp's own: forms.receive streams and counts
     )
     app[SERVICE] = Service(settings)
-    for module in (probes, features, handlers, taskroutes, events, openai_routes, openapi, docs):
-        app.add_routes(module.routes)
+    app[ROUTES] = TABLES
+    for table in TABLES:
+        app.add_routes(table)
     app.on_response_prepare.append(middleware.show_request_id)
     app.cleanup_ctx.append(_service)
     app.on_shutdown.append(_stop)  # before open requests are waited for: some wait for tasks

@@ -7,3 +7,4 @@ from aiohttp import web
 from diarserve.service.service import Service
 
 SERVICE = web.AppKey("service", Service)
+ROUTES = web.AppKey("routes", tuple[web.RouteTableDef, ...])

@@ -100,7 +100,15 @@ class BatchResults(Struct):
     total_files: Count
     successful: Count
     failed: Count
-    results: Annotated[Sequence[Any], Meta(description="In the order of the files, a Document or a FailedFile each.")]
+    results: Annotated[
+        Sequence[Any],  # Document or FailedFile; msgspec has no schema of such a union
+        Meta(
+            description="In the order of the files.",
+            extra_json_schema={
+                "items": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Document", "FailedFile")]}
+            },
+        ),
+    ]
     performance: BatchPerformance
 
 
@@ -138,7 +146,7 @@ def _status_fields(row: TaskRow, task: Task | None = None, ahead: int | None = N
 
 
 class UnfinishedAnswer(ErrorAnswer):
-    status: dict[str, Any]  # as TaskStatus
+    status: TaskStatus
 
 
 class Unfinished(ServiceError):
@@ -152,7 +160,7 @@ class Unfinished(ServiceError):
         self._row = row
 
     def body(self) -> UnfinishedAnswer:
-        return {"error": super().body()["error"], "status": msgspec.to_builtins(task_status(self._row))}
+        return {"error": super().body()["error"], "status": task_status(self._row)}
 
 
 def accepted(row: TaskRow) -> Accepted:

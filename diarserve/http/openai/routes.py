@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Literal
 
 from aiohttp import web
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from diarserve.core.errors import NotFound, NotReady, ServiceError
 from diarserve.core.settings import Subtitles
@@ -19,34 +19,66 @@ from diarserve.http import sse, uploads
 from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors, shapes
 from diarserve.http.openai.options import OpenAIOptions, our_model, read
+from diarserve.http.openapi.describe import RECEIVING, WORKING, Answer, Events, Form, describe
 from diarserve.http.responses import encode_in_pieces, json, made
 from diarserve.http.routes.events import changes
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import Document
 from diarserve.transcript.formats import render
+from diarserve.transcript.sentences import Sentence
 
 routes = web.RouteTableDef()
 
-Event = shapes.TextDelta | shapes.DiarizedSegment | shapes.TextDone | dict[str, Any]  # an error is a dict
+Event = shapes.TextDelta | shapes.DiarizedSegment | shapes.TextDone | errors.OpenAIErrorAnswer
+
+_EVENTS = Events({None: (shapes.TextDelta, shapes.DiarizedSegment, shapes.TextDone, errors.OpenAIErrorAnswer)})
+_TRANSCRIPT = Answer(
+    "In the shape that was asked for; with `stream`, as OpenAI's events.",
+    (shapes.Transcription, shapes.TranscriptionVerbose, shapes.TranscriptionDiarized),
+    other={"text/event-stream": _EVENTS, "text/plain": str, "application/x-subrip": str, "text/vtt": str},
+)
+_ERRORS = (*RECEIVING, *WORKING, 503)
+_FORM = Form(OpenAIOptions, open=True)
 
 
 @routes.post("/v1/audio/transcriptions")
+@describe("Transcribe, asked as OpenAI is", {200: _TRANSCRIPT}, tag="OpenAI", errors=_ERRORS, form=_FORM)
 async def transcriptions(request: web.Request) -> web.StreamResponse:
     return await _answer(request, translate=False)
 
 
 @routes.post("/v1/audio/translations")
+@describe("Translate into English, where the model can", {200: _TRANSCRIPT}, tag="OpenAI", errors=_ERRORS, form=_FORM)
 async def translations(request: web.Request) -> web.StreamResponse:
     return await _answer(request, translate=True)
 
 
+class OpenAIModel(Struct):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: Literal["diarserve"]
+
+
+class OpenAIModels(Struct):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
 @routes.get("/v1/models")
+@describe("The models", {200: Answer("Those that are loaded.", OpenAIModels)}, tag="OpenAI")
 async def models(request: web.Request) -> web.Response:
-    return json({"object": "list", "data": [_model(name) for name in _names(request.app[SERVICE])]})
+    return json(OpenAIModels("list", [_model(name) for name in _names(request.app[SERVICE])]))
 
 
 @routes.get("/v1/models/{model:.+}")
+@describe(
+    "A model, by any name that a transcription takes",
+    {200: Answer("It is there.", OpenAIModel)},
+    tag="OpenAI",
+    errors=[404, 503],
+)
 async def model(request: web.Request) -> web.Response:
     """Whatever name a transcription takes is found, OpenAI's own too."""
     service, asked = request.app[SERVICE], request.match_info["model"][:200]
@@ -60,8 +92,8 @@ async def model(request: web.Request) -> web.Response:
     return json(_model(asked))
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "diarserve"}
+def _model(name: str) -> OpenAIModel:
+    return OpenAIModel(name, "model", 0, "diarserve")
 
 
 def _names(service: Service) -> list[str]:
@@ -95,7 +127,7 @@ def _shaped(
     document: Document, options: OpenAIOptions, warnings: Sequence[str], style: Subtitles, *, translate: bool
 ) -> tuple[bytes, str]:
     """The body and its content type."""
-    shaped: shapes.Transcription | shapes.Verbose | shapes.Diarized
+    shaped: shapes.Transcription | shapes.TranscriptionVerbose | shapes.TranscriptionDiarized
     match options.response_format:
         case "text":
             return f"{document.text}\n".encode(), "text/plain; charset=utf-8"
@@ -137,9 +169,9 @@ async def _events(
     """Text as it is heard; who said it when all is known."""
     space = ""
     async with aclosing(changes(task)) as news:
-        async for name, data in news:
-            if name == "segment":
-                yield shapes.TextDelta(delta=space + data["text"])
+        async for change in news:
+            if isinstance(change, Sentence):
+                yield shapes.TextDelta(delta=space + change.text)
                 space = " "
     try:
         document = await running

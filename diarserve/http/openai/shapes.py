@@ -57,7 +57,7 @@ class VerboseWord(Struct, gc=False):
     end: Seconds
 
 
-class Verbose(Struct, kw_only=True):
+class TranscriptionVerbose(Struct, kw_only=True):
     task: Task
     language: str
     duration: Seconds
@@ -79,7 +79,7 @@ class DiarizedSegment(Struct, kw_only=True):
     text: str
 
 
-class Diarized(Struct, kw_only=True):
+class TranscriptionDiarized(Struct, kw_only=True):
     task: Literal["transcribe"] = "transcribe"
     duration: Seconds
     text: str
@@ -109,8 +109,8 @@ def json(document: Document) -> Transcription:
 
 def verbose_json(
     document: Document, granularities: Collection[Granularity] = _SEGMENTS, task: Task = "transcribe"
-) -> Verbose:
-    answer = Verbose(
+) -> TranscriptionVerbose:
+    answer = TranscriptionVerbose(
         task=task,
         language=language_name(document.language),
         duration=document.duration,
@@ -126,10 +126,10 @@ def verbose_json(
     return answer
 
 
-def diarized_json(document: Document, names: Mapping[str, str] | None = None) -> Diarized:
+def diarized_json(document: Document, names: Mapping[str, str] | None = None) -> TranscriptionDiarized:
     """`names`: what the speakers of the document that are known are called. The others are A, B, …"""
     labels = speaker_labels(document, names or {})
-    return Diarized(
+    return TranscriptionDiarized(
         duration=document.duration,
         text=document.text,
         segments=[

@@ -1,40 +1,201 @@
-"""The OpenAPI 3.1 document: every endpoint, with all that it takes and all that it may answer."""
+"""The OpenAPI 3.1 document: every endpoint, with all that it takes and all that it may answer.
+
+Endpoints are those of the application, described beside their handlers; components are made from the answers' types.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from diarserve import __version__
-from diarserve.http.openapi.paths import paths, problems
-from diarserve.http.openapi.schemas import SCHEMAS
+from diarserve.core.errors import ErrorAnswer
+from diarserve.http.context import ROUTES
+from diarserve.http.openai.errors import OpenAIErrorAnswer
+from diarserve.http.openapi.describe import Answer, Events, Form, Operation, Parameter, describe, operation_of
 from diarserve.http.responses import json
+from diarserve.tasks.views import UnfinishedAnswer
+
+Schema = dict[str, Any]
 
 routes = web.RouteTableDef()
 
 _ABOUT = """Who said what: transcripts in which every word has a speaker.
 
-Paths that are not listed answer 404, methods that are not listed 405 with `Allow`."""
+Options of a form may stand in the query as well. Every answer has an `X-Request-ID`: the request's, or a new one. Paths
+that are not listed answer 404, methods that are not listed 405 with `Allow`."""
+_TAGS = {
+    "transcripts": "The client waits for the answer.",
+    "tasks": "The client comes back for the answer; tasks survive a restart.",
+    "OpenAI": "For clients of OpenAI's audio endpoints.",
+    "operation": "What the server can do, and how it is.",
+}
+_ERRORS = {
+    400: "A field, a parameter or the body is wrong; `param` names it where it has a name.",
+    404: "There is no such thing.",
+    408: "The upload took too long.",
+    409: "The task has no result: it has not ended, or was cancelled.",
+    410: "The result was kept for its time and is gone.",
+    413: "The recording is too large or too long, or too much was sent.",
+    415: "This is not a recording that can be read.",
+    422: "The recording cannot be decoded; or the Idempotency-Key was used before, for something else.",
+    429: "Every place is taken.",
+    500: "A model failed on this recording.",
+    503: "The models are not loaded.",
+    507: "The disk is full.",
+}
+_TRY_LATER = (429, 503, 507)
+_REF = "#/components/schemas/{name}"
 
 
 @routes.get("/openapi.json")
+@describe("This document", {200: Answer("OpenAPI 3.1.", dict[str, Any])})
 async def openapi(request: web.Request) -> web.Response:
-    return json(document())
+    return json(document(request.app[ROUTES]))
 
 
 @cache
-def document() -> dict[str, Any]:
+def document(tables: tuple[web.RouteTableDef, ...]) -> Schema:
+    """Raises LookupError for an endpoint that is not described."""
+    types = _Types()
+    paths: dict[str, Schema] = {}
+    for table in tables:
+        for route in table:
+            assert isinstance(route, web.RouteDef)
+            path = re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)  # without the pattern that it matches
+            paths.setdefault(path, {})[route.method.lower()] = _operation(path, operation_of(route.handler), types)
+    responses = {
+        **_error_answers("Error", ErrorAnswer, types),
+        **_error_answers("OpenAIError", OpenAIErrorAnswer, types),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "diarserve", "version": __version__, "description": _ABOUT},
-        "tags": [
-            {"name": "transcripts", "description": "The client waits for the answer."},
-            {"name": "tasks", "description": "The client comes back for the answer; tasks survive a restart."},
-            {"name": "OpenAI", "description": "For clients of OpenAI's audio endpoints."},
-            {"name": "operation", "description": "What the server can do, and how it is."},
-        ],
-        "paths": paths(),
-        "components": {"schemas": SCHEMAS, "responses": problems()},
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {"schemas": types.components(), "responses": responses},
     }
+
+
+class _Types:
+    """Schemas of types, and the components that they refer to."""
+
+    def __init__(self) -> None:
+        self._seen: list[Any] = []
+
+    def schema(self, type: Any) -> Schema:
+        if isinstance(type, tuple):
+            return {"anyOf": [self.schema(one) for one in type]}
+        self._seen.append(type)
+        [schema], _ = msgspec.json.schema_components((type,), ref_template=_REF)
+        return schema
+
+    def components(self) -> dict[str, Schema]:
+        _, found = msgspec.json.schema_components(self._seen, ref_template=_REF)
+        for schema in found.values():
+            _as_answered(schema)
+        return dict(sorted(found.items()))
+
+
+def _as_answered(schema: Schema) -> None:
+    """A field with a default need not be given, but is always answered, unless the default is to be left out."""
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    always = [name for name, field in properties.items() if name in required or "default" in field]
+    for field in properties.values():
+        field.pop("default", None)
+    if properties:
+        schema["required"] = always
+
+
+def _operation(path: str, operation: Operation, types: _Types) -> Schema:
+    shape = "OpenAIError" if operation.tag == "OpenAI" else "Error"
+    answers = {status: _answer(answer, types) for status, answer in operation.answers.items()}
+    errors = {status: {"$ref": f"#/components/responses/{shape}{status}"} for status in sorted(set(operation.errors))}
+    described = {
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(path)),
+            *(_parameter(parameter, types) for parameter in operation.parameters),
+        ],
+        "responses": {str(status): answer for status, answer in {**answers, **errors}.items()},
+    }
+    return described | ({"requestBody": _body(operation.form)} if operation.form else {})
+
+
+def _names(path: str) -> Iterable[str]:
+    return re.findall(r"{(\w+)}", path)
+
+
+def _parameter(parameter: Parameter, types: _Types) -> Schema:
+    schema = types.schema(parameter.type) | ({} if parameter.default is None else {"default": parameter.default})
+    described = {"name": parameter.name, "in": parameter.place, "schema": schema}
+    return described | ({"description": parameter.text} if parameter.text else {})
+
+
+def _answer(answer: Answer, types: _Types) -> Schema:
+    for type in answer.mentions:
+        types.schema(type)
+    kinds = ({} if answer.type is None else {"application/json": answer.type}) | dict(answer.other)
+    content = {
+        kind: {"schema": _events(type, types) if isinstance(type, Events) else types.schema(type)}
+        for kind, type in kinds.items()
+    }
+    described: Schema = {"description": answer.text} | ({"content": content} if content else {})
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()}
+    return described | ({"headers": headers} if headers else {})
+
+
+def _events(events: Events, types: _Types) -> Schema:
+    return {"oneOf": [_event(name, types.schema(type)) for name, type in events.data.items()]}
+
+
+def _event(name: str | None, data: Schema) -> Schema:
+    """The fields of an event; its data are JSON."""
+    fields: Schema = {"event": {"const": name}} if name else {}
+    fields["data"] = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def _error_answers(shape: str, type: Any, types: _Types) -> Schema:
+    """By the names that endpoints refer to them by."""
+    retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+    return {
+        f"{shape}{status}": _answer(Answer(text, UnfinishedAnswer if status == 409 else type), types)
+        | ({"headers": retry} if status in _TRY_LATER else {})
+        for status, text in _ERRORS.items()
+    }
+
+
+def _body(form: Form) -> Schema:
+    recording: Schema = {"type": "string", "format": "binary"}
+    fields: Schema = {
+        form.files: recording if form.files == "file" else {"type": "array", "items": recording, "minItems": 1}
+    }
+    for name, field in form.options.model_json_schema()["properties"].items():
+        if name not in form.without:
+            fields[f"{name}[]" if field.get("type") == "array" else name] = _form_field(field)
+    schema = {
+        "type": "object",
+        "properties": fields,
+        "required": [form.files],
+        "additionalProperties": form.open,
+    }
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _form_field(field: Schema) -> Schema:
+    """pydantic's schema of an option, as a form has it: without null."""
+    field = {key: value for key, value in field.items() if key != "title"}
+    if field.get("default", ...) is None:
+        del field["default"]
+        field["examples"] = [""]  # left blank is as good as not sent; the docs page would make up a value
+    for choice in field.pop("anyOf", ()):
+        if choice != {"type": "null"}:
+            field.update(choice)
+    return field

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from diarserve.http.openapi.describe import Answer, describe
+
 routes = web.RouteTableDef()
 
 FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
@@ -39,16 +41,29 @@ _HEADERS = {
 
 
 @routes.get("/docs")
+@describe("This document, to be read", {200: Answer("The page.", other={"text/html": str})})
 async def page(request: web.Request) -> web.Response:
     return web.Response(text=_PAGE, content_type="text/html", headers=_HEADERS)
 
 
 @routes.get("/docs/start.js")
+@describe("The page's script", {200: Answer("It.", other={"text/javascript": str})})
 async def start(request: web.Request) -> web.Response:
     return web.Response(text=_START, content_type="text/javascript", headers=_HEADERS)
 
 
 @routes.get("/docs/{file}")
+@describe(
+    "The page's other files",
+    {
+        200: Answer("The file.", other={"text/javascript": str, "text/css": str, "image/png": str}),
+        206: Answer("The range of it that was asked for."),
+        304: Answer("It has not changed."),
+        412: Answer("It has changed."),
+        416: Answer("It has no such range."),
+    },
+    errors=[404],
+)
 async def file(request: web.Request) -> web.FileResponse:
     name = request.match_info["file"]
     if name not in FILES:  # so that no other path is ever made of it

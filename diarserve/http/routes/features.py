@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, get_args
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct
 
-from diarserve.core.types import PRIORITIES, OpenAIFormat
+from diarserve.core.types import PRIORITIES, Format, OpenAIFormat, Priority
 from diarserve.http.context import SERVICE
+from diarserve.http.openapi.describe import Answer, describe
 from diarserve.http.responses import json
 from diarserve.service.service import Service
+from diarserve.transcript.document import Seconds
 from diarserve.transcript.formats import FORMATS
 
 routes = web.RouteTableDef()
 
 INPUTS = ("wav", "flac", "mp3", "m4a", "aac", "ogg", "opus", "webm", "mp4", "mkv", "aiff", "amr")
-LIMITS = ("max_upload_mib", "max_audio_seconds", "max_batch_files", "max_pending", "max_queued", "keep_results_hours")
+
+
+class Formats(Struct):
+    input: Sequence[str]
+    output: Sequence[Format]
+    openai: Sequence[OpenAIFormat]
+
+
+class FeatureLimits(Struct):
+    max_upload_mib: int
+    max_audio_seconds: Seconds
+    max_batch_files: int
+    max_pending: int
+    max_queued: int
+    keep_results_hours: float
+
+
+class Features(Struct, kw_only=True):
+    models: Annotated[
+        Mapping[str, Mapping[str, Any] | None],
+        Meta(description="By lane, what each engine says of itself; null: not loaded yet."),
+    ]
+    devices: Sequence[str]
+    languages: Annotated[Sequence[str] | None, Meta(description="null: whatever the model knows.")]
+    diarizers: Sequence[str]
+    formats: Formats
+    limits: FeatureLimits
+    priorities: Sequence[Priority]
+    parallel_processing: bool
+    features: Annotated[Mapping[str, bool | None], Meta(description="null: not known before the model is loaded.")]
 
 
 @routes.get("/api/v1/parallel/features")
+@describe("What this server can do as it is configured", {200: Answer("All of it.", Features)})
 async def features(request: web.Request) -> web.Response:
-    return json(describe(request.app[SERVICE]))
+    return json(features_of(request.app[SERVICE]))
 
 
-def describe(service: Service) -> dict[str, Any]:
-    models = {lane.name: dict(lane.info) or None for lane in service.lanes}  # None: not loaded yet
-    multilingual = service.lanes.whisper.info.get("multilingual")  # None: not known before it is loaded
+def features_of(service: Service) -> Features:
+    models = {lane.name: dict(lane.info) or None for lane in service.lanes}
+    multilingual = service.lanes.whisper.info.get("multilingual")
     translates = None if multilingual is None else bool(multilingual)
-    return {
-        "models": models,
-        "devices": sorted({str(model["device"]) for model in models.values() if model and "device" in model}),
-        "languages": ["en"] if translates is False else None,
-        "diarizers": list(service.lanes.diarizers),
-        "formats": {"input": INPUTS, "output": list(FORMATS), "openai": get_args(OpenAIFormat)},
-        "limits": service.settings.limits.model_dump(include=set(LIMITS)),
-        "priorities": PRIORITIES,
-        "parallel_processing": service.settings.parallel_processing,
-        "features": {
+    return Features(
+        models=models,
+        devices=sorted({str(model["device"]) for model in models.values() if model and "device" in model}),
+        languages=["en"] if translates is False else None,
+        diarizers=list(service.lanes.diarizers),
+        formats=Formats(INPUTS, list(FORMATS), get_args(OpenAIFormat)),
+        limits=msgspec.convert(service.settings.limits, FeatureLimits, from_attributes=True),
+        priorities=PRIORITIES,
+        parallel_processing=service.settings.parallel_processing,
+        features={
             "speaker_diarization": True,
             "word_timestamps": True,
             "overlapping_speech": True,
@@ -48,4 +83,4 @@ def describe(service: Service) -> dict[str, Any]:
             "source_separation": service.lanes.separate is not None,
             "enhanced_alignment": service.lanes.align is not None,
         },
-    }
+    )

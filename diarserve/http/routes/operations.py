@@ -3,46 +3,119 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from diarserve.core.types import Status
 from diarserve.http.context import SERVICE
+from diarserve.http.openapi.describe import Answer, describe
 from diarserve.http.responses import json
+from diarserve.tasks.views import Count, Percent
+from diarserve.transcript.document import Seconds
 
 routes = web.RouteTableDef()
 
 
+class Liveness(Struct):
+    status: Literal["alive"]
+
+
+class Readiness(Struct):
+    status: Literal["ready", "not ready"]
+    lanes: Annotated[Mapping[str, str], Meta(description="ready, starting, or why a lane cannot start.")]
+
+
+class ActiveTask(Struct, forbid_unknown_fields=True):
+    task_id: str
+    status: Status
+    progress: Percent
+    stage: str
+    stages: Mapping[str, Percent]
+    created_at: Annotated[float, Meta(description="Seconds since 1970.")]
+
+
+class Queue(Struct, forbid_unknown_fields=True):
+    queued: Count
+
+
+class Stored(Struct, forbid_unknown_fields=True):
+    tasks: Mapping[Status, Count]
+    ever_completed: Count
+    audio_seconds: Seconds
+
+
+class LaneWorker(Struct, forbid_unknown_fields=True):
+    pid: int | None
+    jobs: Count
+    restarts: Count
+    halted: str | None
+    last_error: str | None
+    device: str | None
+    memory: Mapping[str, Count]
+
+
+class LaneStats(Struct, forbid_unknown_fields=True):
+    ready: bool
+    halted: Annotated[str | None, Meta(description="Why it cannot start.")]
+    queued: Count
+    oldest_queued: Seconds
+    model: Annotated[Mapping[str, Any], Meta(description="What the engine says of itself.")]
+    workers: Sequence[LaneWorker]
+
+
+class Stats(Struct, forbid_unknown_fields=True):
+    total_tasks: Count
+    completed_tasks: Count
+    failed_tasks: Count
+    average_processing_time: Seconds
+    average_stage_times: Mapping[str, Seconds]
+    active_tasks: Sequence[ActiveTask]
+    queue: Queue
+    store: Stored
+    lanes: Mapping[str, LaneStats]
+    workers: Count
+
+
 @routes.get("/livez")
+@describe("Whether the process runs", {200: Answer("It does.", Liveness)})
 async def livez(request: web.Request) -> web.Response:
-    return json({"status": "alive"})
+    return json(Liveness("alive"))
 
 
 @routes.get("/readyz")
+@describe(
+    "Whether plain requests can be served", {200: Answer("Yes.", Readiness), 503: Answer("No, and why.", Readiness)}
+)
 async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     lanes, ready = service.lanes_state(), service.readiness.ready
     said = {name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()}
-    return json({"status": "ready" if ready else "not ready", "lanes": said}, status=200 if ready else 503)
+    return json(Readiness("ready" if ready else "not ready", said), status=200 if ready else 503)
 
 
 @routes.get("/stats")
 @routes.get("/api/v1/parallel/stats")
+@describe("Tasks, queue and workers", {200: Answer("Since the start.", Stats)})
 async def stats(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    counts, totals = await service.store.counts(), await service.store.totals()
-    stored = {"tasks": counts, "ever_completed": totals.completed, "audio_seconds": totals.audio_seconds}
-    return json(
-        service.tasks.stats()
-        | {"queue": {"queued": counts["queued"]}, "store": stored}
-        | {
-            "lanes": service.lanes_state(),
-            "workers": sum(len(lane["workers"]) for lane in service.lanes_state().values()),
-        }
-    )
+    counts, totals, lanes = await service.store.counts(), await service.store.totals(), service.lanes_state()
+    said = {
+        **service.tasks.stats(),
+        "queue": {"queued": counts["queued"]},
+        "store": {"tasks": counts, "ever_completed": totals.completed, "audio_seconds": totals.audio_seconds},
+        "lanes": lanes,
+        "workers": sum(len(lane["workers"]) for lane in lanes.values()),
+    }
+    return json(msgspec.convert(said, Stats))  # so that nothing is answered that is not described
 
 
 @routes.get("/metrics")
+@describe("Metrics, for Prometheus", {200: Answer("All of them.", other={"text/plain": str})})
 async def metrics(request: web.Request) -> web.Response:
     body = await asyncio.to_thread(request.app[SERVICE].metrics.render)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from aiohttp import web
+from msgspec import Meta
 
 from diarserve.core.errors import InvalidRequest, NotFound
 from diarserve.core.options import Options, parse
-from diarserve.core.types import STATUSES
+from diarserve.core.types import STATUSES, Format, Status
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
+from diarserve.http.openapi.describe import (
+    ACCEPTING,
+    IDEMPOTENCY_KEY,
+    PREFER,
+    WORKING,
+    Answer,
+    Form,
+    Parameter,
+    describe,
+)
 from diarserve.http.responses import finished, json
-from diarserve.http.routes.transcribe import idempotency_key
+from diarserve.http.routes.transcribe import TRANSCRIPT, idempotency_key
 from diarserve.tasks import views
 from diarserve.tasks.store.protocol import TaskRow
 from diarserve.tasks.task import new_id
@@ -18,7 +31,21 @@ from diarserve.tasks.task import new_id
 routes = web.RouteTableDef()
 
 
+_LOCATION = {"Location": "Where to ask how it goes."}
+_ONE = Answer("It will be worked on, whatever happens to this server.", views.Accepted, headers=_LOCATION)
+_MANY = Answer("They will be worked on, whatever happens to this server.", views.AcceptedBatch, headers=_LOCATION)
+_STATUS = Answer("Where the task is.", views.StatusAnswer)
+
+
 @routes.post("/api/v1/parallel/transcribe/async")
+@describe(
+    "Queue a recording",
+    {200: _ONE, 202: _ONE},
+    tag="tasks",
+    errors=ACCEPTING,
+    parameters=[IDEMPOTENCY_KEY, PREFER],
+    form=Form(Options),
+)
 async def submit(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
@@ -34,6 +61,14 @@ async def submit(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/parallel/batch/async")
+@describe(
+    "Queue many recordings: all of them, or none",
+    {200: _MANY, 202: _MANY},
+    tag="tasks",
+    errors=ACCEPTING,
+    parameters=[IDEMPOTENCY_KEY, PREFER],
+    form=Form(Options, "files"),
+)
 async def submit_batch(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
@@ -58,6 +93,7 @@ async def submit_batch(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/parallel/status/{task_id}")
+@describe("How a task goes", {200: _STATUS}, tag="tasks", errors=[404])
 async def status(request: web.Request) -> web.Response:
     service, row = request.app[SERVICE], await _row(request)
     ahead = await service.store.ahead(row.id) if row.status == "queued" else None
@@ -65,6 +101,16 @@ async def status(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/parallel/result/{task_id}")
+@describe(
+    "A task's transcript",
+    {200: TRANSCRIPT},
+    tag="tasks",
+    errors=(*WORKING, 404, 409, 410),
+    parameters=[
+        Parameter("response_format", type=Format, text="Default: the one that was asked for."),
+        Parameter("format", type=Format, text="The same by a shorter name."),
+    ],
+)
 async def result(request: web.Request) -> web.Response:
     row = await _row(request)
     asked = {name: request.query.getall(name) for name in ("format", "response_format") if name in request.query}
@@ -73,6 +119,7 @@ async def result(request: web.Request) -> web.Response:
 
 
 @routes.delete("/api/v1/parallel/tasks/{task_id}")
+@describe("Cancel a task, unless it has ended", {200: _STATUS}, tag="tasks", errors=[404, 507])
 async def cancel(request: web.Request) -> web.Response:
     row = await request.app[SERVICE].backlog.cancel(request.match_info["task_id"])
     if row is None:
@@ -81,6 +128,18 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/parallel/tasks")
+@describe(
+    "Tasks, newest first",
+    {200: Answer("One page of them.", views.TasksPage)},
+    tag="tasks",
+    errors=[400],
+    parameters=[
+        Parameter("status", type=Status),
+        Parameter("batch_id"),
+        Parameter("limit", type=Annotated[int, Meta(ge=1, le=1000)], default=50),
+        Parameter("before", text="The id of the last task of the page before this one."),
+    ],
+)
 async def tasks(request: web.Request) -> web.Response:
     service, query = request.app[SERVICE], request.query
     wanted = next((status for status in STATUSES if status == query.get("status")), None)
@@ -97,6 +156,7 @@ async def tasks(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/parallel/batches/{batch_id}")
+@describe("How a batch goes", {200: Answer("The batch and its tasks.", views.Batch)}, tag="tasks", errors=[404])
 async def batch(request: web.Request) -> web.Response:
     batch_id = request.match_info["batch_id"][:64]
     return json(views.batch(batch_id, await request.app[SERVICE].store.batch(batch_id)))

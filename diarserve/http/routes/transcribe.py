@@ -12,15 +12,32 @@ from diarserve.core.errors import InvalidRequest, ServiceError
 from diarserve.core.options import Options, parse
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
+from diarserve.http.openapi.describe import IDEMPOTENCY_KEY, RECEIVING, WORKING, Answer, Form, describe
 from diarserve.http.responses import encode_in_pieces, finished, made, rendered
 from diarserve.tasks import views
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document, encode
+from diarserve.transcript.formats import FORMATS
 
 routes = web.RouteTableDef()
 
 
+TRANSCRIPT = Answer(
+    "The transcript, in the format asked for.",
+    Document,
+    other={shape.content_type.partition(";")[0]: str for name, shape in FORMATS.items() if name != "json"},
+)
+
+
 @routes.post("/api/v1/parallel/transcribe")
+@describe(
+    "A recording in, who said what out",
+    {200: TRANSCRIPT},
+    tag="transcripts",
+    errors=(*RECEIVING, *WORKING, 409, 410, 503),
+    parameters=[IDEMPOTENCY_KEY],
+    form=Form(Options, without=["callback_url"]),
+)
 async def transcribe(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.require_ready()
@@ -41,6 +58,13 @@ async def transcribe(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/parallel/batch")
+@describe(
+    "Many recordings in, a transcript or an error for each out",
+    {200: Answer("In the order of the files.", views.BatchResults, mentions=[Document, views.FailedFile])},
+    tag="transcripts",
+    errors=(*RECEIVING, 503),
+    form=Form(Options, "files", without=["callback_url"]),
+)
 async def batch(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.require_ready()
