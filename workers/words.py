@@ -1,7 +1,7 @@
 """Times of words as every engine hands them out: none shorter than 20 ms, each after the one before it.
 
 Cross-attention puts several words into one frame of 20 ms, some of them without any length (9 of the 73 of pyannote's
-sample): nobody speaks so, subtitles cannot show it, and no speaker overlaps with it.
+sample): subtitles cannot show it, and no speaker overlaps with it.
 """
 
 from __future__ import annotations

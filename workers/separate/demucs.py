@@ -140,7 +140,7 @@ class Blend:
         self._start = 0  # of what is not final, in the recording
 
     def add(self, start: int, samples: Samples) -> Samples:
-        """In order of start. Returns what lies before it."""
+        """To be called in order of start. Returns the samples before it, which are final now."""
         done = self.rest(start)
         kept = self._sum.size - done.size
         for held in (self._sum, self._weight):
@@ -175,7 +175,7 @@ def _load(model: str) -> tuple[Any, str]:
     path = Path(model)
     if path.suffix == ".safetensors":
         return load_safetensors_model(path).eval(), path.stem
-    if path.suffix in (".yaml", ".th"):  # beside a .yaml lie its models; a .th has its checksum in its name
+    if path.suffix in (".yaml", ".th"):  # beside a .yaml are its models; a .th has its checksum in its name
         name = path.stem if path.suffix == ".yaml" else path.stem.rsplit("-", 1)[0]
         loaded = get_model(name, repo=path.parent)
     else:

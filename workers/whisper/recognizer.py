@@ -25,7 +25,7 @@ from workers.words import ends_sentence
 WINDOW_SECONDS = 30.0  # what Whisper was trained on; its encoder takes less too, at less cost,
 TAIL_SECONDS = 3.0  # but without this much silence after the speech it loses words
 FRAMES_PER_SECOND = 100
-# Nobody speaks faster; a model that loops does. Other languages than English take more tokens for as much speech.
+# Speech is never faster; a model that loops is. Other languages than English take more tokens for as much speech.
 TOKENS_PER_SECOND, ENGLISH_TOKENS_PER_SECOND, SPARE_TOKENS = 12, 6, 9
 
 NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds for silence and for loops
@@ -189,7 +189,7 @@ class Recognizer:
         most: int | None = None,
         **options: Any,
     ) -> list[list[int]]:
-        """Text tokens per chunk; none where the model heard no speech. All begin with the `beginning`, and have no more
+        """Text tokens per chunk; none where the model found no speech. All begin with the `beginning`, and have no more
         than `most`, where it is less than what can be spoken in so many seconds."""
         prompt = [*self._context(tokenizer, decoding), *tokenizer.sot_sequence, tokenizer.no_timestamps]
         if decoding.temperature > 0:

@@ -60,7 +60,7 @@ class Chunk:
         return np.concatenate([self.audio[start:end] for start, end in self.spans])
 
     def locate(self, start: float, end: float) -> tuple[float, float]:
-        """Times in the chunk to times in the recording. A word lies in the span that has its middle."""
+        """Times in the chunk to times in the recording. A word is in the span that has its middle."""
         before = 0
         middle = (start + end) / 2 * SAMPLE_RATE
         for first, last in self.spans:
