@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Literal
 
 from aiohttp import web
@@ -32,6 +33,7 @@ routes = web.RouteTableDef()
 
 Event = shapes.TextDelta | shapes.DiarizedSegment | shapes.TextDone | errors.OpenAIErrorAnswer
 
+_describe = partial(describe, tag="OpenAI", error=errors.OpenAIErrorAnswer)
 _EVENTS = Events({None: (shapes.TextDelta, shapes.DiarizedSegment, shapes.TextDone, errors.OpenAIErrorAnswer)})
 _TRANSCRIPT = Answer(
     "In the shape that was asked for; with `stream`, as OpenAI's events.",
@@ -43,13 +45,13 @@ _FORM = Form(OpenAIOptions, open=True)
 
 
 @routes.post("/v1/audio/transcriptions")
-@describe("Transcribe, asked as OpenAI is", {200: _TRANSCRIPT}, tag="OpenAI", errors=_ERRORS, form=_FORM)
+@_describe("Transcribe, asked as OpenAI is", {200: _TRANSCRIPT}, errors=_ERRORS, form=_FORM)
 async def transcriptions(request: web.Request) -> web.StreamResponse:
     return await _answer(request, translate=False)
 
 
 @routes.post("/v1/audio/translations")
-@describe("Translate into English, where the model can", {200: _TRANSCRIPT}, tag="OpenAI", errors=_ERRORS, form=_FORM)
+@_describe("Translate into English, where the model can", {200: _TRANSCRIPT}, errors=_ERRORS, form=_FORM)
 async def translations(request: web.Request) -> web.StreamResponse:
     return await _answer(request, translate=True)
 
@@ -67,16 +69,15 @@ class OpenAIModels(Struct):
 
 
 @routes.get("/v1/models")
-@describe("The models", {200: Answer("Those that are loaded.", OpenAIModels)}, tag="OpenAI")
+@_describe("The models", {200: Answer("Those that are loaded.", OpenAIModels)})
 async def models(request: web.Request) -> web.Response:
     return json(OpenAIModels("list", [_model(name) for name in _names(request.app[SERVICE])]))
 
 
 @routes.get("/v1/models/{model:.+}")
-@describe(
+@_describe(
     "A model, by any name that a transcription takes",
     {200: Answer("It is there.", OpenAIModel)},
-    tag="OpenAI",
     errors=[404, 503],
 )
 async def model(request: web.Request) -> web.Response:

@@ -18,6 +18,8 @@ from aiohttp.typedefs import Handler
 from msgspec import Meta
 from pydantic import BaseModel
 
+from diarserve.core.errors import ErrorAnswer
+
 Tag = Literal["transcripts", "tasks", "OpenAI", "operation"]
 
 RECEIVING = (400, 408, 413, 429, 507)  # what may be wrong with any upload
@@ -68,6 +70,7 @@ class Operation:
     answers: Mapping[int, Answer]
     tag: Tag
     errors: Collection[int]  # statuses
+    error: Any  # the type of what they answer
     parameters: Collection[Parameter]
     form: Form | None
 
@@ -81,10 +84,11 @@ def describe(
     *,
     tag: Tag = "operation",
     errors: Collection[int] = (),
+    error: Any = ErrorAnswer,
     parameters: Collection[Parameter] = (),
     form: Form | None = None,
 ) -> Callable[[H], H]:
-    operation = Operation(summary, answers, tag, errors, parameters, form)
+    operation = Operation(summary, answers, tag, errors, error, parameters, form)
 
     def mark(handler: H) -> H:
         handler.__operation__ = operation  # type: ignore[attr-defined]

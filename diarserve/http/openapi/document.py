@@ -14,9 +14,7 @@ import msgspec
 from aiohttp import web
 
 from diarserve import __version__
-from diarserve.core.errors import ErrorAnswer
 from diarserve.http.context import ROUTES
-from diarserve.http.openai.errors import OpenAIErrorAnswer
 from diarserve.http.openapi.describe import Answer, Events, Form, Operation, Parameter, describe, operation_of
 from diarserve.http.responses import json
 from diarserve.tasks.views import UnfinishedAnswer
@@ -64,21 +62,21 @@ def document(tables: tuple[web.RouteTableDef, ...]) -> Schema:
     """Raises LookupError for an endpoint that is not described."""
     types = _Types()
     paths: dict[str, Schema] = {}
+    responses: dict[str, Schema] = {}  # of errors, which many endpoints refer to
     for table in tables:
         for route in table:
             assert isinstance(route, web.RouteDef)
             path = re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)  # without the pattern that it matches
-            paths.setdefault(path, {})[route.method.lower()] = _operation(path, operation_of(route.handler), types)
-    responses = {
-        **_error_answers("Error", ErrorAnswer, types),
-        **_error_answers("OpenAIError", OpenAIErrorAnswer, types),
-    }
+            operation = operation_of(route.handler)
+            for status in operation.errors:
+                responses[_error_name(operation, status)] = _error(operation, status, types)
+            paths.setdefault(path, {})[route.method.lower()] = _operation(path, operation, types)
     return {
         "openapi": "3.1.0",
         "info": {"title": "diarserve", "version": __version__, "description": _ABOUT},
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": types.components(), "responses": responses},
+        "components": {"schemas": types.components(), "responses": dict(sorted(responses.items()))},
     }
 
 
@@ -113,9 +111,11 @@ def _as_answered(schema: Schema) -> None:
 
 
 def _operation(path: str, operation: Operation, types: _Types) -> Schema:
-    shape = "OpenAIError" if operation.tag == "OpenAI" else "Error"
     answers = {status: _answer(answer, types) for status, answer in operation.answers.items()}
-    errors = {status: {"$ref": f"#/components/responses/{shape}{status}"} for status in sorted(set(operation.errors))}
+    errors = {
+        status: {"$ref": f"#/components/responses/{_error_name(operation, status)}"}
+        for status in sorted(set(operation.errors))
+    }
     described = {
         "summary": operation.summary,
         "tags": [operation.tag],
@@ -162,14 +162,14 @@ def _event(name: str | None, data: Schema) -> Schema:
     return {"type": "object", "properties": fields, "required": list(fields)}
 
 
-def _error_answers(shape: str, type: Any, types: _Types) -> Schema:
-    """By the names that endpoints refer to them by."""
+def _error_name(operation: Operation, status: int) -> str:
+    return f"{operation.error.__name__.removesuffix('Answer')}{status}"
+
+
+def _error(operation: Operation, status: int, types: _Types) -> Schema:
     retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
-    return {
-        f"{shape}{status}": _answer(Answer(text, UnfinishedAnswer if status == 409 else type), types)
-        | ({"headers": retry} if status in _TRY_LATER else {})
-        for status, text in _ERRORS.items()
-    }
+    answer = Answer(_ERRORS[status], UnfinishedAnswer if status == 409 else operation.error)
+    return _answer(answer, types) | ({"headers": retry} if status in _TRY_LATER else {})
 
 
 def _body(form: Form) -> Schema:
