@@ -4,53 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import signal
 import socket
 import sys
-import types
-from collections.abc import Iterator, Mapping
-from typing import Any
+from asyncio import subprocess
 
 from diarserve.pool.worker import Worker
 from workers.messages import WorkerSpec
-from workers.runtime.process import main
 
-# Spawn, always: fork breaks CUDA and threads, and forked children outlive the server.
-_spawn = multiprocessing.get_context("spawn")
+_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, from Linux 6.9 on
 
 
 class WorkerProcess(Worker):
-    def __init__(self, process: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Runs workers.runtime.process, which gets its end of the channel as an open descriptor and its spec as the first
+    message. It leads a session, and so a process group, of its own: what the engine starts is killed along with it."""
+
+    def __init__(
+        self, process: subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pidfd: int
+    ) -> None:
         super().__init__(process.pid, reader, writer)
         self._process = process
-        # A pidfd becomes readable at the process's own death. Its sentinel and its end of the channel wait
-        # for grandchildren that inherited them.
-        self._pidfd = os.pidfd_open(self.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        self._pidfd = pidfd
+        self._reaper = asyncio.create_task(self._reap())
 
     @classmethod
     async def start(cls, spec: WorkerSpec) -> WorkerProcess:
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                reader, writer = await asyncio.open_connection(sock=ours)
-            except BaseException:
-                ours.close()
-                raise
-            try:
-                process = _spawn.Process(target=main, args=(theirs, spec), name=spec.lane)
-                with _main_module_hidden(), _environment(spec.environment):
-                    process.start()
-            except BaseException:
-                writer.transport.abort()
-                raise
-            return cls(process, reader, writer)
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            undo.callback(writer.transport.abort)
+            process = await subprocess.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "workers.runtime.process", str(theirs.fileno())),
+                stdin=subprocess.DEVNULL,
+                env=_environment(spec),
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+            undo.callback(process.kill)
+            pidfd = os.pidfd_open(process.pid)
+            undo.pop_all()
+        worker = cls(process, reader, writer, pidfd)
+        worker.send(spec)
+        return worker
 
     def kill(self) -> None:
         if not self._exit.done():
-            os.kill(self.pid, signal.SIGKILL)
+            self._kill_group()
 
     async def close(self) -> int:
         self.kill()
@@ -58,42 +59,41 @@ class WorkerProcess(Worker):
         await self._disconnect()
         return code
 
-    def _reap(self) -> None:
+    async def _reap(self) -> None:
+        # A pidfd becomes readable at the process's own death. The end of its channel waits for children of the engine
+        # that inherited it.
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
+        died = asyncio.Event()
+        loop.add_reader(self._pidfd, died.set)
+        try:
+            await died.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+        self._kill_group()
+        code = await self._process.wait()
+        self._exit.set_result(code)
         os.close(self._pidfd)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # before join: the zombie keeps the number ours
-        self._process.join()
-        self._exit.set_result(self._process.exitcode)
-        self._process.close()
-        # What the worker wrote is in the socket already and end of file follows it, unless a child of its own
-        # still held the other end.
+        # What the worker wrote is in the socket already and end of file follows it, unless a child of its own still
+        # held the other end.
         loop.call_later(0.1, self._writer.transport.abort)
 
+    def _kill_group(self) -> None:
+        """The worker and what its engine has started. By the pidfd, since a number may be another process's by now."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL, None, _PROCESS_GROUP)
+        except ProcessLookupError:
+            pass  # all of it is gone
+        except OSError:  # an older kernel: the number is the group's for as long as one of it lives
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
-@contextlib.contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Spawn re-imports the parent's main module in the child. Whatever that is here (a console script, pytest,
-    a user's unguarded script), workers have no use for it and should not pay for or be broken by it."""
-    real = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = real
 
-
-@contextlib.contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Some of it counts only if it is there when a process begins: LD_PRELOAD, GLIBC_TUNABLES."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _environment(spec: WorkerSpec) -> dict[str, str]:
+    """What the worker's process begins with: some of it counts only from there on (LD_PRELOAD, GLIBC_TUNABLES). It can
+    import whatever this process can, which may run from a checkout, a zip file, or a script's folder."""
+    environment = {**os.environ, **spec.environment}
+    given = environment.get("PYTHONPATH", "").split(os.pathsep) if "PYTHONPATH" in spec.environment else []
+    environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, [*filter(None, given), *sys.path]))
+    return environment

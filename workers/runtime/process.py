@@ -1,7 +1,11 @@
-"""A worker process, from spawn to exit: environment, limits, the engine, Ready, then jobs until the server goes."""
+"""A worker process, from its start to its exit: limits, the engine, Ready, then jobs until the server goes.
+
+python -m workers.runtime.process 7    # its end of the channel is open as descriptor 7; the spec comes first
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -22,25 +26,31 @@ from workers.runtime.scheduler import Scheduler
 _NICE = 5  # the event loop gets a core before the models do
 
 
-def main(sock: socket.socket, spec: WorkerSpec) -> None:
+def main(descriptor: int) -> None:
+    """Never returns. Interpreters are not taken down: libraries' threads may be in the midst of a step."""
     started = time.monotonic()
+    channel = Channel(socket.socket(fileno=descriptor))
+    try:
+        spec = channel.receive()
+    except EOFError:  # the server is gone already
+        os._exit(0)
+    assert isinstance(spec, WorkerSpec)
     os.nice(_NICE)
-    os.setpgid(0, 0)  # so that the server can kill whatever the engine starts along with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     devices.prepare(spec.options)
     logs.configure(spec.lane, spec.log_level, spec.log_modules)
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)
-    channel = Channel(sock)
     scheduler: Future[Scheduler] = Future()
     threading.Thread(target=_read, args=(channel, scheduler), daemon=True).start()
     try:
         engine = make_engine(spec)
     except BaseException as error:
         logging.exception("the engine did not start")
-        channel.send(BootFailed(reason(error)))
-        sys.exit(1)
+        with contextlib.suppress(BrokenPipeError):
+            channel.send(BootFailed(reason(error)))
+        os._exit(1)
     _limit(resource.RLIMIT_AS, spec.memory_limit)
     channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
     try:
@@ -48,9 +58,9 @@ def main(sock: socket.socket, spec: WorkerSpec) -> None:
         scheduler.result().run()
     except BrokenPipeError:  # the server went while we answered
         os._exit(0)
-    except Exception:  # what hangs in another thread must not keep us
+    except BaseException:
         logging.exception("the worker ends")
-        os._exit(1)
+    os._exit(1)
 
 
 def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
@@ -61,6 +71,9 @@ def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
             scheduler.result().take(message)
     except EOFError:
         os._exit(0)
+    except BaseException:
+        logging.exception("the worker ends")
+        os._exit(1)
 
 
 def make_engine(spec: WorkerSpec) -> Engine:
@@ -77,3 +90,7 @@ def reason(error: BaseException) -> str:
     """One line for the operator, who may read it over HTTP: files without their folders."""
     text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
     return re.sub(r"/(?:[^\s/'\"]+/)+", "", text)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
