@@ -5,7 +5,11 @@ BIN := .venv/bin
 # No model hub is asked for anything: the embedded default has its weights in packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo serve test check accuracy bench performance peers overhead load scaling gpu separation plots storm urgency lock clean
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-fast test-random check accuracy bench performance peers overhead load scaling gpu separation plots storm fuzz urgency lock clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed  ## start the server, send it a real recording, print who said what
 	$(BIN)/python -m bench.demo
@@ -13,8 +17,14 @@ demo: .venv/installed  ## start the server, send it a real recording, print who 
 serve: .venv/installed  ## run the server in the foreground
 	$(BIN)/diarserve serve
 
-test: .venv/installed  ## the whole test suite, real models included
-	$(BIN)/python -m pytest
+test: .venv/installed  ## the whole test suite, real models included, and what it covers of the server's own process
+	$(BIN)/python -m pytest --cov=diarserve --cov=workers --cov-report=term
+
+test-fast: .venv/installed  ## the tests on stand-in engines alone
+	$(BIN)/python -m pytest -m "not models"
+
+test-random: .venv/installed  ## test-fast in a random order; ARGUMENTS="--randomly-seed=123" repeats one
+	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models" $(ARGUMENTS)
 
 check: .venv/installed  ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
@@ -59,6 +69,9 @@ separation: .venv/installed  ## WER with and without source separation, in music
 
 storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
 	$(BIN)/python -m tests.support.kill_storm --rounds 20
+
+fuzz: .venv/installed  ## 4,000 damaged WAV headers: none may end as a server error
+	$(BIN)/python -m tests.support.mutate_wav --count 4000
 
 lock: .venv/installed  ## resolve pyproject.toml anew
 	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \

@@ -15,6 +15,12 @@ from tests.support.app import Client, Start, service, stand_ins, wav
 from tests.support.server import Server, running
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.models)
+
+
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The 30 s telephone call of two speakers that pyannote.audio ships."""

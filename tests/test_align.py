@@ -21,6 +21,8 @@ from workers.align.engine import Acoustic, Aligner
 from workers.media.samples import Samples
 from workers.messages import CROSS_ATTENTION, SAMPLE_RATE, Align, Alignment, AudioRef, Word
 
+pytestmark = pytest.mark.models
+
 FRAME = 320
 DICTIONARY = {letter.lower(): code for code, letter in enumerate(VOCABULARY)}
 Run = Callable[..., Alignment]

@@ -27,6 +27,8 @@ from workers.engine import StepOutputs, WorkItem
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Transcribe, Turn
 
+pytestmark = pytest.mark.models
+
 SHARED = paths.SHARED / "audio"
 RECORDINGS = [
     "sample.wav",

@@ -16,6 +16,8 @@ from workers.diarize.embedded.engine import EmbeddedDiarizer
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, Turn
 
+pytestmark = pytest.mark.models
+
 NOISE = np.random.default_rng(7).normal(0, 1, 10 * SAMPLE_RATE).astype(np.float32)
 
 

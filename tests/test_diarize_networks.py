@@ -26,6 +26,8 @@ from workers.diarize.embedded.segmentation import (
 )
 from workers.media.samples import Samples
 
+pytestmark = pytest.mark.models
+
 
 @pytest.fixture(scope="module")
 def call() -> Samples:

@@ -83,6 +83,7 @@ def test_a_gap_is_shorter_than_its_chunk() -> None:
         assert sum(gap.size for gap in gaps) <= part.size
 
 
+@pytest.mark.models
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings are not on this machine")
 def test_what_whisper_passed_over_is_written_once() -> None:
     """Beside a clear voice it leaves a distant one out."""

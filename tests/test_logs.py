@@ -37,7 +37,7 @@ from workers.runtime import logs
 
 async def main(config, recording):
     async with ParallelDiarizationService(config=config) as service:
-        print((await service.process(recording))["task_id"])
+        print((await service.process(recording)).task_id)
 
 ours = configuration.load(Path(sys.argv[1]))
 logs.configure("server", ours.log_level, ours.log_modules)

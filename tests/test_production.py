@@ -19,7 +19,7 @@ from tests.support.models.wav2vec2 import wav2vec2
 from tests.support.models.whisper import whisper
 from tests.support.server import API, Server, configured
 
-pytestmark = pytest.mark.timeout(600)  # five engines import their libraries on two cores
+pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]  # five engines import their libraries on two cores
 
 CONFIG = """
 embedded = false

@@ -224,6 +224,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.models
 @pytest.mark.timeout(300)
 def test_the_real_models_run_in_threads(sample: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"

@@ -23,6 +23,8 @@ from workers.messages import SAMPLE_RATE, AudioRef, Separate, Separation
 from workers.separate.demucs import TICK, Blend, Demucs, Voices, window_starts
 from workers.separate.rnnoise import Denoiser, RNNoise
 
+pytestmark = pytest.mark.models
+
 SECOND = SAMPLE_RATE
 
 

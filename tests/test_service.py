@@ -24,7 +24,7 @@ from tests.support.paths import REPOSITORY
 from tests.support.server import Server, running
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 
 
 def post(server: Server, path: Path, **fields: str) -> requests.Response:

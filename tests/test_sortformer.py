@@ -25,6 +25,8 @@ from workers.engine import JobError, WorkItem
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Diarization, Diarize
 
+pytestmark = pytest.mark.models
+
 
 def speech(*frames: tuple[int, int, int], length: int = 1000) -> Probabilities:
     """Probabilities of four speakers, of (speaker, first, past)."""

@@ -26,7 +26,7 @@ SPECIFICATION = paths.SHARED / "spec" / "specification.md"  # not on every machi
 ADDRESS = "http://localhost:80"  # the server's in the specification
 API = "/api/v1/parallel"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 
 Client = dict[str, Callable[[Any], Any]]
 

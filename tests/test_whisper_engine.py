@@ -24,6 +24,8 @@ from workers.whisper.engine import REST_SECONDS, Whisper
 from workers.whisper.recognizer import Decoding, _repetitive
 from workers.whisper.vad import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
 
+pytestmark = pytest.mark.models
+
 SHARED = paths.SHARED / "audio"
 RATE = 16_000
 

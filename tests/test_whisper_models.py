@@ -27,6 +27,8 @@ from workers.whisper.model_cache import ModelCache
 from workers.whisper.recognizer import Decoding, Recognizer
 from workers.whisper.vad import Chunk
 
+pytestmark = pytest.mark.models
+
 Ask = Callable[..., Transcript]
 
 
