@@ -7,6 +7,8 @@ import tomllib
 
 import pytest
 
+from diarserve.cli import installation
+from diarserve.core import engine_options
 from tests.support.paths import REPOSITORY
 from workers.runtime import engines
 
@@ -23,6 +25,12 @@ def test_a_short_name_leads_to_the_engine(name: str) -> None:
     assert spec.origin is not None
     with open(spec.origin) as file:
         assert f"class {attribute}(" in file.read()
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_what_an_engine_needs_and_takes_is_known(name: str) -> None:
+    assert engines.locate(name).partition(":")[0] in installation._PACKAGES
+    assert engine_options.of_engine(name).types
 
 
 def test_a_class_is_named_by_its_module() -> None:

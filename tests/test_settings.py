@@ -164,7 +164,7 @@ def test_a_text_from_the_environment_stays_as_it_is(file: Path, secret: str) -> 
 
 @pytest.mark.parametrize(
     ("variable", "text", "value"),
-    [("LIMITS_RUNNING", "3", 3), ("WEBHOOKS_ATTEMPTS", "3", 3), ("SUBTITLES_LINES", "3", 3), ("DECODE_WIDTH", "3", 3)],
+    [("LIMITS_RUNNING", "3", 3), ("WEBHOOKS_TIMEOUT", "3", 3.0), ("SUBTITLES_LINES", "3", 3), ("DECODE_WIDTH", "3", 3)],
 )
 def test_every_section_can_be_set_from_the_environment(variable: str, text: str, value: Any) -> None:
     section, _, key = variable.lower().partition("_")
