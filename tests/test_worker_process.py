@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from diarserve.pool.worker_process import WorkerProcess
+from tests.support.app import Start, service
 from tests.support.paths import REPOSITORY
 from workers.messages import Ready, WorkerSpec
 
@@ -120,6 +121,15 @@ async def test_a_worker_inherits_its_end_of_the_channel_and_the_standard_streams
     assert opened.pop(0) == "/dev/null"
     assert [target.partition(":")[0] for fd, target in opened.items() if fd > 2] == ["socket"]
     await worker.close()
+
+
+async def test_the_decoder_can_write_no_more_than_the_longest_recording_takes(start: Start) -> None:
+    client = await start(limits={"max_audio_seconds": 60})
+    lanes = service(client).lanes
+    decode, whisper = (psutil.Process(lane.state()["workers"][0]["pid"]) for lane in (lanes.decode, lanes.whisper))
+    limit = 60 * 16_000 * 4 + 64 * 2**20
+    assert decode.rlimit(psutil.RLIMIT_FSIZE) == (limit, limit)
+    assert whisper.rlimit(psutil.RLIMIT_FSIZE) == psutil.Process().rlimit(psutil.RLIMIT_FSIZE)
 
 
 @pytest.mark.parametrize("what", ["asyncio.subprocess.create_subprocess_exec", "os.pidfd_open"])

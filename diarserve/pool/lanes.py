@@ -12,11 +12,16 @@ from diarserve.pool.lane import Lane
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
 from diarserve.pool.worker_thread import WorkerThread
-from workers.messages import BatchFill, WorkerSpec
+from workers.messages import SAMPLE_RATE, BatchFill, WorkerSpec
+
+_SAMPLE_BYTES = 4  # float32
+_FILE_SLACK = 64 * MIB  # decoded before it is seen that a recording is too long; a log that is a file
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
+    """Iterates over those that there are."""
+
     decode: Lane
     whisper: Lane
     diarizers: Mapping[str, Lane]  # by the name that a request chooses them by
@@ -29,9 +34,10 @@ class Lanes:
 
 
 def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
+    """Not started yet."""
     start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
 
-    def lane(name: str, section: LaneSettings, start: Start = start) -> Lane:
+    def lane(name: str, section: LaneSettings, start: Start = start, file_limit: int | None = None) -> Lane:
         specs = [
             WorkerSpec(
                 lane=name,
@@ -39,6 +45,7 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
                 options=section.options(number, save_memory=settings.gpu_memory_optimization),
                 environment=section.environment,
                 memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
+                file_limit=file_limit,
                 fill=BatchFill(section.fill_items, section.fill_within) if section.fill else None,
                 step_timeout=section.step_timeout,
                 log_level=settings.log_level,
@@ -55,8 +62,10 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
             boot_timeout=section.boot_timeout,
         )
 
+    # Hostile files are read within limits: in a process, which writes no more than the longest recording takes.
+    decoded = int(settings.limits.max_audio_seconds * SAMPLE_RATE) * _SAMPLE_BYTES + _FILE_SLACK
     return Lanes(
-        decode=lane("decode", settings.decode, WorkerProcess.start),  # hostile files are read within limits
+        decode=lane("decode", settings.decode, WorkerProcess.start, decoded),
         whisper=lane("whisper", settings.whisper),
         diarizers={name: lane(name, section) for name, section in settings.diarizers.items()},
         separate=lane("separate", settings.separate) if settings.separate else None,

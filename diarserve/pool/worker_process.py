@@ -10,13 +10,13 @@ import socket
 import sys
 from asyncio import subprocess
 
-from diarserve.pool.worker import Worker
+from diarserve.pool.worker import StreamWorker
 from workers.messages import WorkerSpec
 
 _PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, from Linux 6.9 on
 
 
-class WorkerProcess(Worker):
+class WorkerProcess(StreamWorker):
     """Runs workers.runtime.process, which gets its end of the channel as an open descriptor and its spec as the first
     message. It leads a session, and so a process group, of its own: what the engine starts is killed along with it."""
 

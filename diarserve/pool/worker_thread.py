@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 
-from diarserve.pool.worker import Worker
+from diarserve.pool.worker import StreamWorker
 from workers.messages import WorkerSpec
 from workers.runtime import thread
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _CLOSE_TIMEOUT = 30.0  # seconds for the step that runs when a worker is told to end
 
 
-class WorkerThread(Worker):
+class WorkerThread(StreamWorker):
     """A thread cannot be killed: it drops its jobs at once and ends after its present step. One whose step hangs is
     left behind, and keeps its memory."""
 
