@@ -14,13 +14,14 @@ from diarserve.http.openapi import document as openapi
 from diarserve.http.routes import docs, events, features, operations, tasks, transcribe
 from diarserve.service.service import Service
 
+# Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
 TABLES = tuple(module.routes for module in (transcribe, tasks, events, features, operations, openai, openapi, docs))
 
 
 def make(settings: Settings) -> web.Application:
     app = web.Application(
         middlewares=[middleware.identify, middleware.count, middleware.answer_errors],
-        client_max_size=0,  # no limit of aiohttp's own: forms.receive streams and counts
+        client_max_size=0,  # no limit of aiohttp's own: uploads.receive streams and counts
     )
     app[SERVICE] = Service(settings)
     app[ROUTES] = TABLES

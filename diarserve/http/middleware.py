@@ -1,4 +1,4 @@
-"""What happens around every request: it has an id, errors become answers, answers are counted."""
+"""What happens around every request: it gets an id, errors become answers, answers are counted."""
 
 from __future__ import annotations
 
@@ -62,26 +62,28 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ServiceError as error:
-        return refusal(request, error)
+        return error_response(request, error)
     except web.HTTPException as error:
         if error.status < 400:
             raise
         shown = ServiceError(f"{error.reason}: {request.method} {request.path}"[:300])
         shown.status, shown.code = error.status, _HTTP_CODES.get(error.status, "http_error")
-        return refusal(request, shown, dict(error.headers) if error.status == 405 else None)
+        return error_response(request, shown, dict(error.headers) if error.status == 405 else None)
     except ConnectionError:  # the client went away in the middle of its upload
         raise
     except Exception as error:
         if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _FULL):
             log.exception("%s %s cannot be stored", request.method, request.path)
-            return refusal(request, StorageFull("The server's disk takes no more; try again later.", retry_after=60))
+            return error_response(
+                request, StorageFull("The server's disk takes no more; try again later.", retry_after=60)
+            )
         log.exception("%s %s failed", request.method, request.path)
-        return refusal(request, ServiceError("The server failed on this request; its log says why."))
+        return error_response(request, ServiceError("The server failed on this request; its log says why."))
 
 
-def refusal(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:
+def error_response(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:
     if request.writer.output_size:
-        # An answer is under way, events for example. A second one in its middle would be taken for a part of it.
+        # A stream has begun. The client would take an error written now for a part of it, so the connection is closed.
         raise ConnectionAbortedError(error.message)
     request.app[SERVICE].metrics.rejects.labels(error.code).inc()
     headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}

@@ -1,7 +1,7 @@
 """What handlers answer: JSON, a task's result, a document in the format that was asked for.
 
-A handler returns `json(answer)` for what is small. What grows with the recording is made by a pure function and
-answered by `await made(words, function, *arguments)`, so that a recording of hours does not hold up the event loop.
+A handler returns `json(answer)` for what is small. What grows with the recording is built by a pure function and
+answered by `await large_response(words, function, *arguments)`, so that hours of audio do not hold up the event loop.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ def json(data: object, status: int = 200, headers: dict[str, str] | None = None)
     return web.Response(body=_encoder.encode(data), status=status, headers=headers, content_type="application/json")
 
 
-async def made(words: int, make: Callable[P, tuple[bytes, str]], *args: P.args, **kwargs: P.kwargs) -> web.Response:
-    """What `make` returns: a body and its content type. In a thread where there are many words."""
-    body, kind = await asyncio.to_thread(make, *args, **kwargs) if words > _LARGE else make(*args, **kwargs)
+async def large_response(
+    words: int, build: Callable[P, tuple[bytes, str]], *args: P.args, **kwargs: P.kwargs
+) -> web.Response:
+    """What `build` returns: a body and its content type. It runs in a thread where there are many words."""
+    body, kind = await asyncio.to_thread(build, *args, **kwargs) if words > _LARGE else build(*args, **kwargs)
     return web.Response(body=body, headers={"Content-Type": kind})
 
 
@@ -52,7 +54,7 @@ def _pieces(value: object) -> object:
     return msgspec.Raw(b"[" + b",".join(pieces) + b"]")
 
 
-async def finished(service: Service, id: str, format: Format) -> web.Response:
+async def task_result(service: Service, id: str, format: Format) -> web.Response:
     """The result of a task that has ended. Raises ServiceError for how it ended otherwise."""
     row = await service.store.get(id)
     if row is None:
@@ -62,7 +64,7 @@ async def finished(service: Service, id: str, format: Format) -> web.Response:
         if document is not None:
             if format == "json":
                 return web.Response(body=document, content_type="application/json")
-            return await rendered(service, await _decoded(document), format)
+            return await transcript_response(service, await _decoded(document), format)
     if row.status == "failed" and row.error:
         raise views.problem(row.error)
     if row.status in ("expired", "completed"):
@@ -76,8 +78,8 @@ async def _decoded(body: bytes) -> Document:
     return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY else decode(body)
 
 
-async def rendered(service: Service, document: Document, format: Format) -> web.Response:
-    return await made(document.words, render, document, format, service.settings.subtitles)
+async def transcript_response(service: Service, document: Document, format: Format) -> web.Response:
+    return await large_response(document.words, render, document, format, service.settings.subtitles)
 
 
 _encoder = msgspec.json.Encoder()

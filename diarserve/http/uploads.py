@@ -33,16 +33,17 @@ from diarserve.service.service import Service
 from diarserve.tasks.task import new_id
 from workers.media.containers import HEAD, sniff
 
-_FIELD_LIMIT = 64 * 1024  # bytes of one text field
-_FIELDS = 100
-_CHUNK = 64 * 1024  # read at once: larger ones take longer, since they leave the cache of the CPU
-_BLOCK = MIB  # written at once, by a thread: a trip there and back takes as long as to write half of it
-_SMALL = MIB  # bytes of an upload that are written without one
+_MAX_FIELD = 64 * 1024  # bytes of one text field
+_MAX_FIELDS = 100
+_READ_SIZE = 64 * 1024  # bytes read at once: larger chunks do not fit into the CPU's cache and take longer
+_WRITE_SIZE = MIB  # bytes written at once, in a thread: handing over to it takes as long as writing half of them
+_WITHOUT_THREAD = MIB  # the first bytes of an upload, which are written in the event loop
 
 
 @contextmanager
 def new_folders(service: Service) -> Iterator[Callable[[], Path]]:
-    """What makes a folder for each upload. All are removed at the end, unless they were moved."""
+    """A function that makes a folder for an upload. The folders are removed when the block ends, except those that were
+    moved (of accepted tasks)."""
     made: list[Path] = []
 
     def new_folder() -> Path:
@@ -58,8 +59,8 @@ def new_folders(service: Service) -> Iterator[Callable[[], Path]]:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    folder: Path  # where it lies, as "upload"
-    filename: str  # what the client called it: for showing only
+    folder: Path  # holds the file, named "upload"
+    filename: str  # the client's name for it, for showing only: never a path to open
     error: ServiceError | None  # why it cannot be a recording
 
 
@@ -98,20 +99,20 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
     try:
         async with asyncio.timeout(limits.upload_timeout):
             async for part in await request.multipart():
-                await _take(part, form, new_folder, limits)
+                await _read_part(part, form, new_folder, limits)
     except TimeoutError as error:
         raise UploadTimeout(f"The upload took longer than {limits.upload_timeout:.0f} s.") from error
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
-        # aiohttp's words for no proper form
+        # what aiohttp raises for a body that is not a well-formed multipart
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
-    _take_query(request.query, form)
+    _merge_query(request.query, form)
     return form
 
 
-async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits) -> None:
+async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits) -> None:
     if not isinstance(part, BodyPartReader):
         raise InvalidRequest("Nested multipart bodies are not understood.")
-    field, filename = _names(part.headers.get(hdrs.CONTENT_DISPOSITION))
+    field, filename = _field_and_file_name(part.headers.get(hdrs.CONTENT_DISPOSITION))
     if field is None:
         raise InvalidRequest("Nested multipart bodies are not understood.")
     if field not in ("file", "files"):
@@ -119,18 +120,18 @@ async def _take(part: object, form: Form, new_folder: Callable[[], Path], limits
             await _discard(part, 0, limits)
             message = f"The recording goes into the field 'file' ('files' in a batch); it was sent as {field!r}."
             raise InvalidRequest(message, param=field)
-        if len(form.fields) >= _FIELDS:
-            raise InvalidRequest(f"More than {_FIELDS} fields were sent.")
-        form.fields.setdefault(field, []).append(await _text(part, field))
+        if len(form.fields) >= _MAX_FIELDS:
+            raise InvalidRequest(f"More than {_MAX_FIELDS} fields were sent.")
+        form.fields.setdefault(field, []).append(await _read_text(part, field))
     elif len(form.uploads) >= limits.max_batch_files:
         raise TooLarge(f"More than {limits.max_batch_files} files were sent.", param="files")
     else:
         folder = new_folder()
         name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
-        form.uploads.append(Upload(folder, name, await _save(part, folder, limits)))
+        form.uploads.append(Upload(folder, name, await _receive_recording(part, folder, limits)))
 
 
-def _take_query(query: MultiMapping[str], form: Form) -> None:
+def _merge_query(query: MultiMapping[str], form: Form) -> None:
     """Raises InvalidRequest where the form says otherwise."""
     for name in set(query):
         given = query.getall(name)
@@ -138,9 +139,8 @@ def _take_query(query: MultiMapping[str], form: Form) -> None:
             raise InvalidRequest(f"The field '{name}' has one value in the query and another in the form.", param=name)
 
 
-@lru_cache(256)  # parsing takes as long as reading a short part, and clients often say the same
-def _names(disposition: str | None) -> tuple[str | None, str | None]:
-    """Of the field, and of the file."""
+@lru_cache(256)  # parsing takes as long as reading a short part, and most requests have the same headers
+def _field_and_file_name(disposition: str | None) -> tuple[str | None, str | None]:
     _, params = parse_content_disposition(disposition)
     names = content_disposition_filename(params, "name"), content_disposition_filename(params)
     # Bytes that are no UTF-8 come as lone surrogates, which no answer could hold.
@@ -148,11 +148,11 @@ def _names(disposition: str | None) -> tuple[str | None, str | None]:
     return field, filename
 
 
-async def _text(part: BodyPartReader, field: str) -> str:
+async def _read_text(part: BodyPartReader, field: str) -> str:
     value = bytearray()
     while chunk := await part.read_chunk():
         value += chunk
-        if len(value) > _FIELD_LIMIT:
+        if len(value) > _MAX_FIELD:
             raise TooLarge(f"The field '{field}' is longer than 64 KiB.", param=field)
     try:
         return value.decode()
@@ -160,26 +160,27 @@ async def _text(part: BodyPartReader, field: str) -> str:
         raise InvalidRequest(f"The field '{field}' is not UTF-8 text.", param=field) from error
 
 
-async def _save(part: BodyPartReader, folder: Path, limits: Limits) -> ServiceError | None:
-    """Stream a recording into the folder. The error for what is none is returned, for the caller to raise or list."""
-    head = await _head(part)
-    error = _refusal(head)
+async def _receive_recording(part: BodyPartReader, folder: Path, limits: Limits) -> ServiceError | None:
+    """Stream a recording into the folder. Returns the error for a file that is no recording: a batch lists it, other
+    endpoints raise it."""
+    head = await _read_head(part)
+    error = _why_unreadable(head)
     if error:
         await _discard(part, len(head), limits)
     else:
-        await _write(part, head, folder, limits)
+        await _store(part, head, folder, limits)
     return error
 
 
-async def _head(part: BodyPartReader) -> bytes:
-    """As much as it takes to tell what it is; less where there is no more."""
+async def _read_head(part: BodyPartReader) -> bytes:
+    """The first bytes, as many as `sniff` needs; fewer of a shorter file."""
     head = b""
-    while len(head) < HEAD and (chunk := await part.read_chunk(_CHUNK)):
+    while len(head) < HEAD and (chunk := await part.read_chunk(_READ_SIZE)):
         head += chunk
     return head
 
 
-def _refusal(head: bytes) -> ServiceError | None:
+def _why_unreadable(head: bytes) -> ServiceError | None:
     """Why a file that begins so cannot be a recording."""
     if not head:
         return InvalidRequest("The file is empty.", code="empty_file", param="file")
@@ -191,29 +192,29 @@ def _refusal(head: bytes) -> ServiceError | None:
     return None
 
 
-async def _write(part: BodyPartReader, head: bytes, folder: Path, limits: Limits) -> None:
+async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits) -> None:
     """Raises TooLarge and StorageFull."""
     room = shutil.disk_usage(folder).free - limits.min_free_mib * MIB
-    # Opened here and not in a thread: a client that goes away at that moment would leave it open.
+    # Opened here, not in a thread: if the client disconnected while the thread opens it, nothing would close it.
     with (folder / "upload").open("wb") as plain:
         file, size = wrap(plain), 0
-        while block := await _block(part, head):
+        while block := await _read_block(part, head):
             size += sum(map(len, block))
             if size > limits.max_upload_mib * MIB:
                 raise _too_large(limits)
             if size > room:
                 raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-            if size > _SMALL:
+            if size > _WITHOUT_THREAD:
                 await file.writelines(block)
             else:
                 plain.writelines(block)
             head = b""
 
 
-async def _block(part: BodyPartReader, head: bytes) -> list[bytes]:
-    """The chunks that are written at once, `head` before them; empty at the end."""
+async def _read_block(part: BodyPartReader, head: bytes) -> list[bytes]:
+    """The chunks to write next, `head` first; empty at the end of the part."""
     chunks, size = [head] if head else [], len(head)
-    while size < _BLOCK and (chunk := await part.read_chunk(_CHUNK)):
+    while size < _WRITE_SIZE and (chunk := await part.read_chunk(_READ_SIZE)):
         chunks.append(chunk)
         size += len(chunk)
     return chunks
@@ -222,7 +223,7 @@ async def _block(part: BodyPartReader, head: bytes) -> list[bytes]:
 async def _discard(part: BodyPartReader, size: int, limits: Limits) -> None:
     """Read what is refused to its end, so that the client gets to see the answer instead of a closed connection.
     `size`: bytes of it that have been read. Raises TooLarge."""
-    while chunk := await part.read_chunk(_CHUNK):
+    while chunk := await part.read_chunk(_READ_SIZE):
         size += len(chunk)
         if size > limits.max_upload_mib * MIB:
             raise _too_large(limits)

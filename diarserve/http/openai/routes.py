@@ -21,7 +21,7 @@ from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors, shapes
 from diarserve.http.openai.options import OpenAIOptions, our_model, read
 from diarserve.http.openapi.describe import RECEIVING, WORKING, Answer, Events, Form, describe
-from diarserve.http.responses import encode_in_pieces, json, made
+from diarserve.http.responses import encode_in_pieces, json, large_response
 from diarserve.http.routes.events import changes
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task
@@ -121,7 +121,7 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
             return await _stream(request, service, task, options, ignored)
         document = await service.process(task)
     warnings, style = _warnings(document, ignored), service.settings.subtitles
-    return await made(document.words, _shaped, document, options, warnings, style, translate=translate)
+    return await large_response(document.words, _shaped, document, options, warnings, style, translate=translate)
 
 
 def _shaped(

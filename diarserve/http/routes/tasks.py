@@ -22,7 +22,7 @@ from diarserve.http.openapi.describe import (
     Parameter,
     describe,
 )
-from diarserve.http.responses import finished, json
+from diarserve.http.responses import json, task_result
 from diarserve.http.routes.transcribe import TRANSCRIPT, idempotency_key
 from diarserve.tasks import views
 from diarserve.tasks.store.protocol import TaskRow
@@ -115,7 +115,7 @@ async def result(request: web.Request) -> web.Response:
     row = await _row(request)
     asked = {name: request.query.getall(name) for name in ("format", "response_format") if name in request.query}
     options = parse(Options, asked) if asked else Options.model_validate(row.options)
-    return await finished(request.app[SERVICE], row.id, options.response_format)
+    return await task_result(request.app[SERVICE], row.id, options.response_format)
 
 
 @routes.delete("/api/v1/parallel/tasks/{task_id}")

@@ -13,7 +13,7 @@ from diarserve.core.options import Options, parse
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
 from diarserve.http.openapi.describe import IDEMPOTENCY_KEY, RECEIVING, WORKING, Answer, Form, describe
-from diarserve.http.responses import encode_in_pieces, finished, made, rendered
+from diarserve.http.responses import encode_in_pieces, large_response, task_result, transcript_response
 from diarserve.tasks import views
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document, encode
@@ -52,9 +52,9 @@ async def transcribe(request: web.Request) -> web.Response:
             recording = [(upload.folder, upload.filename)]
             [row] = await service.backlog.submit(recording, options, priority, key=key)
             await service.backlog.ended(row)
-            return await finished(service, row.id, options.response_format)
+            return await task_result(service, row.id, options.response_format)
         document = await service.process(Task(upload.folder, upload.filename, options, priority))
-    return await rendered(service, document, options.response_format)
+    return await transcript_response(service, document, options.response_format)
 
 
 @routes.post("/api/v1/parallel/batch")
@@ -97,7 +97,7 @@ async def batch(request: web.Request) -> web.Response:
         parallel=service.settings.parallel_processing,
     )
     words = sum(result.words for result in results if isinstance(result, Document))
-    return await made(words, _encoded, answer)
+    return await large_response(words, _encoded, answer)
 
 
 def _encoded(answer: views.BatchResults) -> tuple[bytes, str]:
