@@ -28,6 +28,7 @@ from tests.support.app import (
     folders,
     form,
     jobs,
+    metric,
     reached,
     service,
     status,
@@ -160,6 +161,9 @@ async def test_a_failed_task_answers_its_own_error(start: Start, recording: Reco
     stats = await (await client.get("/stats")).json()
     assert (stats["total_tasks"], stats["completed_tasks"], stats["failed_tasks"]) == (3, 1, 2)
     assert (stats["store"]["tasks"]["failed"], stats["store"]["ever_completed"]) == (2, 1)
+    assert await metric(client, "diarserve_tasks_total", outcome="failed") == 2
+    for code in ("undecodable", "model_failed"):
+        assert await metric(client, "diarserve_tasks_total", outcome="failed", code=code) == 1
 
 
 async def test_a_callback_is_for_tasks_only(start: Start, recording: Recording) -> None:
@@ -330,6 +334,52 @@ async def test_high_overtakes_and_low_is_not_starved(start: Start, recording: Re
     assert (await status(client, normal[2]))["status"] == "queued"
     for id in (low, *normal):
         await reached(client, id, "completed")
+
+
+async def test_metrics_and_stats_tell_durable_tasks_from_those_in_the_pipeline(
+    start: Start, recording: Recording
+) -> None:
+    client = await start(limits={"running": 1}, **SLOW)
+    ids = [await submit(client, recording(1000)) for _ in range(3)]
+    await reached(client, ids[0], "processing")
+    await until(lambda: len(service(client).tasks) == 1)
+    assert await metric(client, "diarserve_durable_tasks", status="queued") == 2
+    assert await metric(client, "diarserve_durable_tasks", status="processing") == 1
+    assert await metric(client, "diarserve_tasks_in_flight") == 1
+    assert await metric(client, "diarserve_pending_recordings") == 0
+    await client.delete(f"{API}/tasks/{ids[0]}")
+    stats = await (await client.get("/stats")).json()
+    assert stats["cancelled_tasks"] == await metric(client, "diarserve_tasks_total", outcome="cancelled") == 1
+
+
+async def test_stages_that_did_not_run_are_not_counted(start: Start, recording: Recording) -> None:
+    client = await start(separate={"engine": "tests.support.standins:Separator"})
+    for option in ("diarizer", "source_separation", "enhanced_alignment"):  # there is no lane for the last one
+        value = "auto" if option == "diarizer" else "true"
+        answer = await client.post(f"{API}/transcribe", data=form(recording(2), **{option: value}))
+        assert answer.status == 200
+    counted = {
+        stage: await metric(client, "diarserve_stage_seconds_count", stage=stage)
+        for stage in ("decode", "separate", "transcribe", "align", "diarize")
+    }
+    assert counted == {"decode": 3, "separate": 1, "transcribe": 3, "align": 0, "diarize": 3}
+
+
+async def test_a_batch_takes_a_slot_for_each_of_its_files(start: Start, recording: Recording) -> None:
+    client = await start(limits={"max_pending": 3}, **SLOW)
+    pending = service(client).tasks.slots
+    too_many = await client.post(f"{API}/batch", data=form(*[recording()] * 4))
+    assert await error(too_many) == (413, "too_large")
+    running = asyncio.create_task(client.post(f"{API}/batch", data=form(recording(1000), recording(1000))))
+    await until(lambda: pending.taken == 2)
+    assert await metric(client, "diarserve_pending_recordings") == 2
+    assert await error(await client.post(f"{API}/batch", data=form(recording(), recording()))) == (429, "queue_full")
+    assert (await client.post(f"{API}/transcribe", data=form(recording()))).status == 200
+    running.cancel()
+    await until(lambda: pending.taken == 0)
+    answer = await client.post(f"{API}/batch/async", data=form(*[recording()] * 4))
+    assert answer.status == 202  # nobody waits: max_queued is its limit
+    assert pending.taken == 0
 
 
 async def test_a_full_queue_answers_429(start: Start, recording: Recording) -> None:

@@ -71,7 +71,8 @@ OptionalLane = Annotated[Lane | None, BeforeValidator(_unless_false)]
 class Limits(_Section):
     max_upload_mib: int = Field(2048, gt=0)
     max_audio_seconds: float = Field(6 * 3600.0, gt=0)
-    max_pending: int = Field(64, gt=0)  # tasks accepted and not ended; one more is answered 429
+    # Recordings whose clients wait, each of a batch counted, and uploads under way; one more is answered 429.
+    max_pending: int = Field(128, gt=0)
     min_free_mib: int = Field(256, ge=0)  # disk space left alone; below it uploads are answered 507
     upload_timeout: float = Field(600.0, gt=0)  # seconds for a whole body
     attempts: int = Field(3, ge=1)  # tries of a job whose worker died, and of a task whose server died

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from diarserve.core.errors import InvalidRequest, NotReady
 from diarserve.core.options import Options
 from diarserve.core.settings import Settings
+from diarserve.core.types import Status
+from diarserve.observe.gauges import State
 from diarserve.observe.loop_lag import measure_loop_lag
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import make_lanes
@@ -20,6 +22,7 @@ from diarserve.service.readiness import Readiness
 from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
+from diarserve.tasks.store.protocol import StoreError
 from diarserve.tasks.store.sqlite import SqliteStore
 from diarserve.tasks.task import Task
 from diarserve.tasks.webhooks import Webhooks
@@ -44,7 +47,8 @@ class Service:
         self.readiness = Readiness(self.lanes, settings.diarizer)
         self.spool = Spool(settings.data_dir)
         self.tasks = Tasks(settings.limits.max_pending, self.metrics)
-        self.metrics.watch(self.state)
+        self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
+        self.metrics.watch(self._state)
 
     async def start(self) -> None:
         """Returns at once, before the models are loaded. Raises StoreError."""
@@ -103,7 +107,7 @@ class Service:
                 parallel=self.settings.parallel_processing,
                 diarizer=self.settings.diarizer,
             )
-            self.tasks.record(document)
+            self.tasks.record(task, document)
             seconds = document.performance.processing_time
             line = "done: %.1f s of audio in %.3f s", document.duration, seconds
             asyncio.get_running_loop().call_soon(log.info, *line)  # once the answer is on its way
@@ -131,9 +135,22 @@ class Service:
     def lanes_state(self) -> dict[str, dict[str, Any]]:
         return {lane.name: lane.state() for lane in self.lanes}
 
-    def state(self) -> dict[str, Any]:
-        """What the gauges of /metrics show."""
-        return {"in_flight": len(self.tasks), "spool_bytes": self.spool.size(), "lanes": self.lanes_state()}
+    async def render_metrics(self) -> bytes:
+        """What Prometheus scrapes."""
+        with contextlib.suppress(StoreError):  # its disk is full: the last counts stand
+            self._durable = await self.store.counts()
+        return await asyncio.to_thread(self.metrics.render)
+
+    def _state(self) -> State:
+        """Called in any thread."""
+        return State(
+            in_flight=len(self.tasks),
+            pending=self.tasks.slots.taken,
+            outcomes=self.tasks.outcomes(),
+            durable=self._durable,
+            spool_bytes=self.spool.size(),
+            lanes=self.lanes_state(),
+        )
 
     async def _run_backlog(self) -> None:
         with contextlib.suppress(NotReady):  # a lane cannot start: tasks stay queued, and /readyz says why

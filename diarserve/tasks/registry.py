@@ -1,40 +1,36 @@
-"""The tasks that this server works on or shows, and the totals of those that ended."""
+"""The tasks that this server works on or shows, and how those that ended did."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
-from diarserve.core.errors import Busy, ServiceError, is_temporary
+from diarserve.core.errors import ServiceError, is_temporary
+from diarserve.core.types import Outcome
 from diarserve.observe.metrics import Metrics
+from diarserve.tasks.request_slots import RequestSlot, RequestSlots
 from diarserve.tasks.task import STAGE_WEIGHTS, Task
-from diarserve.transcript.document import Document
-
-_TIMES = {
-    "decode": "decode_time",
-    "separate": "separation_time",
-    "transcribe": "transcription_time",
-    "align": "forced_alignment_time",
-    "diarize": "diarization_time",
-}
+from diarserve.transcript.document import Document, Performance
 
 
 class Tasks:
-    def __init__(self, limit: int, metrics: Metrics) -> None:
-        self._held: WeakValueDictionary[str, Task] = WeakValueDictionary()  # as long as anybody runs or watches them
-        self._limit = limit
+    """max_pending: recordings whose clients wait, and uploads under way; see RequestSlots."""
+
+    def __init__(self, max_pending: int, metrics: Metrics) -> None:
+        self.slots = RequestSlots(max_pending, self.wait_estimate)
         self._metrics = metrics
-        self._places = 0
-        self._active: dict[str, Task] = {}
-        self._completed = 0
-        self._failed = 0
+        self._held: WeakValueDictionary[str, Task] = WeakValueDictionary()  # as long as anybody runs or watches them
+        self._active: dict[str, Task] = {}  # in the pipeline
+        self._ended: Counter[tuple[Outcome, str]] = Counter()  # with the error's code, or ""
         self._seconds = 0.0  # of processing, all completed tasks together
         self._stage_seconds = dict.fromkeys(STAGE_WEIGHTS, 0.0)
-        self._stages = {stage: metrics.stage.labels(stage) for stage in STAGE_WEIGHTS}
+        self._stage_runs: Counter[str] = Counter()
 
     def __len__(self) -> int:
+        """Tasks in the pipeline."""
         return len(self._active)
 
     def find(self, id: str) -> Task | None:
@@ -49,44 +45,38 @@ class Tasks:
         return list(self._held.values())
 
     @contextmanager
-    def request_slot(self) -> Iterator[None]:
-        """A place for one request whose client waits. Raises Busy when every place is taken."""
-        if self._places >= self._limit:
-            raise Busy("Too many requests are waiting; try again later.", retry_after=self.wait_estimate())
-        self._places += 1
-        try:
-            yield
-        finally:
-            self._places -= 1
+    def request_slot(self) -> Iterator[RequestSlot]:
+        """Room for one recording whose client waits, or one upload. Raises Busy when there is none."""
+        with self.slots.request() as slot:
+            yield slot
 
     @contextmanager
     def track(self, task: Task) -> Iterator[None]:
-        """Show the task as under way, and count how it ends."""
+        """Show the task as being processed, and count how it ends."""
         self._active[task.id] = self._held[task.id] = task
         task.become("processing")
-        outcome = "cancelled"
+        outcome: Outcome = "cancelled"
+        code = ""
         try:
             yield
             outcome = "completed"
         except Exception as error:
-            if is_temporary(error):
-                outcome = "refused"
-            else:
-                outcome = "rejected" if isinstance(error, ServiceError) and error.status < 500 else "failed"
+            outcome = "refused" if is_temporary(error) else "failed"
+            code = error.code if isinstance(error, ServiceError) else "internal"
             raise
         finally:
             del self._active[task.id]
-            self._failed += outcome in ("failed", "rejected")
-            self._metrics.tasks.labels(outcome).inc()
+            self._ended[outcome, code] += 1
 
-    def record(self, document: Document) -> None:
-        """Count a completed task's timings."""
+    def record(self, task: Task, document: Document) -> None:
+        """Count a completed task's timings, those of the stages that it ran."""
         timings = document.performance
-        self._completed += 1
         self._seconds += timings.processing_time
-        for stage, key in _TIMES.items():
-            self._stage_seconds[stage] += getattr(timings, key)
-            self._stages[stage].observe(getattr(timings, key))
+        for stage, seconds in _stage_times(timings).items():
+            if task.stages.get(stage) == 1:
+                self._stage_runs[stage] += 1
+                self._stage_seconds[stage] += seconds
+                self._metrics.stage.labels(stage).observe(seconds)
         self._metrics.total.observe(timings.processing_time)
         self._metrics.audio.inc(document.duration)
         self._metrics.real_time_factor.observe(timings.real_time_factor)
@@ -104,18 +94,38 @@ class Tasks:
             for task in self._active.values()
         ]
 
+    def outcomes(self) -> Mapping[tuple[Outcome, str], int]:
+        """How many tasks ended so, by outcome and error code. Safe in any thread."""
+        return dict(self._ended)
+
+    def ended(self, outcome: Outcome) -> int:
+        return sum(count for (other, _), count in self.outcomes().items() if other == outcome)
+
     def stats(self) -> dict[str, Any]:
-        """Since this server started."""
-        count = max(self._completed, 1)
+        """Since this server started. Counts what /metrics counts (`diarserve_tasks_total`)."""
+        completed, failed, cancelled = self.ended("completed"), self.ended("failed"), self.ended("cancelled")
         return {
-            "total_tasks": self._completed + self._failed + len(self._active),
-            "completed_tasks": self._completed,
-            "failed_tasks": self._failed,
-            "average_processing_time": self._seconds / count,
-            "average_stage_times": {stage: total / count for stage, total in self._stage_seconds.items()},
+            "total_tasks": completed + failed + cancelled + len(self._active),
+            "completed_tasks": completed,
+            "failed_tasks": failed,
+            "cancelled_tasks": cancelled,
+            "average_processing_time": self._seconds / max(completed, 1),
+            "average_stage_times": {
+                stage: self._stage_seconds[stage] / max(self._stage_runs[stage], 1) for stage in STAGE_WEIGHTS
+            },
             "active_tasks": self.active(),
         }
 
     def wait_estimate(self) -> float:
-        """Seconds until a place is likely free: what an average task takes."""
-        return max(1.0, self._seconds / max(self._completed, 1))
+        """Seconds until there is likely room: what an average task takes."""
+        return max(1.0, self._seconds / max(self.ended("completed"), 1))
+
+
+def _stage_times(timings: Performance) -> dict[str, float]:
+    return {
+        "decode": timings.decode_time,
+        "separate": timings.separation_time,
+        "transcribe": timings.transcription_time,
+        "align": timings.forced_alignment_time,
+        "diarize": timings.diarization_time,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -72,6 +71,7 @@ class Stats(Struct, forbid_unknown_fields=True):
     total_tasks: Count
     completed_tasks: Count
     failed_tasks: Count
+    cancelled_tasks: Count
     average_processing_time: Seconds
     average_stage_times: Mapping[str, Seconds]
     active_tasks: Sequence[ActiveTask]
@@ -117,5 +117,5 @@ async def stats(request: web.Request) -> web.Response:
 @routes.get("/metrics")
 @describe("Metrics, for Prometheus", {200: Answer("All of them.", other={"text/plain": str})})
 async def metrics(request: web.Request) -> web.Response:
-    body = await asyncio.to_thread(request.app[SERVICE].metrics.render)
+    body = await request.app[SERVICE].render_metrics()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -68,12 +68,13 @@ async def transcribe(request: web.Request) -> web.Response:
 async def batch(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.require_ready()
-    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
+    with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
         service.check(options)
         refuse_callback(options)
         recordings, began = form.recordings, time.monotonic()
+        slot.grow(len(recordings))
         places = asyncio.Semaphore(service.settings.limits.running)
 
         async def one(upload: uploads.Upload) -> Document | ServiceError:
