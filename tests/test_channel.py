@@ -172,6 +172,22 @@ async def test_a_worker_that_writes_what_is_no_message_is_replaced_and_its_job_d
         await lane.close()
 
 
+async def test_a_request_that_cannot_be_sent_is_refused_and_holds_up_nothing(tmp_path: Path) -> None:
+    lane = Lane([WorkerSpec("whisper", "tests.support.standins:Whisper")], Metrics())
+    lane.start()
+    try:
+        broken = Transcribe(job(tmp_path).audio, prompt="\ud800")
+        with pytest.raises(errors.InvalidRequest, match="Unicode"):
+            await lane.run(broken, virtual_deadline=0.0)
+        nonsense: Any = Transcribe(job(tmp_path).audio, prompt=object())  # type: ignore[arg-type]
+        with pytest.raises(errors.ModelFailed):
+            await lane.run(nonsense, virtual_deadline=0.0)
+        assert len((await do(lane, job(tmp_path))).result.words) == 2
+        assert (restarts(lane), lane.state()["workers"][0]["jobs"]) == (0, 0)
+    finally:
+        await lane.close()
+
+
 def test_every_code_of_a_failed_job_has_its_status() -> None:
     assert set(errors._JOB_ERRORS) == set(get_args(JobErrorCode))
     statuses = {code: errors.from_job(code, "why").status for code in get_args(JobErrorCode)}

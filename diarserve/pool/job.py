@@ -31,16 +31,17 @@ def virtual_deadline(priority: Priority, duration: float, waited: float = 0.0) -
 @dataclass(slots=True, eq=False)
 class Job:
     id: str
-    task: str
+    task: str  # its name in the log
     request: Request
-    virtual_deadline: float
+    virtual_deadline: float  # seconds on the monotonic clock
     on_progress: OnProgress | None
-    answer: asyncio.Future[Done[Any]]
-    queued: float
-    attempts: int = 0
+    answer: asyncio.Future[Done[Any]]  # or a ServiceError
+    queued: float  # when it came, on the monotonic clock
+    attempts: int = 0  # including the one under way
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
 
     def end(self, answer: Done[Any] | ServiceError) -> None:
+        """Answer whoever waits, unless they were answered or gave up."""
         if self.answer.done():
             return
         if isinstance(answer, Done):

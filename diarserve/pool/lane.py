@@ -193,7 +193,13 @@ class Lane:
             job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
             if job.attempts > 1 and job.on_progress:
                 job.on_progress(Progress(job.id, 0.0))  # what it reported so far, it will report again
-            min(slots, key=lambda slot: len(slot.jobs)).submit(job)
+            try:
+                min(slots, key=lambda slot: len(slot.jobs)).submit(job)
+            except UnicodeError:  # a lone surrogate, which JSON and Python's strings can hold
+                job.end(errors.InvalidRequest("The request holds text that is not valid Unicode."))
+            except Exception:
+                log.exception("a job of the %s lane could not be sent", self.name)
+                job.end(errors.ModelFailed("The request could not be sent to a worker."))
 
     def _queue_again(self, job: Job) -> None:
         if self.halted:

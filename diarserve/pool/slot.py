@@ -103,9 +103,10 @@ class Slot:
         )
 
     def submit(self, job: Job) -> None:
+        """Give the worker a job. Raises UnicodeError and TypeError for a request that cannot be sent."""
         assert self._worker is not None
-        self.jobs[job.id] = job
         self._worker.send(Submit(job.id, job.task, job.request, job.virtual_deadline))
+        self.jobs[job.id] = job
         self._note_sign_of_life()
 
     def cancel(self, job: Job) -> None:
