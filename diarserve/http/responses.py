@@ -6,7 +6,6 @@ answered by `await large_response(words, function, *arguments)`, so that hours o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -14,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from diarserve.core.errors import NotFound, ServiceError
+from diarserve.core.offload import offload
 from diarserve.core.types import Format
 from diarserve.service.service import Service
 from diarserve.tasks import views
@@ -22,7 +22,6 @@ from diarserve.transcript.formats import render
 
 _LARGE = 2000  # words above which answers are made in a thread: 40,000 (four hours) take 20 to 300 ms ...
 _LARGE_BODY = 256 * 1024  # ... and bytes of JSON above which decoding does
-_PIECE = 500  # items of a list that are encoded in one call
 
 P = ParamSpec("P")
 
@@ -36,22 +35,8 @@ async def large_response(
     words: int, build: Callable[P, tuple[bytes, str]], *args: P.args, **kwargs: P.kwargs
 ) -> web.Response:
     """What `build` returns: a body and its content type. It runs in a thread where there are many words."""
-    body, kind = await asyncio.to_thread(build, *args, **kwargs) if words > _LARGE else build(*args, **kwargs)
+    body, kind = await offload(words > _LARGE, build, *args, **kwargs)
     return web.Response(body=body, headers={"Content-Type": kind})
-
-
-def encode_in_pieces(answer: msgspec.Struct) -> bytes:
-    """As JSON, its lists in pieces: a single call holds the interpreter's lock as long as it takes, in whichever thread
-    it runs, and the event loop with it."""
-    fields = {name: getattr(answer, name) for name in answer.__struct_fields__}
-    return _encoder.encode({name: _pieces(value) for name, value in fields.items() if value is not msgspec.UNSET})
-
-
-def _pieces(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        return value
-    pieces = (_encoder.encode(value[start : start + _PIECE])[1:-1] for start in range(0, len(value), _PIECE))
-    return msgspec.Raw(b"[" + b",".join(pieces) + b"]")
 
 
 async def task_result(service: Service, id: str, format: Format) -> web.Response:
@@ -75,7 +60,7 @@ async def task_result(service: Service, id: str, format: Format) -> web.Response
 
 
 async def _decoded(body: bytes) -> Document:
-    return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY else decode(body)
+    return await offload(len(body) > _LARGE_BODY, decode, body)
 
 
 async def transcript_response(service: Service, document: Document, format: Format) -> web.Response:

@@ -14,6 +14,7 @@ from typing import Literal
 from aiohttp import web
 from msgspec import UNSET, Struct
 
+from diarserve.core.encoding import encode_in_pieces
 from diarserve.core.errors import NotFound, NotReady, ServiceError
 from diarserve.core.settings import Subtitles
 from diarserve.http import sse, uploads
@@ -21,7 +22,7 @@ from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors, shapes
 from diarserve.http.openai.options import OpenAIOptions, our_model, read
 from diarserve.http.openapi.describe import RECEIVING, WORKING, Answer, Events, Form, describe
-from diarserve.http.responses import encode_in_pieces, json, large_response
+from diarserve.http.responses import json, large_response
 from diarserve.http.routes.events import changes
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task

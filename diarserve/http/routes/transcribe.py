@@ -8,12 +8,13 @@ import time
 from aiohttp import web
 from msgspec import Raw, structs
 
+from diarserve.core.encoding import encode_in_pieces
 from diarserve.core.errors import InvalidRequest, ServiceError
 from diarserve.core.options import Options, parse
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
 from diarserve.http.openapi.describe import IDEMPOTENCY_KEY, RECEIVING, WORKING, Answer, Form, describe
-from diarserve.http.responses import encode_in_pieces, large_response, task_result, transcript_response
+from diarserve.http.responses import large_response, task_result, transcript_response
 from diarserve.tasks import views
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document, encode
