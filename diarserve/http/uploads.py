@@ -8,7 +8,6 @@ with new_folders(service) as new_folder:
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,13 +22,14 @@ from multidict import MultiMapping
 from diarserve.core.errors import (
     InvalidRequest,
     ServiceError,
-    StorageFull,
     TooLarge,
     UnsupportedMedia,
     UploadTimeout,
 )
 from diarserve.core.settings import MIB, Limits
+from diarserve.http.context import SERVICE
 from diarserve.service.service import Service
+from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import new_id
 from workers.media.containers import HEAD, sniff
 
@@ -99,7 +99,7 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
     try:
         async with asyncio.timeout(limits.upload_timeout):
             async for part in await request.multipart():
-                await _read_part(part, form, new_folder, limits)
+                await _read_part(part, form, new_folder, limits, request.app[SERVICE].spool.disk)
     except TimeoutError as error:
         raise UploadTimeout(f"The upload took longer than {limits.upload_timeout:.0f} s.") from error
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
@@ -109,7 +109,7 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
     return form
 
 
-async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits) -> None:
+async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits, disk: DiskSpace) -> None:
     if not isinstance(part, BodyPartReader):
         raise InvalidRequest("Nested multipart bodies are not understood.")
     field, filename = _field_and_file_name(part.headers.get(hdrs.CONTENT_DISPOSITION))
@@ -128,7 +128,7 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
     else:
         folder = new_folder()
         name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
-        form.uploads.append(Upload(folder, name, await _receive_recording(part, folder, limits)))
+        form.uploads.append(Upload(folder, name, await _receive_recording(part, folder, limits, disk)))
 
 
 def _merge_query(query: MultiMapping[str], form: Form) -> None:
@@ -160,7 +160,9 @@ async def _read_text(part: BodyPartReader, field: str) -> str:
         raise InvalidRequest(f"The field '{field}' is not UTF-8 text.", param=field) from error
 
 
-async def _receive_recording(part: BodyPartReader, folder: Path, limits: Limits) -> ServiceError | None:
+async def _receive_recording(
+    part: BodyPartReader, folder: Path, limits: Limits, disk: DiskSpace
+) -> ServiceError | None:
     """Stream a recording into the folder. Returns the error for a file that is no recording: a batch lists it, other
     endpoints raise it."""
     head = await _read_head(part)
@@ -168,7 +170,7 @@ async def _receive_recording(part: BodyPartReader, folder: Path, limits: Limits)
     if error:
         await _discard(part, len(head), limits)
     else:
-        await _store(part, head, folder, limits)
+        await _store(part, head, folder, limits, disk)
     return error
 
 
@@ -192,9 +194,8 @@ def _why_unreadable(head: bytes) -> ServiceError | None:
     return None
 
 
-async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits) -> None:
+async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits, disk: DiskSpace) -> None:
     """Raises TooLarge and StorageFull."""
-    room = shutil.disk_usage(folder).free - limits.min_free_mib * MIB
     # Opened here, not in a thread: if the client disconnected while the thread opens it, nothing would close it.
     with (folder / "upload").open("wb") as plain:
         file, size = wrap(plain), 0
@@ -202,12 +203,12 @@ async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits
             size += sum(map(len, block))
             if size > limits.max_upload_mib * MIB:
                 raise _too_large(limits)
-            if size > room:
-                raise StorageFull("There is no room left for uploads; try again later.", retry_after=60)
-            if size > _WITHOUT_THREAD:
-                await file.writelines(block)
-            else:
-                plain.writelines(block)
+            with disk.reserved(sum(map(len, block))):
+                if size > _WITHOUT_THREAD:
+                    await file.writelines(block)
+                else:
+                    plain.writelines(block)
+                plain.flush()  # what is written is seen as taken from here on
             head = b""
 
 

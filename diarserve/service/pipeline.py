@@ -15,6 +15,7 @@ from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import Lanes
 from diarserve.service.stages import Results, Stages
 from diarserve.service.timings import overlap_ratio, performance, wall
+from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import LARGE, Document, Models
 from diarserve.transcript.join import Joined, join
@@ -27,7 +28,14 @@ Other = TypeVar("Other")
 
 
 async def run(
-    task: Task, lanes: Lanes, metrics: Metrics, *, max_seconds: float, parallel: bool, diarizer: Diarizer
+    task: Task,
+    lanes: Lanes,
+    metrics: Metrics,
+    disk: DiskSpace,
+    *,
+    max_seconds: float,
+    parallel: bool,
+    diarizer: Diarizer,
 ) -> Document:
     """The document of a task whose upload lies in its folder. Raises ServiceError.
 
@@ -36,7 +44,7 @@ async def run(
     diarizer: where the task names none.
     """
     began = time.monotonic()
-    results = await _run_stages(Stages(task, lanes), max_seconds, diarizer, parallel=parallel)
+    results = await _run_stages(Stages(task, lanes, disk), max_seconds, diarizer, parallel=parallel)
     metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized))
     joining = time.monotonic()
     joined = await _join(results)

@@ -11,7 +11,7 @@ from typing import Any
 
 from diarserve.core.errors import InvalidRequest, NotReady
 from diarserve.core.options import Options
-from diarserve.core.settings import Settings
+from diarserve.core.settings import MIB, Settings
 from diarserve.core.types import Status
 from diarserve.observe.gauges import State
 from diarserve.observe.loop_lag import measure_loop_lag
@@ -45,7 +45,7 @@ class Service:
         self.metrics = Metrics()
         self.lanes = make_lanes(settings, self.metrics)
         self.readiness = Readiness(self.lanes, settings.diarizer)
-        self.spool = Spool(settings.data_dir)
+        self.spool = Spool(settings.data_dir, settings.limits.min_free_mib * MIB)
         self.tasks = Tasks(settings.limits.max_pending, self.metrics)
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
         self.metrics.watch(self._state)
@@ -103,6 +103,7 @@ class Service:
                 task,
                 self.lanes,
                 self.metrics,
+                self.spool.disk,
                 max_seconds=self.settings.limits.max_audio_seconds,
                 parallel=self.settings.parallel_processing,
                 diarizer=self.settings.diarizer,

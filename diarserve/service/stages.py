@@ -13,6 +13,7 @@ from diarserve.pool.job import virtual_deadline
 from diarserve.pool.lane import Lane
 from diarserve.pool.lanes import Lanes
 from diarserve.service import diarizer_choice
+from diarserve.tasks.disk_space import DiskSpace, decoded_bound, upload_size
 from diarserve.tasks.task import Task
 from workers.messages import (
     Align,
@@ -57,8 +58,9 @@ class Results:
 class Stages:
     """Runs the stages of a task as jobs of one urgency, and tells the task how far each is."""
 
-    def __init__(self, task: Task, lanes: Lanes) -> None:
+    def __init__(self, task: Task, lanes: Lanes, disk: DiskSpace) -> None:
         self._task = task
+        self._disk = disk
         self._lanes = lanes
         self._arrived = time.monotonic() - max(time.time() - task.created_at, 0.0)
         self._deadline = 0.0
@@ -67,7 +69,9 @@ class Stages:
         """Decoding is quick, and tells the length: until then tasks compete as if they had none."""
         self._set_deadline(0.0)
         target = os.path.join(self._task.folder, "audio.f32")
-        done = await self._run("decode", self._lanes.decode, Decode(self._task.source, target, max_seconds))
+        bound = decoded_bound(upload_size(self._task.source), max_seconds)
+        async with self._disk.reserved_for_conversion(bound):
+            done = await self._run("decode", self._lanes.decode, Decode(self._task.source, target, max_seconds))
         self._set_deadline(done.result.duration)
         return done
 
@@ -75,7 +79,8 @@ class Stages:
         if not self._task.options.source_separation or self._lanes.separate is None:
             return None
         target = os.path.join(self._task.folder, "voices.f32")
-        return await self._run("separate", self._lanes.separate, Separate(audio, target))
+        async with self._disk.reserved_for_conversion(audio.samples * 4):  # float32, as long as the recording
+            return await self._run("separate", self._lanes.separate, Separate(audio, target))
 
     async def recognize(self, audio: AudioRef) -> tuple[Done[Transcript], Done[Alignment] | None]:
         """Transcription, then forced alignment where it is asked for. A translation is not aligned: its words are not

@@ -11,12 +11,16 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
+from diarserve.tasks.disk_space import DiskSpace
+
 _LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
 _SPARE = 64  # empty folders that are kept
 
 
 class Spool:
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, keep_free: int = 0) -> None:
+        """keep_free: bytes of the disk that are left alone."""
+        self.disk = DiskSpace(data_dir, keep_free)
         self.incoming = data_dir / "spool"
         self.kept = data_dir / "tasks"
         self._trash = data_dir / "trash"
