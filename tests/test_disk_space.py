@@ -61,10 +61,12 @@ async def test_uploads_at_the_same_time_do_not_overshoot(
     """The disk has room for three of the four, whatever was free when each of them began."""
     client = await start(limits={"min_free_mib": 0}, whisper={"step_seconds": 0.05})
     data = recording(4 * 2**20 // 32_000)
+    capacity, peaks = 3 * len(data) + 2**20, [0]
 
     def usage(path: object) -> Usage:
         used = sum(file.stat().st_size for folder in spool(client) for file in folder.glob("upload"))
-        return Usage(0, used, 3 * len(data) + 2**20 - used)
+        peaks.append(used)
+        return Usage(capacity, used, capacity - used)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     monkeypatch.setattr("diarserve.service.stages.decoded_bound", lambda upload, seconds: 0)
@@ -72,6 +74,7 @@ async def test_uploads_at_the_same_time_do_not_overshoot(
     refused = [answer for answer in answers if answer.status != 200]
     assert [await error(answer) for answer in refused] == [(507, "storage_full")] * len(refused)
     assert refused
+    assert max(peaks) <= capacity
     assert service(client).spool.disk.promised == 0
     assert spool(client) == []
 
