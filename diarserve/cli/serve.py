@@ -90,7 +90,7 @@ def tune_interpreter() -> None:
     """Keep the event loop from waiting for the interpreter: answers of recordings of hours are made in threads."""
     sys.setswitchinterval(0.001)  # after 5 ms by default, and one turn of the loop asks for it several times
     gc.collect()
-    gc.freeze()  # what is imported stays; the collector would take 15 ms to look through it
+    gc.freeze()  # what is imported stays, and the collector need not look through it again
 
 
 def _keep_memory() -> None:
