@@ -1,7 +1,16 @@
-"""What a store of durable tasks promises. diarserve.tasks.store.sqlite keeps it in one file.
+"""The contract of a store of durable tasks, for those who write another one. diarserve.tasks.store.sqlite is one file.
 
 A 2xx answer means that `add` has returned. Work is at least once: the attempt number goes up before the work starts,
 and only the newest attempt may end its task. Times are unix seconds.
+
+Every method is one transaction: it has happened wholly, durably and visibly to the next call when it returns, and not
+at all when it raises. Cancelling the caller leaves one or the other, never a half. Every method may raise StoreError
+(a full or failing disk, a lost connection); callers may try again. Methods may be called at the same time.
+
+    rows, created = await store.add([NewTask("a", "call.wav", {}, "normal")], "key", max_queued=10_000)
+    [row] = await store.claim("normal", 1)  # status processing, attempts 1
+    await store.complete(row.id, row.attempts, b"{}", audio_seconds=30.0, processing_seconds=2.0)  # True
+    await store.fail(row.id, row.attempts, error)  # False: it has ended
 """
 
 from __future__ import annotations
@@ -137,7 +146,8 @@ class Store(Protocol):
     async def purge(self, older_than: float) -> int:
         """Forget expired tasks that ended before that time. How many."""
 
-    async def counts(self) -> dict[Status, int]: ...
+    async def counts(self) -> dict[Status, int]:
+        """Tasks by their present status, all six of them. Asked by every submission and scrape: it must not scan."""
 
     async def totals(self) -> Totals: ...
 
