@@ -1,4 +1,4 @@
-# Needs only Python 3.11 with venv. Everything else is installed into .venv from the hash-pinned lock.
+# Needs only Python 3.11, 3.12 or 3.13 with venv. Everything else is installed into .venv from the hash-pinned lock.
 PYTHON ?= python3
 UV := .venv/bin/uv
 BIN := .venv/bin
@@ -75,7 +75,7 @@ fuzz: .venv/installed  ## 4,000 damaged WAV headers: none may end as a server er
 
 lock: .venv/installed  ## resolve pyproject.toml anew
 	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \
-		--extra embedded --extra separation --extra uvloop --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
+		--extra embedded --extra separation --extra uvloop --extra dev --universal pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv data

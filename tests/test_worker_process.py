@@ -132,7 +132,9 @@ async def test_the_decoder_can_write_no_more_than_the_longest_recording_takes(st
     assert whisper.rlimit(psutil.RLIMIT_FSIZE) == psutil.Process().rlimit(psutil.RLIMIT_FSIZE)
 
 
-@pytest.mark.parametrize("what", ["asyncio.subprocess.create_subprocess_exec", "os.pidfd_open"])
+@pytest.mark.parametrize(
+    "what", ["asyncio.subprocess.create_subprocess_exec", "diarserve.pool.worker_process.pidfd_open"]
+)
 async def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     await (await WorkerProcess.start(SPEC)).close()  # what is opened once for all
     me = psutil.Process()

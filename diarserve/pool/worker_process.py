@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from asyncio import subprocess
+from os import pidfd_open
 
 from diarserve.pool.worker import StreamWorker
 from workers.messages import WorkerSpec
@@ -43,7 +44,7 @@ class WorkerProcess(StreamWorker):
                 start_new_session=True,
             )
             undo.callback(process.kill)
-            pidfd = os.pidfd_open(process.pid)
+            pidfd = pidfd_open(process.pid)
             undo.pop_all()
         worker = cls(process, reader, writer, pidfd)
         worker.send(spec)
