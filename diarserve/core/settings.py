@@ -92,8 +92,9 @@ class Webhooks(_Section):
     @classmethod
     def _is_base64(cls, secret: str) -> str:
         if secret.startswith("whsec_"):
+            text = secret.removeprefix("whsec_")
             try:
-                key = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
+                key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
             except ValueError:
                 key = b""
             if not key:
