@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import requests
 
+from diarserve.transcript.document import decode
 from diarserve.transcript.formats import text
 from tests.support.recordings import sample
 from tests.support.server import running
@@ -18,13 +19,18 @@ def main() -> None:
         with path.open("rb") as file:
             answer = requests.post(f"{server.url}/api/v1/parallel/transcribe", files={"file": file}, timeout=300)
         answer.raise_for_status()
-        document = answer.json()
+        document = decode(answer.content)
     print(text(document))
-    timings = document["performance"]
-    print(f"{document['duration']:.1f} s of audio in {timings['processing_time']:.2f} s")
-    for name in ("decode", "transcription", "diarization", "alignment"):
-        print(f"  {name:<15}{timings[f'{name}_time']:6.2f} s")
-    print(f"  both models at once: {timings['speedup_estimate']:.2f} times one after the other")
+    timings = document.performance
+    print(f"{document.duration:.1f} s of audio in {timings.processing_time:.2f} s")
+    for name, seconds in (
+        ("decode", timings.decode_time),
+        ("transcription", timings.transcription_time),
+        ("diarization", timings.diarization_time),
+        ("alignment", timings.alignment_time),
+    ):
+        print(f"  {name:<15}{seconds:6.2f} s")
+    print(f"  both models at once: {timings.speedup_estimate:.2f} times one after the other")
 
 
 if __name__ == "__main__":

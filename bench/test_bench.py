@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import load, overhead, peers, performance_test, results, scaling
+from bench import demo, load, overhead, peers, performance_test, results, scaling
 from tests.support.recordings import write_wav
 from tests.support.server import configured, started
 
@@ -126,3 +126,13 @@ def test_the_overhead_is_measured_beside_a_bare_handler() -> None:
     text = overhead.report(added, [load])
     assert "| bare upload handler |" in text
     assert "jobs a second" in text
+
+
+@pytest.mark.models
+def test_the_demo_prints_who_said_what_and_its_timings(capsys: pytest.CaptureFixture[str]) -> None:
+    demo.main()
+    shown = capsys.readouterr().out
+    assert "SPEAKER_01: " in shown
+    assert "originally from Chicago" in shown
+    assert "30.0 s of audio in " in shown
+    assert "both models at once: " in shown
