@@ -543,7 +543,7 @@ async def test_sentences_have_their_speaker_once_the_diarizer_is_done(start: Sta
     blocked, speakers = True, []
     async for name, data in events(client, id):
         if blocked and name == "progress" and data["stages"]["diarize"] == 100:
-            (service(client).spool.kept / id / "go").touch()
+            (service(client).spool.durable / id / "go").touch()
             blocked = False
         elif name == "segment":
             speakers.append((data["text"], data["speaker"]))
@@ -558,7 +558,7 @@ async def test_events_of_a_task_whose_worker_dies_show_every_word_once(start: St
         if name == "segment":
             words.append(data["text"])
             if len(words) == 5:
-                (service(client).spool.kept / id / "go").touch()
+                (service(client).spool.durable / id / "go").touch()
     assert words == [f"w{number}" for number in range(12)]
     assert (await status(client, id))["status"] == "completed"
 

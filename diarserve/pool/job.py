@@ -41,7 +41,7 @@ class Job:
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
 
     def end(self, answer: Done[Any] | ServiceError) -> None:
-        """Answer whoever waits, unless they were answered or gave up."""
+        """Set the answer, unless there is one or the caller was cancelled."""
         if self.answer.done():
             return
         if isinstance(answer, Done):

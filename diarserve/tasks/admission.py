@@ -61,7 +61,7 @@ class Admission:
         created = False
         try:
             # Recordings first: a row must never be without one.
-            await asyncio.to_thread(self._keep_all, folders)
+            await asyncio.to_thread(self._make_durable, folders)
             rows, created = await self._store.add(new, key, max_queued=self._max_queued)
         except QueueFull:
             raise self._busy() from None
@@ -71,15 +71,15 @@ class Admission:
         finally:
             if not created:
                 for folder in folders:
-                    self._spool.remove(self._spool.kept / folder.name)
+                    self._spool.remove(self._spool.durable / folder.name)
         if not created and [_request(task) for task in rows] != [_request(task) for task in new]:
             message = "This Idempotency-Key was used before, for something else."
             raise Unprocessable(message, code="idempotency_key_reused")
         return rows
 
-    def _keep_all(self, folders: Sequence[Path]) -> None:
+    def _make_durable(self, folders: Sequence[Path]) -> None:
         for folder in folders:
-            self._spool.keep(folder)
+            self._spool.make_durable(folder)
 
 
 def _request(task: NewTask | TaskRow) -> tuple[object, ...]:

@@ -55,12 +55,12 @@ class Backlog:
         queued, failed = await self._store.recover(self._limits.attempts)
         if queued or failed:
             log.warning("of an earlier server's tasks %d are queued again, %d failed", len(queued), len(failed))
-        living: list[str] = []
+        unfinished: list[str] = []
         before: str | None = None
         while page := await self._store.page(status="queued", limit=1000, before=before):
-            living += [row.id for row in page]
+            unfinished += [row.id for row in page]
             before = page[-1].id
-        self._spool.sweep(set(living))
+        self._spool.sweep(set(unfinished))
 
     async def admit(self, tasks: int = 1) -> None:
         """Raises Busy when the queue has no room for so many."""
@@ -94,7 +94,7 @@ class Backlog:
         row = await self._store.cancel(id)
         if row is not None and row.status == "cancelled":
             await self._runner.stop(id)
-            self._spool.remove(self._spool.kept / id)
+            self._spool.remove(self._spool.durable / id)
             if task := self._tasks.find(id):
                 task.become("cancelled")
             self._on_end()
@@ -105,7 +105,7 @@ class Backlog:
         task = self._tasks.find(row.id)
         if task is None:
             options = Options.model_validate(row.options)
-            folder = self._spool.kept / row.id
+            folder = self._spool.durable / row.id
             task = Task(folder, row.filename, options, row.priority, created_at=row.created_at, status=row.status)
             self._tasks.remember(task)
         return task
@@ -140,7 +140,7 @@ class Backlog:
         """Drop documents that have been kept long enough, and later what is left of their tasks."""
         age = self._limits.keep_results_hours * 3600
         for id in await self._store.expire(time.time() - age):
-            self._spool.remove(self._spool.kept / id)
+            self._spool.remove(self._spool.durable / id)
         await self._store.purge(time.time() - 7 * age)
 
 

@@ -1,4 +1,4 @@
-"""Where recordings lie: `incoming` while a request holds them, `tasks` once the store knows of them."""
+"""The folders of recordings: incoming ones belong to a request, durable ones to a row of the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from diarserve.tasks.disk_space import DiskSpace
 
 _LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
-_SPARE = 64  # empty folders that are kept
+_MOST_SPARE = 64  # empty folders that are kept for new tasks
 
 
 class Spool:
@@ -22,30 +22,30 @@ class Spool:
         """keep_free: bytes of the disk that are left alone."""
         self.disk = DiskSpace(data_dir, keep_free)
         self.incoming = data_dir / "spool"
-        self.kept = data_dir / "tasks"
+        self.durable = data_dir / "tasks"
         self._trash = data_dir / "trash"
         self._spare: list[str] = []
 
     def prepare(self) -> None:
-        """Make the folders. What was incoming when an earlier server ended has nobody waiting for it."""
+        """Make the folders. What was incoming when an earlier server ended is removed: its request is gone."""
         for folder in (self.incoming, self._trash):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        self.kept.mkdir(exist_ok=True)
-        _sync(self.kept.parent)
+        self.durable.mkdir(exist_ok=True)
+        _sync(self.durable.parent)
 
-    def sweep(self, living: Collection[str]) -> None:
-        """Remove the folders of tasks that the store does not have, or has seen the end of."""
-        for folder in self.kept.iterdir():
-            if folder.name not in living:
+    def sweep(self, unfinished: Collection[str]) -> None:
+        """Remove the durable folders of all other tasks: they have ended, or the store does not know them."""
+        for folder in self.durable.iterdir():
+            if folder.name not in unfinished:
                 self.remove(folder)
 
-    def keep(self, folder: Path) -> None:
+    def make_durable(self, folder: Path) -> None:
         """Make an incoming task's folder outlive a crash: its upload synced, then moved, then the move synced."""
         _sync(folder / "upload")
         _sync(folder)
-        os.rename(folder, self.kept / folder.name)
-        _sync(self.kept)
+        os.rename(folder, self.durable / folder.name)
+        _sync(self.durable)
 
     def new(self, id: str) -> Path:
         """An empty incoming folder."""
@@ -58,15 +58,15 @@ class Spool:
         return folder
 
     def remove(self, folder: Path) -> None:
-        """Remove a task's folder. Moved away first: a worker that has not yet heard that the task is cancelled
-        could else put a new file into it, between the look at what is in it and its end."""
+        """Remove a task's folder. It is moved away first: a worker that has not received the cancellation yet could put
+        a new file into it while it is being removed."""
         if trashed := self._discard(folder):
             self._clear(trashed, reuse=False)
 
     def recycle(self, folder: Path) -> None:
-        """Remove the folder of a task that every worker is done with, so that it may serve another task. A folder for
-        each would take ext4 twice the time of all else that is done to files: it passes over everything that was
-        deleted in the last minute. Its files go once the answer is on its way, which need not wait for them."""
+        """Empty the folder of a task that no worker writes to any more, for another task. To make and remove a folder
+        for each task takes ext4 twice the time of everything else that is done to files, as it passes over what was
+        deleted in the last minute. The files are removed after the answer is sent."""
         if trashed := self._discard(folder):
             asyncio.get_running_loop().call_soon(partial(self._clear, trashed, reuse=True))
 
@@ -82,7 +82,7 @@ class Spool:
             files = list(scan)
         if sum(file.stat().st_size for file in files) > _LARGE:
             threading.Thread(target=shutil.rmtree, args=(trashed, True)).start()
-        elif reuse and len(self._spare) < _SPARE:
+        elif reuse and len(self._spare) < _MOST_SPARE:
             for file in files:
                 os.unlink(file)
             self._spare.append(trashed)
@@ -92,7 +92,7 @@ class Spool:
     def size(self) -> int:
         """Bytes of all uploads and decoded audio. Safe in any thread: folders and files may vanish meanwhile, as tasks
         end."""
-        folders = [folder for root in (self.incoming, self.kept) for folder in _entries(root)]
+        folders = [folder for root in (self.incoming, self.durable) for folder in _entries(root)]
         return sum(_file_size(file) for folder in folders for file in _entries(folder))
 
 

@@ -67,7 +67,7 @@ def service(client: Client) -> Service:
 def spool(client: Client) -> list[Path]:
     """The folders of recordings that are held."""
     spool = service(client).spool
-    return [*spool.incoming.iterdir(), *spool.kept.iterdir()]
+    return [*spool.incoming.iterdir(), *spool.durable.iterdir()]
 
 
 def folders(client: Client) -> set[str]:

@@ -64,7 +64,7 @@ def main(descriptor: int) -> None:
 
 
 def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
-    """Feed the scheduler. Nobody is left to work for when the server is gone, however busy the steps are."""
+    """Give messages to the scheduler. When the server is gone the process ends at once, whatever its steps do."""
     try:
         while True:
             message = channel.receive()

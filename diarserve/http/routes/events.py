@@ -58,15 +58,15 @@ async def events(request: web.Request) -> web.StreamResponse:
 async def changes(task: Task) -> AsyncGenerator[Progress | Sentence, None]:
     """Until the task has ended. A slow reader gets fewer `progress` events, and every `segment`."""
     shown = None
-    heard = 0
+    shown_chunks = 0
     async with aclosing(task.watch()) as watching:
         async for _ in watching:
             progress = Progress(task.progress, task.stage, task.percents())
             if progress != shown:
                 shown = progress
                 yield progress
-            while heard < len(task.partial_words):
-                words = task.partial_words[heard]
-                heard += 1
+            while shown_chunks < len(task.partial_words):
+                words = task.partial_words[shown_chunks]
+                shown_chunks += 1
                 for sentence in sentences(words, task.turns):
                     yield sentence

@@ -94,8 +94,8 @@ async def livez(request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     lanes, ready = service.lanes_state(), service.readiness.ready
-    said = {name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()}
-    return json(Readiness("ready" if ready else "not ready", said), status=200 if ready else 503)
+    states = {name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()}
+    return json(Readiness("ready" if ready else "not ready", states), status=200 if ready else 503)
 
 
 @routes.get("/stats")
@@ -104,14 +104,14 @@ async def readyz(request: web.Request) -> web.Response:
 async def stats(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     counts, totals, lanes = await service.store.counts(), await service.store.totals(), service.lanes_state()
-    said = {
+    answer = {
         **service.tasks.stats(),
         "queue": {"queued": counts["queued"]},
         "store": {"tasks": counts, "ever_completed": totals.completed, "audio_seconds": totals.audio_seconds},
         "lanes": lanes,
         "workers": sum(len(lane["workers"]) for lane in lanes.values()),
     }
-    return json(msgspec.convert(said, Stats))  # so that nothing is answered that is not described
+    return json(msgspec.convert(answer, Stats))  # so that nothing is answered that is not described
 
 
 @routes.get("/metrics")
