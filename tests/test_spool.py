@@ -60,7 +60,7 @@ async def test_what_was_kept_for_reuse_may_be_gone(spool: Spool) -> None:
 
 
 async def test_not_every_folder_is_kept(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diarserve.tasks.spool._SPARE", 1)
+    monkeypatch.setattr("diarserve.tasks.spool._MOST_SPARE", 1)
     for folder in [used(spool, id) for id in ("first", "second")]:
         await recycled(spool, folder)
     assert len(spool._spare) == 1
