@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+import requests
+
 from tests.support import kill_storm
+from tests.support.app import wav
 from tests.support.paths import REPOSITORY
-from tests.support.server import running
+from tests.support.server import API, running
 
 
 def test_tasks_survive_a_server_that_is_killed(tmp_path: Path) -> None:
@@ -31,3 +38,22 @@ def test_a_second_server_is_refused_and_touches_nothing(tmp_path: Path) -> None:
         assert str(data / "tasks.sqlite") in second.stderr
         assert "Traceback" not in second.stderr
         assert (data / "spool" / "upload-under-way").is_dir()
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
+def test_signals_end_the_server_and_its_workers_in_the_midst_of_work(
+    tmp_path: Path, signals: list[signal.Signals]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(kill_storm.CONFIG.format(gate=tmp_path / "gate"))
+    with running(arguments=["--config", str(config)]) as server:
+        recording = {"file": ("call.wav", wav(2, "endless whisper"))}
+        task = requests.post(f"{server.url}{API}/transcribe/async", files=recording, timeout=30).json()["task_id"]
+        status = f"{API}/status/{task}"
+        assert any(server.get(status)["status"]["status"] == "processing" for _ in range(5000))
+        family = psutil.Process(server.pid).children(recursive=True)
+        for number in signals:
+            os.kill(server.pid, number)
+        assert psutil.wait_procs(family, timeout=20)[1] == []
+        server_ended = psutil.Process(server.pid)
+        assert server_ended.wait(20) is not None or not server_ended.is_running()

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import os
 import signal
 import sys
 from asyncio import AbstractEventLoop
@@ -53,10 +54,7 @@ async def _serve(settings: Settings) -> None:
         access_log=None,  # /metrics counts requests
         keepalive_timeout=75,  # seconds
     )
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-    assert this is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, this.cancel)
+    _end_on_signals()
     with suppress(asyncio.CancelledError):
         await runner.setup()
         try:
@@ -65,6 +63,24 @@ async def _serve(settings: Settings) -> None:
             await asyncio.Event().wait()  # until a signal
         finally:
             await runner.cleanup()
+
+
+def _end_on_signals() -> None:
+    """The first signal ends the present task in good order, the second one the process at once: its workers end when
+    their channels close, and the next start queues again what was being worked on."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    assert this is not None
+    received: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        received.append(number)
+        if len(received) > 1:
+            log.warning("ended at once by a second signal")
+            os._exit(128 + number)
+        this.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end, number)
 
 
 def _announce(runner: web.AppRunner, settings: Settings) -> None:
