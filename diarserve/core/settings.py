@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
 
 from diarserve.core.types import Diarizer
 
@@ -102,6 +102,13 @@ class Webhooks(_Section):
         return secret
 
 
+class Access(_Section):
+    """Who may ask for what."""
+
+    # Networks of reverse proxies, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    trusted_proxies: Annotated[list[IPvAnyNetwork], _Json] = Field(default_factory=list)
+
+
 class Subtitles(_Section):
     """How SRT and VTT are cut into cues."""
 
@@ -123,6 +130,7 @@ class Settings(_Section):
     limits: Limits = Limits()
     webhooks: Webhooks = Webhooks()
     subtitles: Subtitles = Subtitles()
+    access: Access = Access()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.
