@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from diarserve.core.settings import Settings
 from diarserve.http import app
-from tests.support import recordings
+from tests.support import loopback_only, recordings
 from tests.support.app import Client, Start, service, stand_ins, wav
 from tests.support.server import Server, running
 
@@ -19,6 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.models)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only() -> Iterator[None]:
+    with loopback_only.required():
+        yield
 
 
 @pytest.fixture(scope="session")
