@@ -111,6 +111,14 @@ async def test_the_same_key_adds_nothing_again(store: SqliteStore) -> None:
     assert await store.get("c") is None
 
 
+async def test_an_idempotency_key_is_its_owners(store: SqliteStore) -> None:
+    [first], _ = await store.add([new("a", owner="one")], "key")
+    assert (await store.add([new("b", owner="two")], "key"))[1]
+    assert (await store.add([new("c")], "key"))[1]
+    assert await store.add([new("d", owner="one")], "key") == ([first], False)
+    assert first.owner == "one"
+
+
 async def test_the_same_key_at_the_same_time_adds_once(store: SqliteStore) -> None:
     answers = await asyncio.gather(*(store.add([new(str(number))], "key") for number in range(20)))
     assert sum(created for _, created in answers) == 1
@@ -281,6 +289,16 @@ async def test_pages_go_from_the_newest_back(store: SqliteStore) -> None:
     assert [row.id for row in await store.page(batch_id="even")] == ["6", "4", "2", "0"]
     assert [row.id for row in await store.page(status="queued", batch_id="even", before="6")] == ["4"]
     assert await store.page(before="unknown") == []
+
+
+async def test_pages_and_batches_can_be_of_one_owner(store: SqliteStore) -> None:
+    await store.add([new(str(number), owner=("", "one", "two")[number % 3], batch_id="b") for number in range(9)])
+    assert [row.id for row in await store.page(owner="one")] == ["7", "4", "1"]
+    assert [row.id for row in await store.page(owner="one", before="4", batch_id="b")] == ["1"]
+    assert await store.page(owner="one", before="8") == []  # another's: no place to go on from
+    assert [row.id for row in await store.page(owner="", limit=2)] == ["6", "3"]
+    assert {row.id for row in await store.batch("b", owner="two")} == {"2", "5", "8"}
+    assert len(await store.page()) == len(await store.batch("b")) == 9
 
 
 async def test_a_batch_is_in_its_own_order(store: SqliteStore) -> None:

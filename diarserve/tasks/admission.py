@@ -42,6 +42,7 @@ class Admission:
         *,
         batch_id: str | None,
         key: str | None,
+        owner: str,
     ) -> list[TaskRow]:
         new = [
             NewTask(
@@ -52,6 +53,7 @@ class Admission:
                 batch_id,
                 position,
                 str(options.callback_url) if options.callback_url else None,
+                owner,
             )
             for position, (folder, filename) in enumerate(recordings)
         ]

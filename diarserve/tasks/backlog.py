@@ -74,11 +74,12 @@ class Backlog:
         *,
         batch_id: str | None = None,
         key: str | None = None,
+        owner: str = "",
     ) -> list[TaskRow]:
         """Accept recordings (incoming folder, file name): once this returns they will be worked on, whatever happens
-        to this server. With a key that was used before: that call's tasks. Raises ServiceError."""
+        to this server. With a key that their owner used before: that call's tasks. Raises ServiceError."""
         try:
-            return await self._admission.submit(recordings, options, priority, batch_id=batch_id, key=key)
+            return await self._admission.submit(recordings, options, priority, batch_id=batch_id, key=key, owner=owner)
         finally:
             self._runner.wake()  # also where the client went away while its tasks were accepted
 
@@ -106,7 +107,15 @@ class Backlog:
         if task is None:
             options = Options.model_validate(row.options)
             folder = self._spool.durable / row.id
-            task = Task(folder, row.filename, options, row.priority, created_at=row.created_at, status=row.status)
+            task = Task(
+                folder,
+                row.filename,
+                options,
+                row.priority,
+                owner=row.owner,
+                created_at=row.created_at,
+                status=row.status,
+            )
             self._tasks.remember(task)
         return task
 

@@ -41,6 +41,7 @@ class NewTask:
     batch_id: str | None = None
     position: int = 0  # in its batch
     callback_url: str | None = None
+    owner: str = ""  # whose it is: the id of an access key; empty: it was submitted without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class TaskRow:
     finished_at: float | None
     attempts: int
     error: dict[str, Any] | None  # status (HTTP's), code, message, perhaps param
+    owner: str  # as NewTask.owner
 
     @property
     def ended(self) -> bool:
@@ -99,8 +101,8 @@ class Store(Protocol):
     async def add(
         self, tasks: Sequence[NewTask], idempotency_key: str | None = None, *, max_queued: int | None = None
     ) -> tuple[list[TaskRow], bool]:
-        """All the tasks or none, and True; or, where the key was used before, that call's tasks and False. Raises
-        QueueFull where more than `max_queued` tasks would then be queued."""
+        """All the tasks (of one owner) or none, and True; or, where that owner used the key before, that call's tasks
+        and False. Raises QueueFull where more than `max_queued` tasks would then be queued."""
 
     async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
         """The oldest queued tasks of a priority, now processing, their attempts counted. Who cancels this call cannot
@@ -129,12 +131,18 @@ class Store(Protocol):
         """How many queued tasks are claimed before this one if high goes first; None where it is not queued."""
 
     async def page(
-        self, *, status: Status | None = None, batch_id: str | None = None, limit: int = 100, before: str | None = None
+        self,
+        *,
+        status: Status | None = None,
+        batch_id: str | None = None,
+        owner: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
     ) -> list[TaskRow]:
-        """Newest first. `before`: the id of the last task of the page before this one."""
+        """Newest first. `owner`: only this one's. `before`: the id of the last task of the page before this one."""
 
-    async def batch(self, batch_id: str) -> list[TaskRow]:
-        """By position."""
+    async def batch(self, batch_id: str, owner: str | None = None) -> list[TaskRow]:
+        """By position. `owner`: only this one's."""
 
     async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
         """To be called once, at the start: what an earlier server left processing is queued again (first list), or

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,9 +17,8 @@ import orjson
 from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, StoreError, TaskRow, Totals, origin
+from diarserve.tasks.store.sqlite_rows import ROW, first, task_row
 
-_COLUMNS = tuple(field.name for field in fields(TaskRow))
-_ROW = ", ".join(_COLUMNS)
 _UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
 
 
@@ -44,10 +43,10 @@ class SqliteStore:
     ) -> tuple[list[TaskRow], bool]:
         now = time.time()
         async with self._transaction():
-            if idempotency_key is not None and (
-                earlier := await self._select("idempotency_key = ? ORDER BY seq", idempotency_key)
-            ):
-                return earlier, False
+            if idempotency_key is not None and tasks:
+                same = "idempotency_key = ? AND owner = ? ORDER BY seq"
+                if earlier := await self._select(same, idempotency_key, tasks[0].owner):
+                    return earlier, False
             if max_queued is not None and await self._queued() + len(tasks) > max_queued:
                 raise QueueFull
             return [await self._insert(task, idempotency_key, now) for task in tasks], True
@@ -57,13 +56,13 @@ class SqliteStore:
             claimed = await self._execute(
                 f"""UPDATE tasks SET status = 'processing', attempts = attempts + 1, started_at = ?
                 WHERE seq IN (SELECT seq FROM tasks WHERE status = 'queued' AND priority = ? ORDER BY seq LIMIT ?)
-                RETURNING seq, {_ROW}""",
+                RETURNING seq, {ROW}""",
                 time.time(),
                 PRIORITIES.index(priority),
                 limit,
             )
         # RETURNING promises no order.
-        return [_task(row[1:]) for row in sorted(claimed)]
+        return [task_row(row[1:]) for row in sorted(claimed)]
 
     async def complete(
         self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
@@ -94,11 +93,11 @@ class SqliteStore:
     async def cancel(self, id: str) -> TaskRow | None:
         async with self._transaction():
             await self._end("cancelled", "id = ? AND status IN ('queued', 'processing')", id)
-            return _first(await self._select("id = ?", id))
+            return first(await self._select("id = ?", id))
 
     async def get(self, id: str) -> TaskRow | None:
         async with self._lock:
-            return _first(await self._select("id = ?", id))
+            return first(await self._select("id = ?", id))
 
     async def result(self, id: str) -> bytes | None:
         async with self._lock:
@@ -116,21 +115,29 @@ class SqliteStore:
         return found[0][0] if found else None
 
     async def page(
-        self, *, status: Status | None = None, batch_id: str | None = None, limit: int = 100, before: str | None = None
+        self,
+        *,
+        status: Status | None = None,
+        batch_id: str | None = None,
+        owner: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
     ) -> list[TaskRow]:
-        asked = {
-            "status = ?": status,
-            "batch_id = ?": batch_id,
-            "seq < (SELECT seq FROM tasks WHERE id = ?)": before,
+        asked: dict[str, tuple[Any, ...]] = {
+            "status = ?": (status,),
+            "batch_id = ?": (batch_id,),
+            "owner = ?": (owner,),
+            # Another's task is no place to go on from: else one could learn by it that it is there.
+            "seq < (SELECT seq FROM tasks WHERE id = ? AND owner = ifnull(?, owner))": (before, owner),
         }
-        given = {condition: value for condition, value in asked.items() if value is not None}
+        given = {condition: values for condition, values in asked.items() if values[0] is not None}
         where = " AND ".join(given) or "TRUE"
         async with self._lock:
-            return await self._select(f"{where} ORDER BY seq DESC LIMIT ?", *given.values(), limit)
+            return await self._select(f"{where} ORDER BY seq DESC LIMIT ?", *chain(*given.values()), limit)
 
-    async def batch(self, batch_id: str) -> list[TaskRow]:
+    async def batch(self, batch_id: str, owner: str | None = None) -> list[TaskRow]:
         async with self._lock:
-            return await self._select("batch_id = ? ORDER BY position", batch_id)
+            return await self._select("batch_id = ? AND owner = ifnull(?, owner) ORDER BY position", batch_id, owner)
 
     async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
         error = {
@@ -142,9 +149,9 @@ class SqliteStore:
             failed = await self._end("failed", "status = 'processing' AND attempts >= ?", max_attempts, error=error)
             queued = await self._execute(
                 f"""UPDATE tasks SET status = 'queued', started_at = NULL WHERE status = 'processing'
-                RETURNING {_ROW}"""
+                RETURNING {ROW}"""
             )
-        return [_task(row) for row in queued], failed
+        return [task_row(row) for row in queued], failed
 
     async def expire(self, older_than: float) -> list[str]:
         old = "finished_at < ? AND status <> 'expired'"
@@ -182,13 +189,13 @@ class SqliteStore:
         excluded = ", ".join("?" * len(except_origins))
         async with self._lock:
             rows = await self._execute(
-                f"""SELECT callback_attempts, {_ROW} FROM tasks WHERE callback_state = 'due' AND callback_at <= ?
+                f"""SELECT callback_attempts, {ROW} FROM tasks WHERE callback_state = 'due' AND callback_at <= ?
                 AND ifnull(callback_origin, '') NOT IN ({excluded}) ORDER BY callback_at, seq LIMIT ?""",
                 now,
                 *except_origins,
                 limit,
             )
-        tasks = [(_task(row[1:]), row[0]) for row in rows]
+        tasks = [(task_row(row[1:]), row[0]) for row in rows]
         return [Callback(task, attempts, origin(task.callback_url or "")) for task, attempts in tasks]
 
     async def callback_sent(self, id: str) -> None:
@@ -215,7 +222,7 @@ class SqliteStore:
         [row] = await self._execute(
             f"""INSERT INTO tasks
             (id, filename, options, priority, batch_id, position, callback_url, callback_origin, idempotency_key,
-            created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_ROW}""",
+            owner, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {ROW}""",
             task.id,
             task.filename,
             orjson.dumps(task.options).decode(),
@@ -225,9 +232,10 @@ class SqliteStore:
             task.callback_url,
             task.callback_url and origin(task.callback_url),
             idempotency_key,
+            task.owner,
             now,
         )
-        return _task(row)
+        return task_row(row)
 
     async def _end(
         self,
@@ -243,7 +251,7 @@ class SqliteStore:
         ended = await self._execute(
             f"""UPDATE tasks SET status = ?, error = ?, finished_at = ?,
             callback_state = iif(callback_url IS NULL, NULL, 'due'), callback_at = iif(callback_url IS NULL, NULL, ?)
-            WHERE {where} RETURNING {_ROW}""",
+            WHERE {where} RETURNING {ROW}""",
             status,
             None if error is None else orjson.dumps(error).decode(),
             now,
@@ -260,10 +268,10 @@ class SqliteStore:
                 audio,
                 processing,
             )
-        return [_task(row) for row in ended]
+        return [task_row(row) for row in ended]
 
     async def _select(self, where: str, *values: Any) -> list[TaskRow]:
-        return [_task(row) for row in await self._execute(f"SELECT {_ROW} FROM tasks WHERE {where}", *values)]
+        return [task_row(row) for row in await self._execute(f"SELECT {ROW} FROM tasks WHERE {where}", *values)]
 
     async def _execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
@@ -283,15 +291,3 @@ class SqliteStore:
                 # what was under way ends first, and the next transaction begins after this.
                 await self._database.rollback()
                 raise
-
-
-def _task(row: Sequence[Any]) -> TaskRow:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["options"] = orjson.loads(values["options"])
-    values["priority"] = PRIORITIES[values["priority"]]
-    values["error"] = values["error"] and orjson.loads(values["error"])
-    return TaskRow(**values)
-
-
-def _first(rows: list[TaskRow]) -> TaskRow | None:
-    return rows[0] if rows else None

@@ -78,6 +78,10 @@ _MIGRATIONS = (
         UPDATE counts SET tasks = tasks - 1 WHERE status = OLD.status;
     END;
     """,
+    """
+    ALTER TABLE tasks ADD COLUMN owner TEXT NOT NULL DEFAULT ''; -- id of an access key; '' without one
+    CREATE INDEX tasks_owner ON tasks (owner, seq);
+    """,
 )
 
 

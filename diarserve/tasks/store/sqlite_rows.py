@@ -1,0 +1,27 @@
+"""Rows of the table of tasks, as TaskRows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import orjson
+
+from diarserve.core.types import PRIORITIES
+from diarserve.tasks.store.protocol import TaskRow
+
+_COLUMNS = tuple(field.name for field in fields(TaskRow))
+ROW = ", ".join(_COLUMNS)  # what a statement selects or returns for `task_row`
+
+
+def task_row(row: Sequence[Any]) -> TaskRow:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["options"] = orjson.loads(values["options"])
+    values["priority"] = PRIORITIES[values["priority"]]
+    values["error"] = values["error"] and orjson.loads(values["error"])
+    return TaskRow(**values)
+
+
+def first(rows: list[TaskRow]) -> TaskRow | None:
+    return rows[0] if rows else None
