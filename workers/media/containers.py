@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import BinaryIO
 
 from workers.media.riff import read_header
@@ -49,7 +50,8 @@ def _sniff_mpeg(head: bytes) -> str | None:
 
 
 def promised_seconds(file: BinaryIO, kind: str) -> float | None:
-    """What the header of a WAV, AIFF or FLAC file says of its length; None where it says nothing."""
+    """What the header of a WAV, AIFF or FLAC file says of its length; None where it says nothing, or
+    no more than there is."""
     file.seek(0)
     if kind == "wav":
         return _wav_seconds(file)
@@ -62,7 +64,10 @@ def promised_seconds(file: BinaryIO, kind: str) -> float | None:
 
 def _wav_seconds(file: BinaryIO) -> float | None:
     header = read_header(file)
-    return header.size / header.byte_rate if header and header.size_known and header.byte_rate else None
+    if header is None or not header.byte_rate:
+        return None
+    there = file.seek(0, os.SEEK_END) - header.begin
+    return header.size / header.byte_rate if header.size > there else None  # what is whole needs no promise
 
 
 def _aiff_seconds(file: BinaryIO) -> float | None:

@@ -19,7 +19,7 @@ from workers.engine import Engine, JobError, JobSteps, WorkItem
 from workers.media import containers
 from workers.media.cpu_limit import CpuLimit
 from workers.media.samples import Samples, create
-from workers.media.wav import PlainReader, plain_reader
+from workers.media.wav import PlainReader, RightSizes, plain_reader, with_right_sizes
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
 
 STEP_SECONDS = 60.0  # audio per step
@@ -151,16 +151,19 @@ def _reading(source: str, kind: str) -> Iterator[PlainReader | Reader]:
             if file:
                 yield file
                 return
-    with _opened(source, kind) as container:
-        yield Reader(container)
+    with (
+        with_right_sizes(source) if kind == "wav" else nullcontext() as mended,
+        _opened(source, kind, mended) as opened,
+    ):
+        yield Reader(opened)
 
 
 @contextmanager
-def _opened(source: str, kind: str) -> Iterator[InputContainer]:
+def _opened(source: str, kind: str, mended: RightSizes | None) -> Iterator[InputContainer]:
     """With one demuxer and one protocol: playlists and scripts that name other files cannot read them."""
     try:
         container = av.open(
-            f"file:{os.path.abspath(source)}",
+            mended or f"file:{os.path.abspath(source)}",
             format=kind,
             options={
                 "format_whitelist": kind,

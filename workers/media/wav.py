@@ -1,9 +1,11 @@
 """WAV files of 16-bit mono at 16 kHz are read without a decoder, which costs five times as much; the samples of short
-ones are not even copied."""
+ones are not even copied. Of others, those with wrong sizes in their headers are given right ones."""
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +57,7 @@ class PlainReader:
 
 @contextmanager
 def plain_reader(source: str) -> Iterator[PlainReader | None]:
-    """None for every other kind of file, and for every header that holds anything unusual: those are PyAV's."""
+    """None for every other kind of file: those are PyAV's."""
     with open(source, "rb") as file:
         header = read_header(file)
         if header is None or not _is_plain(header):
@@ -65,7 +67,34 @@ def plain_reader(source: str) -> Iterator[PlainReader | None]:
         yield PlainReader(file, header.size // 2)
 
 
+@contextmanager
+def with_right_sizes(source: str) -> Iterator[RightSizes | None]:
+    """None where the sizes are right."""
+    with open(source, "rb") as file:
+        header = read_header(file)
+        yield None if header is None or header.regular else RightSizes(file, header)
+
+
+class RightSizes:
+    """The samples of a WAV file behind a header whose sizes are left open, to be read from the beginning to the end."""
+
+    def __init__(self, file: BufferedReader, header: WavHeader) -> None:
+        chunk = struct.Struct("<4sI").pack
+        form = header.form[: len(header.form) // 2 * 2]
+        head = (chunk(b"RIFF", 2**32 - 1), b"WAVE", chunk(b"fmt ", len(form)), form, chunk(b"data", 0))
+        self._head = io.BytesIO(b"".join(head))
+        self._file = file
+        self._left = header.size
+        file.seek(header.begin)
+
+    def read(self, size: int) -> bytes:
+        if head := self._head.read(size):
+            return head
+        data = self._file.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
 def _is_plain(header: WavHeader) -> bool:
-    """A header that claims no samples was written before there were any: what follows it is for PyAV to judge."""
     form = (header.tag, header.channels, header.rate, header.frame, header.bits)
     return form == (PCM, 1, SAMPLE_RATE, 2, 16) and header.size >= 2
