@@ -178,6 +178,7 @@ def _opened(source: str, kind: str, mended: RightSizes | None) -> Iterator[Input
     except (av.error.FFmpegError, MemoryError, ValueError):
         raise JobError("undecodable", "the file is damaged: its header cannot be read") from None
     with container:
+        assert isinstance(container, InputContainer)
         yield container
 
 

@@ -78,7 +78,7 @@ def _walk(file: BinaryIO) -> _Claims | None:
         if name == b"data":
             claims.begin = file.tell()
             claims.data = long_size if size == _UNKNOWN and long_size else size
-            claims.ambiguous = head[:4] != b"RIFF" and not 0 < claims.data == long_size < 2**62
+            claims.ambiguous = head[:4] != b"RIFF" and not (claims.data == long_size and 0 < claims.data < 2**62)
             return claims if claims.form else None
         body = file.read(min(size, 64))
         if name == b"fmt ":
