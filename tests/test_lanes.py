@@ -113,6 +113,18 @@ async def test_an_engine_error_is_tried_again_and_leaks_nothing(make_lane: MakeL
     assert restarts(lane) == 0
 
 
+async def test_the_server_logs_why_a_model_failed_since_it_knows_whether_anybody_waits(
+    make_lane: MakeLane, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A worker would log it for a cancelled job as well, whose recording may be gone in the midst of a step."""
+    lane = make_lane(attempts=1)
+    with pytest.raises(ModelFailed):
+        await do(lane, job(tmp_path, 2, "raise whisper"))
+    [record] = [record for record in caplog.records if "the model broke" in record.getMessage()]
+    assert (record.name, record.levelname) == ("diarserve.pool.slot", "ERROR")
+    assert "the model broke" not in capfd.readouterr().err
+
+
 async def test_a_job_that_cannot_be_done_says_why_at_once(make_lane: MakeLane, tmp_path: Path) -> None:
     with pytest.raises(Unprocessable) as failure:
         await do(make_lane(), job(tmp_path, 2, "refuse whisper"))

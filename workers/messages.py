@@ -246,6 +246,7 @@ class Failed(Message, frozen=True):
     code: JobErrorCode
     message: str  # for people; no paths, no traces
     retry: bool  # whether another try may end better
+    trace: str = ""  # for the log of the server, which knows whether anybody still waits for the job
 
 
 FromWorker = Ready | BootFailed | Report | Progress | Done[Result] | Failed

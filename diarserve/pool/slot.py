@@ -26,6 +26,7 @@ from workers.messages import (
     WorkerSpec,
 )
 from workers.runtime.channel import ProtocolError
+from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +219,9 @@ class Slot:
         else:
             if isinstance(message, Done):
                 self._failures = 0
+            elif message.trace:
+                with log_context(job.task):
+                    log.error("the %s worker failed: %s", self.spec.lane, message.trace)
             del self.jobs[job.id]
             self._owner.on_answer(self, job, message)
         self._note_sign_of_life()

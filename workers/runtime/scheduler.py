@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -269,9 +270,8 @@ class Scheduler:
         if isinstance(error, JobError):
             self._send(Failed(job.id, error.code, error.message, retry=False))
         else:
-            with log_context(job.task):
-                log.error("failed", exc_info=error)
-            self._send(Failed(job.id, "internal", "The model failed on this recording.", retry=True))
+            trace = "".join(traceback.format_exception(error))
+            self._send(Failed(job.id, "internal", "The model failed on this recording.", retry=True, trace=trace))
 
     def _drop(self, id: str) -> None:
         job = self._jobs.pop(id, None)
