@@ -667,6 +667,25 @@ async def test_the_same_key_is_the_same_task(start: Start, recording: Recording)
     assert await submit(client, recording(), blank) != await submit(client, recording(), blank)
 
 
+async def test_the_same_key_with_another_recording_of_the_same_name_and_options_is_refused(
+    start: Start, recording: Recording
+) -> None:
+    client = await start()
+    key = {"Idempotency-Key": "one"}
+    id = await submit(client, recording(2), key)
+    other = recording(2)[:-1] + b"\1"  # one bit of the last sample
+    for route in ("transcribe/async", "transcribe"):
+        answer = await client.post(f"{API}/{route}", data=form(other), headers=key)
+        assert await error(answer) == (422, "idempotency_key_reused")
+    assert await submit(client, recording(2), key) == id
+    batch = {"Idempotency-Key": "batch"}
+    for second, expected in ((recording(2), 202), (other, 422), (recording(2), 202)):
+        answer = await client.post(f"{API}/batch/async", data=form(recording(1), second), headers=batch)
+        assert answer.status == expected
+    await reached(client, id, "completed")
+    await until(lambda: not folders(client))
+
+
 async def test_the_same_key_is_the_same_batch(start: Start, recording: Recording) -> None:
     client = await start()
     bodies = []

@@ -42,6 +42,7 @@ class NewTask:
     position: int = 0  # in its batch
     callback_url: str | None = None
     owner: str = ""  # whose it is: the id of an access key; empty: it was submitted without one
+    upload_sha256: bytes | None = None  # of the recording, 32 bytes; None: submitted without an Idempotency-Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class TaskRow:
     attempts: int
     error: dict[str, Any] | None  # status (HTTP's), code, message, perhaps param
     owner: str  # as NewTask.owner
+    upload_sha256: bytes | None  # as NewTask.upload_sha256; None too in rows of an earlier version
 
     @property
     def ended(self) -> bool:

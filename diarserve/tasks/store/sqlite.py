@@ -222,7 +222,7 @@ class SqliteStore:
         [row] = await self._execute(
             f"""INSERT INTO tasks
             (id, filename, options, priority, batch_id, position, callback_url, callback_origin, idempotency_key,
-            owner, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {ROW}""",
+            owner, upload_sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {ROW}""",
             task.id,
             task.filename,
             orjson.dumps(task.options).decode(),
@@ -233,6 +233,7 @@ class SqliteStore:
             task.callback_url and origin(task.callback_url),
             idempotency_key,
             task.owner,
+            task.upload_sha256,
             now,
         )
         return task_row(row)

@@ -82,6 +82,9 @@ _MIGRATIONS = (
     ALTER TABLE tasks ADD COLUMN owner TEXT NOT NULL DEFAULT ''; -- id of an access key; '' without one
     CREATE INDEX tasks_owner ON tasks (owner, seq);
     """,
+    """
+    ALTER TABLE tasks ADD COLUMN upload_sha256 BLOB; -- NULL without an idempotency_key
+    """,
 )
 
 
