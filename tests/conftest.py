@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestServer
 
 from diarserve.core.settings import Settings
 from diarserve.http import app
 from tests.support import loopback_only, recordings
-from tests.support.app import Client, Start, service, stand_ins, wav
+from tests.support.app import AppServer, Client, Start, service, stand_ins, wav
 from tests.support.server import Server, running
 
 
@@ -55,7 +54,7 @@ def start(settings: Callable[..., Settings], aiohttp_client: Any) -> Start:
     """Begin the application, and wait until each of its lanes is ready or has given up."""
 
     async def begin(wait: bool = True, **sections: Any) -> Client:
-        server = TestServer(app.make(settings(**sections)))
+        server = AppServer(app.make(settings(**sections)))
         client: Client = await aiohttp_client(server)  # it cancels handlers as `diarserve serve` does
         if wait:
             for lane in service(client).lanes:

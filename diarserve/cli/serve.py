@@ -20,6 +20,7 @@ from diarserve.cli import installation
 from diarserve.core import configuration
 from diarserve.core.settings import MIB, Settings
 from diarserve.http import app
+from diarserve.http.server import Runner
 from workers.runtime import devices, logs
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def run(config: Path | None, host: str | None, port: int | None, data_dir: Path 
 
 
 async def _serve(settings: Settings) -> None:
-    runner = web.AppRunner(
+    runner = Runner(
         app.make(settings),
         handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
         access_log=None,  # /metrics counts requests

@@ -81,6 +81,11 @@ class UploadTimeout(ServiceError):
     code = "upload_timeout"
 
 
+class ExpectationFailed(ServiceError):
+    status = 417
+    code = "http_error"
+
+
 class TooLarge(ServiceError):
     status = 413
     code = "too_large"

@@ -16,6 +16,7 @@ from diarserve.core.errors import ErrorCode, ServiceError, StorageFull
 from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors as openai_errors
 from diarserve.http.responses import json
+from diarserve.observe.metrics import Metrics
 from diarserve.tasks.store.protocol import StoreError
 from workers.runtime.logs import log_context
 
@@ -85,9 +86,15 @@ def error_response(request: web.Request, error: ServiceError, headers: dict[str,
     if request.writer.output_size:
         # A stream has begun. The client would take an error written now for a part of it, so the connection is closed.
         raise ConnectionAbortedError(error.message)
-    request.app[SERVICE].metrics.rejects.labels(error.code).inc()
     headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
+    return refusal(error, request.path, request.app[SERVICE].metrics, headers)
+
+
+def refusal(error: ServiceError, path: str, metrics: Metrics, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The answer for an error in the shape that clients of this path expect, counted."""
+    metrics.rejects.labels(error.code).inc()
+    headers = dict(headers or {})
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
-    body = openai_errors.body(error) if request.path.startswith("/v1/") else error.body()
+    body = openai_errors.body(error) if path.startswith("/v1/") else error.body()
     return json(body, error.status, headers)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientResponse, FormData
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from diarserve.core.settings import Settings
 from diarserve.http import context
+from diarserve.http.server import Runner
 from diarserve.service.service import Service
 from tests.support.waiting import LIMIT, until
 
@@ -25,9 +26,26 @@ SEPARATE = {"engine": "tests.support.standins:Separator"}
 ALIGN = {"engine": "tests.support.standins:Aligner"}
 ENDED = ("completed", "failed", "cancelled", "expired")
 
+CONFIG = """
+separate = false
+[decode]
+engine = "tests.support.standins:Copier"
+[whisper]
+engine = "tests.support.standins:Whisper"
+[embedded]
+engine = "tests.support.standins:Diarizer"
+"""  # a server process on stand-in engines
+
 Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
 Recording = Callable[..., bytes]
+
+
+class AppServer(TestServer):
+    """The application as `diarserve serve` runs it."""
+
+    async def _make_runner(self, **kwargs: Any) -> Runner:
+        return Runner(self.app, **kwargs)
 
 
 def wav(seconds: int = 2, order: str = "") -> bytes:

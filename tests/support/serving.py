@@ -12,12 +12,13 @@ from aiohttp import web
 from diarserve.core.settings import Settings
 from diarserve.http import app
 from diarserve.http.context import SERVICE
+from diarserve.http.server import Runner
 
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
     """The application on a free loopback port, in a thread of its own; its address."""
-    runner = web.AppRunner(app.make(settings), handler_cancellation=True)
+    runner = Runner(app.make(settings), handler_cancellation=True)
 
     async def start() -> str:
         await runner.setup()
