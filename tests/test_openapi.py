@@ -126,6 +126,8 @@ def test_a_task_from_its_acceptance_to_its_result_is_as_described(ask: Any) -> N
         assert ask("GET", f"{API}/result/{{task_id}}", task, params={"format": format}).status_code == 200
     assert ask("GET", f"{API}/tasks", params={"status": "completed"}).json()["tasks"]
     assert ask("DELETE", f"{API}/tasks/{{task_id}}", task).json()["status"]["status"] == "completed"
+    for path in ("status", "result", "events"):
+        assert ask("GET", f"{API}/{path}/{{task_id}}", task).status_code == 404
 
 
 def test_tasks_that_fail_or_are_cancelled_are_as_described(ask: Any) -> None:

@@ -206,8 +206,6 @@ async def test_cancel_a_running_task(start: Start, recording: Recording) -> None
     assert jobs(client) == 0
     assert folders(client) == set()
     assert await error(await client.get(f"{API}/result/{id}")) == (409, "not_finished")
-    again = await client.delete(f"{API}/tasks/{id}")
-    assert (again.status, (await again.json())["status"]["status"]) == (200, "cancelled")
     assert (await status(client, id))["attempts"] == 1
 
 
@@ -219,8 +217,6 @@ async def test_cancel_queued_tasks(start: Start, recording: Recording) -> None:
     assert folders(client) == {first, third}
     await client.delete(f"{API}/tasks/{first}")
     await reached(client, third, "completed")
-    done = await client.delete(f"{API}/tasks/{third}")
-    assert (await done.json())["status"]["status"] == "completed"
     assert (await client.get(f"{API}/result/{third}")).status == 200
 
 
@@ -233,9 +229,8 @@ async def test_cancel_at_any_moment_ends_a_task_once(start: Start, recording: Re
             await asyncio.sleep(0)
         await client.delete(f"{API}/tasks/{ids[-1]}")
     for id in ids:
-        shown = await status(client, id)
         answer = await client.get(f"{API}/result/{id}")
-        assert (shown["status"], answer.status) in (("completed", 200), ("cancelled", 409))
+        assert answer.status in (404, 409)  # deleted or cancelled
     await until(lambda: not folders(client) and not jobs(client))
     totals = await service(client).store.totals()
     assert totals.completed + totals.cancelled == 30

@@ -87,9 +87,24 @@ class Backlog:
         """Run queued tasks until cancelled; what is under way then goes back to the queue."""
         await self._runner.run()
 
-    async def cancel(self, id: str) -> TaskRow | None:
-        """The task, cancelled unless it had ended; its work stops in both models and its files are gone."""
-        return await run_to_completion(self._cancel(id))
+    async def delete(self, id: str) -> TaskRow | None:
+        """Delete a task that has ended, and everything that is kept of it; cancel one that has not: its work stops in
+        both models, its recording is gone, and its row says so until it is deleted too or expires. The task as it was,
+        or cancelled; None where there is none.
+
+        Whatever else is kept of a task must go with it: in the store by a foreign key with ON DELETE CASCADE, on the
+        disk by lying in the task's folder.
+        """
+        return await run_to_completion(self._delete(id))
+
+    async def _delete(self, id: str) -> TaskRow | None:
+        while True:  # it may end between the two
+            if row := await self._store.delete(id):
+                self._spool.remove(self._spool.durable / id)  # the row first: at the start, what has none is removed
+                return row
+            row = await self._cancel(id)
+            if row is None or row.status == "cancelled":
+                return row
 
     async def _cancel(self, id: str) -> TaskRow | None:
         row = await self._store.cancel(id)

@@ -119,9 +119,17 @@ async def result(request: web.Request) -> web.Response:
 
 
 @routes.delete("/api/v1/parallel/tasks/{task_id}")
-@describe("Cancel a task, unless it has ended", {200: _STATUS}, tag="tasks", errors=[404, 507])
-async def cancel(request: web.Request) -> web.Response:
-    row = await request.app[SERVICE].backlog.cancel(request.match_info["task_id"])
+@describe(
+    "Delete a task that has ended, with everything that is kept of it; cancel one that has not",
+    {200: Answer("The task as it was, or cancelled.", views.StatusAnswer)},
+    tag="tasks",
+    errors=[404, 507],
+)
+async def delete(request: web.Request) -> web.Response:
+    """A task that has ended is gone: its transcript, its Idempotency-Key and its callback, and every endpoint answers
+    404. One that has not ended is cancelled, its recording is gone, and its status says "cancelled" until it is
+    deleted too, or expires."""
+    row = await request.app[SERVICE].backlog.delete(request.match_info["task_id"])
     if row is None:
         raise NotFound(f"There is no task {request.match_info['task_id'][:64]}.")
     return json(views.StatusAnswer(views.task_status(row)))

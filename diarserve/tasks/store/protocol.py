@@ -124,6 +124,11 @@ class Store(Protocol):
     async def cancel(self, id: str) -> TaskRow | None:
         """The task, cancelled unless it had ended before; None where there is none."""
 
+    async def delete(self, id: str) -> TaskRow | None:
+        """Forget a task that has ended: its document, its callback, its idempotency record (of a batch: that of the
+        whole batch, which is not whole any more) and its row, as it was, which is returned. None, and nothing changed,
+        where there is none or it has not ended. Nothing of it stays legible in the store's files."""
+
     async def get(self, id: str) -> TaskRow | None: ...
 
     async def result(self, id: str) -> bytes | None:
@@ -151,7 +156,8 @@ class Store(Protocol):
         failed where it has had its attempts (second list)."""
 
     async def expire(self, older_than: float) -> list[str]:
-        """Drop the documents of tasks that ended before that time; the tasks stay, as expired. Their ids."""
+        """Drop the documents of tasks that ended before that time, as wholly as `delete`; the tasks stay, as expired.
+        Their ids."""
 
     async def purge(self, older_than: float) -> int:
         """Forget expired tasks that ended before that time. How many."""

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-import aiosqlite
 import orjson
 
 from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
-from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, StoreError, TaskRow, Totals, origin
+from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, origin
+from diarserve.tasks.store.sqlite_connection import SqliteConnection
 from diarserve.tasks.store.sqlite_rows import ROW, first, task_row
 
 _UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
 
 
-class SqliteStore:
+class SqliteStore(SqliteConnection):
     """One connection in a thread of its own. A process that was forked must not touch it."""
-
-    def __init__(self, database: aiosqlite.Connection) -> None:
-        self._database = database
-        self._lock = asyncio.Lock()  # one connection sees its own unfinished transactions: reads wait too
 
     @classmethod
     async def open(cls, path: Path, lock_timeout: float = 5.0) -> Self:
         """lock_timeout: seconds for an earlier server to let the file go. Raises StoreError."""
         return cls(await schema.connect(path, lock_timeout))
-
-    async def close(self) -> None:
-        async with self._lock:
-            await self._database.close()
 
     async def add(
         self, tasks: Sequence[NewTask], idempotency_key: str | None = None, *, max_queued: int | None = None
@@ -94,6 +83,20 @@ class SqliteStore:
         async with self._transaction():
             await self._end("cancelled", "id = ? AND status IN ('queued', 'processing')", id)
             return first(await self._select("id = ?", id))
+
+    async def delete(self, id: str) -> TaskRow | None:
+        async with self._transaction():
+            deleted = await self._execute(
+                f"DELETE FROM tasks WHERE id = ? AND finished_at IS NOT NULL RETURNING {ROW}", id
+            )
+            if not deleted:
+                return None
+            row = task_row(deleted[0])
+            if row.batch_id is not None:
+                await self._execute("UPDATE tasks SET idempotency_key = NULL WHERE batch_id = ?", row.batch_id)
+            self._deletions += 1
+        await self._erase()
+        return row
 
     async def get(self, id: str) -> TaskRow | None:
         async with self._lock:
@@ -158,15 +161,18 @@ class SqliteStore:
         async with self._transaction():
             await self._execute(f"DELETE FROM documents WHERE task IN (SELECT seq FROM tasks WHERE {old})", older_than)
             expired = await self._execute(f"UPDATE tasks SET status = 'expired' WHERE {old} RETURNING id", older_than)
+            self._deletions += bool(expired)
+        await self._erase()
         return [row[0] for row in expired]
 
     async def purge(self, older_than: float) -> int:
         async with self._transaction():
-            return len(
-                await self._execute(
-                    "DELETE FROM tasks WHERE finished_at < ? AND status = 'expired' RETURNING id", older_than
-                )
+            purged = await self._execute(
+                "DELETE FROM tasks WHERE finished_at < ? AND status = 'expired' RETURNING id", older_than
             )
+            self._deletions += bool(purged)
+        await self._erase()
+        return len(purged)
 
     async def counts(self) -> dict[Status, int]:
         async with self._lock:
@@ -273,22 +279,3 @@ class SqliteStore:
 
     async def _select(self, where: str, *values: Any) -> list[TaskRow]:
         return [task_row(row) for row in await self._execute(f"SELECT {ROW} FROM tasks WHERE {where}", *values)]
-
-    async def _execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        try:
-            return [tuple(row) for row in await self._database.execute_fetchall(sql, values)]
-        except sqlite3.OperationalError as error:  # a full or failing disk; other errors are mistakes of ours
-            raise StoreError(f"The task store cannot be used: {error}") from error
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
-        async with self._lock:
-            try:
-                await self._execute("BEGIN IMMEDIATE")
-                yield
-                await self._execute("COMMIT")
-            except BaseException:
-                # Also where the coroutine was cancelled: the connection's thread takes one call after the other, so
-                # what was under way ends first, and the next transaction begins after this.
-                await self._database.rollback()
-                raise

@@ -98,6 +98,8 @@ async def connect(path: Path, lock_timeout: float) -> aiosqlite.Connection:
             for pragma in _PRAGMAS:
                 await database.execute_fetchall(f"PRAGMA {pragma}")
             await _migrate(database)
+            # What a server that was killed had deleted goes from the write-ahead log too.
+            await database.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         except BaseException:
             await database.close()
             raise
