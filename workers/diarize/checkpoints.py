@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workers.runtime.model_files import only_weights
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -27,7 +29,7 @@ def quiet() -> Iterator[None]:
 def restore(kind: Any, model: str) -> Any:
     """A model of NeMo's class `kind`, on the CPU, ready for inference. Raises RuntimeError that says what to do."""
     try:
-        with quiet():
+        with quiet(), only_weights():
             if Path(model).is_file():
                 loaded = kind.restore_from(model, map_location="cpu")
             else:

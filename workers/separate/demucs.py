@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from workers.engine import Engine, JobSteps, WorkItem
 from workers.media.samples import Samples, create, load
 from workers.messages import SAMPLE_RATE, AudioRef, Request, Separate, Separation
 from workers.runtime import devices
+from workers.runtime.model_files import only_weights
 
 TICKS = 100  # a second: windows begin and end on ticks, which are whole samples at 16 and at 44.1 kHz
 TICK = SAMPLE_RATE // TICKS
 PHASE = 64  # windows: their voices are held until all are done
+_CLASSES = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs")  # of models
 SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 
 
@@ -168,18 +172,22 @@ def window_starts(size: int, window: int, stride: int) -> list[int]:
 
 def _load(model: str) -> tuple[Any, str]:
     """The model, without what does not contribute to the voices, and its name."""
+    from demucs import hf
     from demucs.apply import BagOfModels
-    from demucs.hf import load_safetensors_model
+    from demucs.demucs import Demucs as FirstDemucs
+    from demucs.hdemucs import HDemucs
+    from demucs.htdemucs import HTDemucs
     from demucs.pretrained import get_model
 
     path = Path(model)
-    if path.suffix == ".safetensors":
-        return load_safetensors_model(path).eval(), path.stem
-    if path.suffix in (".yaml", ".th"):  # beside a .yaml are its models; a .th has its checksum in its name
-        name = path.stem if path.suffix == ".yaml" else path.stem.rsplit("-", 1)[0]
-        loaded = get_model(name, repo=path.parent)
-    else:
-        name, loaded = model, get_model(model)
+    with only_weights(HTDemucs, HDemucs, FirstDemucs, Fraction), _known_classes(hf):
+        if path.suffix == ".safetensors":
+            return hf.load_safetensors_model(path).eval(), path.stem
+        if path.suffix in (".yaml", ".th"):  # beside a .yaml are its models; a .th has its checksum in its name
+            name = path.stem if path.suffix == ".yaml" else path.stem.rsplit("-", 1)[0]
+            loaded = get_model(name, repo=path.parent)
+        else:
+            name, loaded = model, get_model(model)
     if isinstance(loaded, BagOfModels):
         source = loaded.sources.index("vocals")
         models: list[Any] = list(loaded.models)
@@ -187,3 +195,24 @@ def _load(model: str) -> tuple[Any, str]:
         loaded = BagOfModels([models[index] for index in used], [loaded.weights[index] for index in used])
         loaded.segment = models[used[0]].segment
     return loaded.eval(), name
+
+
+@contextmanager
+def _known_classes(hf: Any) -> Iterator[None]:
+    """Demucs imports and calls whatever the metadata of a .safetensors file names as its class: here, models only."""
+    from safetensors import safe_open
+
+    load_any = hf.load_safetensors_model
+
+    def load_known(path: Any) -> Any:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("klass") not in _CLASSES or "_class" in metadata.get("structure", ""):
+            raise ValueError(f"{Path(path).name} is no model of Demucs: its class is {metadata.get('klass')!r}")
+        return load_any(path)
+
+    hf.load_safetensors_model = load_known
+    try:
+        yield
+    finally:
+        hf.load_safetensors_model = load_any

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.diarize.embedded.onnx_graph import LastFrame, Layers, Network, UnitLength
+from workers.runtime.model_files import load_weights
 
 MEL_HOP = 160  # samples: 10 ms
 MEL_WINDOW = 400  # samples
@@ -59,7 +60,7 @@ class SpeakerEncoder(Layers):
 
 
 def load_encoder(checkpoint: Path, device: torch.device, threads: int = 1) -> Network:
-    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["model_state"]
+    weights: dict[str, Tensor] = load_weights(checkpoint)["model_state"]
     encoder = SpeakerEncoder()
     encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name.startswith(("lstm", "linear"))})
     return encoder.on(device, (EMBEDDING_FRAMES, MELS), threads)

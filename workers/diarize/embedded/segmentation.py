@@ -6,10 +6,7 @@ speakers, who may overlap. Its input is 5 s of audio; its output has 293 frames 
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.diarize.embedded.onnx_graph import ChannelsLast, Layers
+from workers.runtime.model_files import load_weights
 
 Windows = npt.NDArray[np.float16]  # probabilities of activity: (windows, frames, local speakers)
 
@@ -108,35 +106,8 @@ class Segmentation:
         self.activity = activity.on(device, (BANDS, ENVELOPE), threads)
 
 
-TENSOR_PARTS = {
-    ("collections", "OrderedDict"),
-    ("torch", "FloatStorage"),
-    ("torch", "LongStorage"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-}
-
-
-class Stub:
-    """Stands in for whatever class a checkpoint names beside its tensors."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __setstate__(self, _: object) -> None: ...
-
-
-class TensorUnpickler(pickle.Unpickler):
-    """Tensors and plain containers only, so that a checkpoint can neither import nor run anything."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in TENSOR_PARTS:
-            return super().find_class(module, name)
-        return Stub
-
-
 def load_segmentation(checkpoint: Path, device: torch.device, threads: int = 1) -> Segmentation:
-    pickling = SimpleNamespace(__name__="tensors", Unpickler=TensorUnpickler, load=pickle.load)
-    saved = torch.load(checkpoint, map_location="cpu", pickle_module=pickling, weights_only=False)
-    weights: dict[str, Tensor] = saved["state_dict"]
+    weights: dict[str, Tensor] = load_weights(checkpoint)["state_dict"]
     bank = "sincnet.conv1d.0.filterbank."
     filters = band_pass(*(weights.pop(bank + part) for part in ("low_hz_", "band_hz_", "window_", "n_")))
     weights = {name.replace("wav_norm1d", "norm").removeprefix("sincnet."): kept for name, kept in weights.items()}
