@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-fast test-random check accuracy bench performance peers overhead load scaling gpu separation plots storm fuzz urgency lock clean
+.PHONY: help demo serve test test-fast test-random check accuracy bench performance peers overhead load scaling gpu separation plots storm faults fuzz urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,10 +21,10 @@ test: .venv/installed  ## the whole test suite, real models included, and what i
 	$(BIN)/python -m pytest --cov=diarserve --cov=workers --cov-report=term
 
 test-fast: .venv/installed  ## the tests on stand-in engines alone
-	$(BIN)/python -m pytest -m "not models"
+	$(BIN)/python -m pytest -m "not models and not slow_faults"
 
 test-random: .venv/installed  ## test-fast in a random order; ARGUMENTS="--randomly-seed=123" repeats one
-	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models" $(ARGUMENTS)
+	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults" $(ARGUMENTS)
 
 check: .venv/installed  ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
@@ -69,6 +69,10 @@ separation: .venv/installed  ## WER with and without source separation, in music
 
 storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
 	$(BIN)/python -m tests.support.kill_storm --rounds 20
+
+faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 100 workers and 100 servers killed
+	$(BIN)/python -m pytest -m "" tests/faults
+	$(BIN)/python -m tests.support.kill_storm --servers 100 --workers 100 --real 20
 
 fuzz: .venv/installed  ## 4,000 damaged WAV headers: none may end as a server error
 	$(BIN)/python -m tests.support.mutate_wav --count 4000

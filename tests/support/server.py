@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -68,13 +69,18 @@ class Server:
 
 @contextmanager
 def running(
-    environment: Mapping[str, str] | None = None, *, quiet: bool = True, arguments: Sequence[str] = ()
+    environment: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = True,
+    arguments: Sequence[str] = (),
+    wait_ready: bool = True,
 ) -> Iterator[Server]:
     """Start a server and wait until it is ready. Raises RuntimeError with the reason if it never will be.
-    `arguments` may name a data directory other than one that is removed at the end."""
+    `arguments` may name a data directory other than one that is removed at the end. Without `wait_ready` it need only
+    be alive: its models may never load."""
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
         command = [sys.executable, "-m", "diarserve", "serve", "--data-dir", folder, *arguments]
-        with started(command, environment, quiet=quiet) as server:
+        with started(command, environment, quiet=quiet, wait_ready=wait_ready) as server:
             yield server
 
 
@@ -91,7 +97,11 @@ def configured(config: str, environment: Mapping[str, str] | None = None) -> Ite
 
 @contextmanager
 def started(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, *, quiet: bool = True
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = True,
+    wait_ready: bool = True,
 ) -> Iterator[Server]:
     """Any server that takes --port and answers /livez and /readyz."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -105,7 +115,7 @@ def started(
     )
     try:
         alive = _wait(process, url + "/livez") - began
-        ready = _wait(process, url + "/readyz") - began
+        ready = _wait(process, url + "/readyz") - began if wait_ready else math.nan
         yield Server(url, process.pid, alive, ready)
     finally:
         process.send_signal(signal.SIGTERM)

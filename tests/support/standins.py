@@ -6,6 +6,7 @@ so on. See StandIn.step.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -46,9 +47,11 @@ class StandIn(Engine):
         limits: Mapping[str, Any] | None = None,
         gate: str = "",
     ) -> None:
-        """`gate`: a file; no step ends while it is there."""
+        """`gate`: a file; no step ends while it is there. `boot`: "fail", "die", or "die while FILE" is there."""
         if boot == "fail":
             raise RuntimeError("no such model")
+        if boot.startswith("die while ") and Path(boot.removeprefix("die while ")).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
         if boot == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         self.step_seconds = step_seconds
@@ -94,6 +97,14 @@ class StandIn(Engine):
                 while not (folder / "go").exists():
                     time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
+            case ["abort", self.kind]:
+                os.abort()
+            case ["segfault", self.kind]:
+                ctypes.string_at(0)
+            case ["devour", self.kind]:  # memory, until the worker's limit refuses more
+                pieces = []
+                while True:
+                    pieces.append(bytearray(2**26))
             case ["stop-once", self.kind]:
                 order.unlink()
                 os.kill(os.getpid(), signal.SIGSTOP)

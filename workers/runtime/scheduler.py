@@ -161,8 +161,6 @@ class Scheduler:
 
     def _run(self, step: Step) -> tuple[Sequence[Any], BaseException | None, float]:
         """Its outputs, or why there are none, and the seconds that it took."""
-        outputs: Sequence[Any] = ()
-        error = None
         try:
             items = [pick.item for pick in step.picks]
             with log_context(" ".join(dict.fromkeys(job.task for job in step.jobs))):
@@ -174,9 +172,11 @@ class Scheduler:
                 self._log.debug("%s: a step of %d in %.3f s", step.key, len(items), time.monotonic() - step.started)
             if len(outputs) != len(items) and self._wanted(step):
                 raise RuntimeError(f"{len(items)} items gave {len(outputs)} outputs")
-        except BaseException as caught:
-            error = caught
-        return outputs, error, time.monotonic() - step.started
+        except BaseException as error:
+            # No variable of this frame may keep it: its traceback holds the frame, and with this circle all that the
+            # step had allocated would stay until the collector looks.
+            return (), error, time.monotonic() - step.started
+        return outputs, None, time.monotonic() - step.started
 
     def _wanted(self, step: Step) -> bool:
         """Whether one of its jobs was not cancelled."""
