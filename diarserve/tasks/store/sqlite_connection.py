@@ -30,7 +30,9 @@ class SqliteConnection:
     async def _execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
             return [tuple(row) for row in await self._database.execute_fetchall(sql, values)]
-        except sqlite3.OperationalError as error:  # a full or failing disk; other errors are mistakes of ours
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+                raise  # a mistake of ours; else a full or failing disk, or a damaged file
             raise StoreError(f"The task store cannot be used: {error}") from error
 
     @asynccontextmanager
