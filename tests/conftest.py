@@ -12,6 +12,9 @@ from diarserve.http import app
 from tests.support import loopback_only, recordings
 from tests.support.app import AppServer, Client, Start, service, stand_ins, wav
 from tests.support.server import Server, running
+from workers.runtime.privacy import stop_telemetry
+
+stop_telemetry()  # some tests load models into this process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,6 +23,7 @@ from tests.support.lanes import MakeLane, do, job, pid, restarts, steps_of
 from tests.support.leftovers import descriptors, threads
 from tests.support.waiting import until
 from workers.messages import WorkerSpec
+from workers.runtime.privacy import NO_TELEMETRY, OFFLINE
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ def of_the_process() -> list[object]:
     limits = [resource.getrlimit(which) for which in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)]
     handlers = [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)]
     root = logging.getLogger()
-    return [*limits, *handlers, os.getpgid(0), dict(os.environ), root.level, list(root.handlers)]
+    private = NO_TELEMETRY.keys() | OFFLINE.keys()
+    environment = {name: value for name, value in os.environ.items() if name not in private}
+    return [*limits, *handlers, os.getpgid(0), environment, root.level, list(root.handlers)]
 
 
 async def test_a_job_is_done_in_this_process_which_stays_as_it_is(make_lane: MakeLane, tmp_path: Path) -> None:

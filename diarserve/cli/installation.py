@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from diarserve.core.settings import LANES, Lane, Settings
+from diarserve.pool.lanes import may_download
 from workers.runtime import engines
+from workers.runtime.privacy import offline
 
 REQUIRED = ("decode", "whisper", "embedded", "sortformer", "clustering")  # nothing is ready without these lanes
 
@@ -75,10 +77,12 @@ class Finding:
 def findings(settings: Settings) -> list[Finding]:
     """Everything that the configured lanes need, lane by lane, there or not."""
     lanes: dict[str, Lane | None] = {name: getattr(settings, name) for name in LANES}
-    return [finding for name, lane in lanes.items() if lane for finding in _findings(name, lane)]
+    return [
+        finding for name, lane in lanes.items() if lane for finding in _findings(name, lane, may_download(settings))
+    ]
 
 
-def _findings(name: str, lane: Lane) -> Iterator[Finding]:
+def _findings(name: str, lane: Lane, downloads: bool) -> Iterator[Finding]:
     module = engines.locate(lane.engine).partition(":")[0]
     options = lane.options()
     packages = list(_PACKAGES.get(module, ()))
@@ -91,7 +95,7 @@ def _findings(name: str, lane: Lane) -> Iterator[Finding]:
     for option in _MODEL_OPTIONS:
         for model in _names(options.get(option)):
             known = "" if Path(model).exists() else ", by name: fetched from its hub where it is not in a cache"
-            yield Finding(name, f"{option} {model}{known}", _problem_of_model(f"{name}.{option}", model))
+            yield Finding(name, f"{option} {model}{known}", _problem_of_model(f"{name}.{option}", model, downloads))
 
 
 def _problem(package: _Package) -> str:
@@ -115,16 +119,16 @@ def _names(value: Any) -> Iterator[str]:
         yield from (each for item in value.values() for each in _names(item))
 
 
-def _problem_of_model(option: str, model: str) -> str:
+def _problem_of_model(option: str, model: str, downloads: bool) -> str:
     """A model is a path that must be there, or a name that its hub knows. Names of the shape owner/name are looked up
     in the hub's cache where nothing may be fetched; what a library calls its models by is its own affair."""
     if Path(model).exists():
         return ""
     if model.startswith(("/", "./", "../", "~")) or model.endswith(_WEIGHT_FILES):
         return f"{option}: there is no {model}"
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-    if offline and model.count("/") == 1 and not (_hub_cache() / f"models--{model.replace('/', '--')}").is_dir():
-        return f"{option}: {model} is not in the hub's cache, {_hub_cache()}, and HF_HUB_OFFLINE forbids to fetch it"
+    if not downloads and model.count("/") == 1 and not (_hub_cache() / f"models--{model.replace('/', '--')}").is_dir():
+        why = "HF_HUB_OFFLINE forbids to fetch it" if offline() else "may be fetched only with `download_models = true`"
+        return f"{option}: {model} is not in the hub's cache, {_hub_cache()}, and {why}"
     return ""
 
 

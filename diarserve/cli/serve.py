@@ -21,7 +21,7 @@ from diarserve.core import configuration
 from diarserve.core.settings import MIB, Settings
 from diarserve.http import app
 from diarserve.http.server import Runner
-from workers.runtime import devices, logs
+from workers.runtime import devices, logs, privacy
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def run(config: Path | None, host: str | None, port: int | None, data_dir: Path 
     settings = configuration.load(config, host=host, port=port, data_dir=data_dir, log_level=log_level)
     _keep_memory()
     devices.prepare({})  # the models may run in this process
+    privacy.stop_telemetry()
     logs.configure("server", settings.log_level, settings.log_modules)
     missing = [finding for finding in installation.findings(settings) if finding.problem]
     for finding in missing:

@@ -124,6 +124,7 @@ class Settings(_Section):
     log_level: Level = "info"
     parallel_processing: bool = True  # false: one model after the other, the baseline to measure against
     use_process_pool: bool = True  # false: the models in threads of the server, without limits or environments
+    download_models: bool = False  # from their hubs, where they are named and not here; else nothing asks the network
     gpu_memory_optimization: bool = False  # on a GPU: int8 weights for Whisper, and no cache is kept between jobs
     diarizer: Diarizer = "auto"  # where a request names none
     log_modules: Annotated[dict[str, Level], _Json] = Field(default_factory=dict)  # of single modules

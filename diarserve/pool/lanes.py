@@ -13,6 +13,7 @@ from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
 from diarserve.pool.worker_thread import WorkerThread
 from workers.messages import SAMPLE_RATE, BatchFill, WorkerSpec
+from workers.runtime.privacy import OFFLINE, offline
 
 _SAMPLE_BYTES = 4  # float32
 _FILE_SLACK = 64 * MIB  # decoded before it is seen that a recording is too long; a log that is a file
@@ -33,6 +34,17 @@ class Lanes:
         return (lane for lane in lanes if lane)
 
 
+def may_download(settings: Settings) -> bool:
+    """Whether models that are not here may be fetched from their hubs. HF_HUB_OFFLINE=1 goes before the settings."""
+    return settings.download_models and not offline()
+
+
+def environment(settings: Settings, lane: LaneSettings) -> dict[str, str]:
+    """What the lane's workers find in their environment, beside what they inherit."""
+    caches = {"MPLCONFIGDIR": str(settings.data_dir.absolute() / "cache")}  # matplotlib's, which NeMo imports
+    return caches | (dict.fromkeys(OFFLINE, "0") if may_download(settings) else {}) | lane.environment
+
+
 def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
     """Not started yet."""
     start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
@@ -43,7 +55,7 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
                 lane=name,
                 engine=section.engine,
                 options=section.options(number, save_memory=settings.gpu_memory_optimization),
-                environment=section.environment,
+                environment=environment(settings, section),
                 memory_limit=section.memory_limit_mib and section.memory_limit_mib * MIB,
                 file_limit=file_limit,
                 fill=BatchFill(section.fill_items, section.fill_within) if section.fill else None,

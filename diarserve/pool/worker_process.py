@@ -12,6 +12,7 @@ from asyncio import subprocess
 from os import pidfd_open
 
 from diarserve.pool.worker import StreamWorker
+from diarserve.pool.worker_environment import environment_of
 from workers.messages import WorkerSpec
 
 _PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, from Linux 6.9 on
@@ -39,7 +40,7 @@ class WorkerProcess(StreamWorker):
             process = await subprocess.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "workers.runtime.process", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
-                env=_environment(spec),
+                env=environment_of(spec.environment),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -89,12 +90,3 @@ class WorkerProcess(StreamWorker):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-
-
-def _environment(spec: WorkerSpec) -> dict[str, str]:
-    """What the worker's process begins with: some of it counts only from there on (LD_PRELOAD, GLIBC_TUNABLES). It can
-    import whatever this process can, which may run from a checkout, a zip file, or a script's folder."""
-    environment = {**os.environ, **spec.environment}
-    given = environment.get("PYTHONPATH", "").split(os.pathsep) if "PYTHONPATH" in spec.environment else []
-    environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, [*filter(None, given), *sys.path]))
-    return environment

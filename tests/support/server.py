@@ -126,11 +126,16 @@ def started(
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, limit: float = 300.0) -> float:
+def until_ready(url: str) -> None:
+    """Wait until a server that another process started can serve requests."""
+    _wait(None, url + "/readyz")
+
+
+def _wait(process: subprocess.Popen[bytes] | None, url: str, limit: float = 300.0) -> float:
     """The moment the address first answers 200."""
     deadline, said = time.monotonic() + limit, "it does not answer"
     while time.monotonic() < deadline:
-        if process.poll() is not None:
+        if process and process.poll() is not None:
             raise RuntimeError(f"the server ended with exit code {process.returncode}")
         try:
             with urllib.request.urlopen(url, timeout=10):

@@ -36,8 +36,8 @@ def restore(kind: Any, model: str) -> Any:
                 loaded = kind.from_pretrained(model, map_location="cpu")
     except Exception as error:
         raise RuntimeError(
-            f"no {kind.__name__} {model!r}: set it to a .nemo file, or to a name that this machine can download "
-            f"({type(error).__name__})"
+            f"no {kind.__name__} {model!r}: set it to a .nemo file, or to a name that this machine can download, which "
+            f"`download_models = true` allows ({type(error).__name__})"
         ) from error
     return loaded.eval().requires_grad_(False)
 

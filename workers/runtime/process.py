@@ -19,7 +19,7 @@ from concurrent.futures import Future
 
 from workers.engine import Engine
 from workers.messages import BootFailed, Ready, WorkerSpec
-from workers.runtime import devices, engines, logs, model_files
+from workers.runtime import devices, engines, logs, model_files, privacy
 from workers.runtime.channel import Channel
 from workers.runtime.scheduler import Scheduler
 
@@ -40,6 +40,8 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     devices.prepare(spec.options)
     model_files.forbid_code()
+    if privacy.offline():
+        privacy.refuse_network()
     logs.configure(spec.lane, spec.log_level, spec.log_modules)
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)

@@ -1,16 +1,19 @@
 """A worker in a thread of the server, from its engine to its end. What belongs to the process (limits, signals,
-environment, logging, deadlines that exit) is left alone: it is not the worker's."""
+environment, logging, deadlines that exit) is left alone: it is not the worker's. Its environment alone
+gets what keeps libraries from telemetry and downloads: they read it when they are imported."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
 from concurrent.futures import CancelledError, Future
 
 from workers.messages import BootFailed, Ready, WorkerSpec
+from workers.runtime import privacy
 from workers.runtime.channel import Channel
 from workers.runtime.process import make_engine, reason
 from workers.runtime.scheduler import Scheduler
@@ -45,6 +48,7 @@ def _serve(channel: Channel, scheduler: Future[Scheduler], spec: WorkerSpec) -> 
     started = time.monotonic()
     try:
         with _booting:
+            _keep_private(spec)
             engine = make_engine(spec)
     except BaseException as error:
         log.exception("the %s engine did not start", spec.lane)
@@ -57,6 +61,13 @@ def _serve(channel: Channel, scheduler: Future[Scheduler], spec: WorkerSpec) -> 
     finally:
         scheduler.result().close()
     return 0
+
+
+def _keep_private(spec: WorkerSpec) -> None:
+    privacy.stop_telemetry()
+    if privacy.offline({**privacy.OFFLINE, **spec.environment}):
+        for name, value in privacy.OFFLINE.items():
+            os.environ.setdefault(name, value)
 
 
 def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
