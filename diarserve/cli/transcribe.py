@@ -160,7 +160,8 @@ async def _transcribe(
 
 
 def _copy(source: Path, task: Task) -> None:
-    task.folder.mkdir()
+    task.folder.mkdir(0o700)
+    Path(task.source).touch(0o600)
     if source == _STDIN:
         with open(task.source, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)

@@ -32,6 +32,7 @@ from diarserve.service.service import Service
 from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import new_id
 from workers.media.containers import HEAD, sniff
+from workers.media.private_files import create_private
 
 _MAX_FIELD = 64 * 1024  # bytes of one text field
 _MAX_FIELDS = 100
@@ -197,7 +198,7 @@ def _why_unreadable(head: bytes) -> ServiceError | None:
 async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits, disk: DiskSpace) -> None:
     """Raises TooLarge and StorageFull."""
     # Opened here, not in a thread: if the client disconnected while the thread opens it, nothing would close it.
-    with (folder / "upload").open("wb") as plain:
+    with create_private(folder / "upload") as plain:
         file, size = wrap(plain), 0
         while block := await _read_block(part, head):
             size += sum(map(len, block))

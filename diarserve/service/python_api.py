@@ -144,9 +144,9 @@ class ParallelDiarizationService:
         try:
             async with self._slots:
                 service = self._running()
-                task.folder.mkdir()
+                task.folder.mkdir(0o700)
                 try:
-                    await asyncio.to_thread(shutil.copyfile, path, task.source)
+                    await asyncio.to_thread(_copy, path, task.source)
                     document = await service.process(task)
                 finally:
                     service.spool.remove(task.folder)
@@ -184,6 +184,11 @@ class ParallelDiarizationService:
         self._ended[task.id] = _shown(task, error)
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
+
+
+def _copy(source: str | Path, target: str) -> None:
+    Path(target).touch(0o600)
+    shutil.copyfile(source, target)
 
 
 def _merged(options: Options | None, given: Mapping[str, Any]) -> Options:

@@ -19,6 +19,7 @@ from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import make_lanes
 from diarserve.service import diarizer_choice, pipeline
 from diarserve.service.readiness import Readiness
+from diarserve.tasks import data_directory
 from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
@@ -52,9 +53,9 @@ class Service:
 
     async def start(self) -> None:
         """Returns at once, before the models are loaded. Raises StoreError."""
-        await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(data_directory.prepare, self.settings.data_dir)
         # The store first: it lets only one server in, and what lies in the spool may be another's.
-        self.store = await SqliteStore.open(self.settings.data_dir / "tasks.sqlite")
+        self.store = await SqliteStore.open(self.settings.data_dir / data_directory.DATABASE)
         webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
         self.backlog = Backlog(self.store, self.spool, self.tasks, self.run, webhooks.wake, self.settings.limits)
         try:

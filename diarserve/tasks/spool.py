@@ -11,6 +11,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
+from diarserve.tasks.data_directory import DURABLE, INCOMING, TRASH
 from diarserve.tasks.disk_space import DiskSpace
 
 _LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
@@ -21,17 +22,17 @@ class Spool:
     def __init__(self, data_dir: Path, keep_free: int = 0) -> None:
         """keep_free: bytes of the disk that are left alone."""
         self.disk = DiskSpace(data_dir, keep_free)
-        self.incoming = data_dir / "spool"
-        self.durable = data_dir / "tasks"
-        self._trash = data_dir / "trash"
+        self.incoming = data_dir / INCOMING
+        self.durable = data_dir / DURABLE
+        self._trash = data_dir / TRASH
         self._spare: list[str] = []
 
     def prepare(self) -> None:
         """Make the folders. What was incoming when an earlier server ended is removed: its request is gone."""
         for folder in (self.incoming, self._trash):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        self.durable.mkdir(exist_ok=True)
+            folder.mkdir(0o700, parents=True)
+        self.durable.mkdir(0o700, exist_ok=True)
         _sync(self.durable.parent)
 
     def sweep(self, unfinished: Collection[str]) -> None:
@@ -54,7 +55,7 @@ class Spool:
             with contextlib.suppress(OSError):
                 os.rename(self._spare.pop(), folder)
                 return folder
-        folder.mkdir()
+        folder.mkdir(0o700)
         return folder
 
     def remove(self, folder: Path) -> None:

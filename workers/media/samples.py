@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.engine import JobError
+from workers.media.private_files import create_private
 from workers.messages import AudioRef
 
 Samples = npt.NDArray[np.float32]
@@ -35,7 +36,7 @@ def create(path: str) -> Iterator[BinaryIO]:
     """A new file to write samples to. Raises JobError("storage_full") where there is no room for them, and then leaves
     no file. Use its `write`: numpy's `tofile` does not say why it failed."""
     try:
-        with open(path, "wb") as file:
+        with create_private(path) as file:
             yield file
     except OSError as error:
         if error.errno not in _FULL:

@@ -35,6 +35,7 @@ def main(descriptor: int) -> None:
     except EOFError:  # the server is gone already
         os._exit(0)
     assert isinstance(spec, WorkerSpec)
+    os.umask(0o077)  # what an engine writes is for this user alone
     os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us in good order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

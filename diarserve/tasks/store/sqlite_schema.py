@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import aiosqlite
@@ -99,8 +100,9 @@ async def connect(path: Path, lock_timeout: float) -> aiosqlite.Connection:
                 await database.execute_fetchall(f"PRAGMA {pragma}")
             await _check(database)
             await _migrate(database)
-            # What a server that was killed had deleted goes from the write-ahead log too.
-            await database.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            with suppress(sqlite3.OperationalError):  # a full disk is no reason not to open
+                # What a server that was killed had deleted goes from the write-ahead log too.
+                await database.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         except BaseException:
             await database.close()
             raise

@@ -1,0 +1,51 @@
+"""The data directory holds what people said: it is for the server's user alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+DATABASE, INCOMING, DURABLE, TRASH, RESERVE = "tasks.sqlite", "spool", "tasks", "trash", "reserve"
+# What the server makes in it. Whatever else is there is not the server's: the directory may have been there before.
+_OURS = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", INCOMING, DURABLE, TRASH, RESERVE)
+
+
+def prepare(folder: Path) -> None:
+    """Make the directory, mode 0700. One that is there, and what the server has in it, is closed to other users, which
+    one line of the log says. Raises OSError where it cannot be made."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    mode = folder.stat().st_mode
+    shared = bool(mode & stat.S_ISVTX)  # as /tmp is: others have their files in it
+    try:
+        closed = sum([_close(path) for path in (*([] if shared else [folder]), *_entries(folder))])
+    except PermissionError as error:  # another user's, such as a volume's root: its owner must do it
+        log.warning("other users may read the data directory %s, and it cannot be closed: %s", folder, error)
+    else:
+        if closed:
+            message = "other users could read the data directory %s (mode %03o): %d files and folders are closed now"
+            log.warning(message, folder, stat.S_IMODE(mode), closed)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """The server's own, at every depth."""
+    for path in (folder / name for name in _OURS):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from path.rglob("*")
+
+
+def _close(path: Path) -> bool:
+    """Whether others could do anything with it."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISLNK(mode) or not mode & 0o077:
+        return False
+    os.chmod(path, stat.S_IMODE(mode) & 0o700)
+    return True
