@@ -67,8 +67,8 @@ gpu: .venv/installed  ## Whisper and Sortformer of the real sizes on a GPU
 separation: .venv/installed  ## WER with and without source separation, in music, noise and babble
 	$(BIN)/python -m bench.separation --write $(ARGUMENTS)
 
-storm: .venv/installed  ## kill the server and its workers at random moments, 20 rounds: every task ends once
-	$(BIN)/python -m tests.support.kill_storm --rounds 20
+storm: .venv/installed  ## kill 30 servers and 30 workers at random moments: every task ends once
+	$(BIN)/python -m tests.support.kill_storm
 
 faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 100 workers and 100 servers killed
 	$(BIN)/python -m pytest -m "" tests/faults

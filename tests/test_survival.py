@@ -21,13 +21,19 @@ from tests.support.server import API, running
 def test_tasks_survive_a_server_that_is_killed(tmp_path: Path) -> None:
     outcome = kill_storm.play(tmp_path, [kill_storm.when_three_run(tmp_path / "gate")])
     assert outcome.wrong == []
+    assert (outcome.accepted, outcome.right, outcome.lost, outcome.doubled) == (
+        kill_storm.TASKS,
+        kill_storm.TASKS,
+        0,
+        0,
+    )
     assert outcome.orphans == 0
     assert outcome.attempts == kill_storm.TASKS + 3  # those that ran when it was killed, again
 
 
 def test_a_second_server_is_refused_and_touches_nothing(tmp_path: Path) -> None:
     config, data = tmp_path / "config.toml", tmp_path / "data"
-    config.write_text(kill_storm.CONFIG.format(gate=tmp_path / "gate"))
+    config.write_text(kill_storm.CONFIG.replace("{gate}", str(tmp_path / "gate")))
     arguments = ["--config", str(config), "--data-dir", str(data)]
     with running(arguments=arguments):
         (data / "spool" / "upload-under-way").mkdir()
@@ -45,7 +51,7 @@ def test_signals_end_the_server_and_its_workers_in_the_midst_of_work(
     tmp_path: Path, signals: list[signal.Signals]
 ) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(kill_storm.CONFIG.format(gate=tmp_path / "gate"))
+    config.write_text(kill_storm.CONFIG.replace("{gate}", str(tmp_path / "gate")))
     with running(arguments=["--config", str(config)]) as server:
         recording = {"file": ("call.wav", wav(2, "endless whisper"))}
         task = requests.post(f"{server.url}{API}/transcribe/async", files=recording, timeout=30).json()["task_id"]
