@@ -74,8 +74,8 @@ faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 
 	$(BIN)/python -m pytest -m "" tests/faults
 	$(BIN)/python -m tests.support.kill_storm --servers 100 --workers 100 --real 20
 
-fuzz: .venv/installed  ## 4,000 damaged WAV headers: none may end as a server error
-	$(BIN)/python -m tests.support.mutate_wav --count 4000
+fuzz: .venv/installed  ## 10,000 hostile recordings and requests: no server error, no worker lost, nothing left
+	$(BIN)/python -m tests.support.fuzz $(ARGUMENTS)
 
 lock: .venv/installed  ## resolve pyproject.toml anew
 	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \

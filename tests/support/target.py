@@ -119,9 +119,15 @@ class Target:
 
 
 def assert_all_back(target: Target, before: Holdings) -> None:
-    """All accepted tasks have ended, once each, and the server holds what it held before they came: no folder, no
-    descriptor, no process and no memory more; its workers are up and have nothing to do."""
+    """All accepted tasks have ended, once each, and the server holds what it held before they came."""
     target.assert_all_ended_once()
+    assert_nothing_is_left(target, before)
+    assert target.post("/transcribe").status_code == 200
+
+
+def assert_nothing_is_left(target: Target, before: Holdings) -> Holdings:
+    """There is no folder, no descriptor, no process and no memory more than before; all workers are up, and have
+    nothing to do. What the server holds now."""
 
     def idle() -> bool:
         lanes = target.server.get("/stats")["lanes"].values()
@@ -129,10 +135,11 @@ def assert_all_back(target: Target, before: Holdings) -> None:
 
     wait_until(idle, _BUSY)
     wait_until(lambda: not [*(target.data / "spool").iterdir(), *(target.data / "tasks").iterdir()])
+    now = before
     left: tuple[object, ...] = ()
 
     def nothing_is_left() -> bool:
-        nonlocal left
+        nonlocal now, left
         now = target.holdings()
         grown = {name: size for name, size in now.memory.items() if size > before.memory[name] + _GROWTH}
         left = (now.descriptors - before.descriptors, now.processes - before.processes, grown)
@@ -141,7 +148,7 @@ def assert_all_back(target: Target, before: Holdings) -> None:
     with suppress(AssertionError):  # the next assertion says what is left
         wait_until(nothing_is_left)
     assert left == (Counter(), 0, {})
-    assert target.post("/transcribe").status_code == 200
+    return now
 
 
 @contextmanager
@@ -152,11 +159,12 @@ def under_attack(
     accepted: dict[str, str] | None = None,
     *,
     wait_ready: bool = True,
+    settings: str = CONFIG,
 ) -> Iterator[Target]:
     """A server whose data directory is in `folder`. One after another may be there, to which the same `callbacks` and
     `accepted` are given. `environment` holds settings that differ: {"DIARSERVE_LIMITS_MAX_QUEUED": "5"}."""
     config, data = folder / "config.toml", folder / "data"
-    config.write_text(CONFIG)
+    config.write_text(settings)
     arguments = ["--config", str(config), "--data-dir", str(data)]
     environment = {"PYTHONPATH": str(REPOSITORY), **(environment or {})}
     with ExitStack() as stack:
