@@ -15,7 +15,7 @@ from tests.support.app import API, CONFIG, TRANSCRIBE, Client, Start
 from tests.support.server import running
 from tests.support.waiting import wait_until
 
-FORM = b"Host: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+FORM = b"Host: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
 
 
 async def answered(client: Client, request: bytes) -> tuple[int, dict[str, str | None]]:
@@ -35,22 +35,22 @@ async def answered(client: Client, request: bytes) -> tuple[int, dict[str, str |
 @pytest.mark.parametrize(
     ("request_", "status", "says"),
     [
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nExpect: \xc3\xa9\r\n\r\n", 417, "100-continue"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nExpect: \xff\r\n\r\n", 417, "100-continue"),
-        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\n\r\n", 417, "100-continue"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nExpect: \xc3\xa9\r\n\r\n", 417, "100-continue"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nExpect: \xff\r\n\r\n", 417, "100-continue"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nExpect: 200-ok\r\n\r\n", 417, "100-continue"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400, "HTTPS traffic on an HTTP port"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", 400, "Invalid method"),
-        (b"GET /\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "url path"),
-        (b"GET / JUNK/1.1\r\nHost: x\r\n\r\n", 400, "HTTP"),
-        (b"GET /nowhere HTTP/2.0\r\nHost: x\r\n\r\n", 404, "Not Found"),
-        (b"BREW /livez HTTP/1.1\r\nHost: x\r\n\r\n", 400, "method"),
-        (b"PATCH /livez HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Not Allowed"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"v" * 9000 + b"\r\n\r\n", 400, "more than 8190 bytes"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 6\r\n\r\n", 400, "Content-Length"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nBad Name: x\r\n\r\n", 400, "header"),
+        (b"GET /\xc3\xa9 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "url path"),
+        (b"GET / JUNK/1.1\r\nHost: localhost\r\n\r\n", 400, "HTTP"),
+        (b"GET /nowhere HTTP/2.0\r\nHost: localhost\r\n\r\n", 404, "Not Found"),
+        (b"BREW /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "method"),
+        (b"PATCH /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "Not Allowed"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"v" * 9000 + b"\r\n\r\n", 400, "8190 bytes"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5, 6\r\n\r\n", 400, "Content-Length"),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n", 400, "header"),
         (f"POST {TRANSCRIBE} HTTP/1.1\r\n".encode() + FORM + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "chunk"),
         (f"POST {TRANSCRIBE} HTTP/1.1\r\n".encode() + FORM + b"Content-Length: 5\r\n\r\n--x\r\n", 400, "multipart"),
-        (f"GET {API}/status/%ff HTTP/1.1\r\nHost: x\r\n\r\n".encode(), 404, "There is no task"),
+        (f"GET {API}/status/%ff HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), 404, "There is no task"),
     ],
     ids=["expect not ASCII", "expect not UTF-8", "expect unknown", "TLS hello", "SSH", "raw path", "version", "HTTP/2",
          "method", "PATCH", "long header", "content length", "header name", "chunk size", "torn multipart", "task id"],
@@ -72,7 +72,7 @@ async def test_what_aiohttp_refuses_is_answered_in_our_shape_and_without_a_trace
 
 async def test_under_v1_it_is_openais_shape(start: Start) -> None:
     client = await start(wait=False)
-    status, error = await answered(client, b"GET /v1/models HTTP/1.1\r\nHost: x\r\nExpect: \xff\r\n\r\n")
+    status, error = await answered(client, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nExpect: \xff\r\n\r\n")
     assert (status, error["type"], error["code"]) == (417, "invalid_request_error", "http_error")
 
 

@@ -286,7 +286,7 @@ async def test_a_client_that_goes_away_takes_its_work_along(start: Start, record
 async def test_an_upload_cut_short_leaves_nothing(start: Start) -> None:
     client = await start()
     _, writer = await asyncio.open_connection(client.host, client.port)
-    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
     writer.write(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")
     writer.write(b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nRIFF1234WAVE' + bytes(9000))
     await writer.drain()

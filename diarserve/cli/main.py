@@ -1,9 +1,10 @@
-"""The command line: serve, transcribe, doctor. What a command needs is imported when it runs: help is quick."""
+"""The command line: serve, transcribe, doctor, keys. What a command needs is imported when it runs: help is quick."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ import click
 
 import diarserve
 from diarserve.core.configuration import ConfigError
-from diarserve.core.types import Diarizer, Format
+from diarserve.core.types import Diarizer, Format, Role
 from diarserve.tasks.store.protocol import StoreError
 
 _EXIT_CODES = """\b
@@ -36,7 +37,12 @@ def cli(context: click.Context, config: Path | None) -> None:
     context.obj = config
 
 
-def _command(function: Callable[..., int]) -> click.Command:
+@cli.group()
+def keys() -> None:
+    """Access keys: who may ask the server, and for what."""
+
+
+def _command(function: Callable[..., int], group: click.Group = cli) -> click.Command:
     """A command with --config, which may also stand before the command's name."""
 
     @click.pass_context
@@ -45,7 +51,7 @@ def _command(function: Callable[..., int]) -> click.Command:
 
     # The options that decorators have put on the function.
     run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-    return cli.command(name=function.__name__, help=function.__doc__, epilog=_EXIT_CODES)(_config(run))
+    return group.command(name=function.__name__.rstrip("_"), help=function.__doc__, epilog=_EXIT_CODES)(_config(run))
 
 
 @_command
@@ -103,6 +109,52 @@ def doctor(config: Path | None) -> int:
     from diarserve.cli import doctor
 
     return doctor.report(config)
+
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The server's, where keys.json lies, unless [access] keys_file says otherwise. [default: data]",
+)
+_key_command = partial(_command, group=keys)
+
+
+@_key_command
+@click.argument("name")
+@click.option("--role", type=click.Choice(get_args(Role)), default="submit", show_default=True)
+@click.option("--tasks-of", default="", metavar="NAME", help="Share the tasks of this key. [default: tasks of its own]")
+@click.option("--requests-per-minute", type=click.IntRange(1))
+@click.option("--concurrent", type=click.IntRange(1), help="Requests at a time.")
+@click.option("--audio-hours-per-day", type=click.FloatRange(0, min_open=True))
+@_data_dir
+def add(**arguments: Any) -> int:
+    """Make a key, and show it this once.
+
+    submit sends recordings and has its own tasks; read only looks at tasks, those of the key that --tasks-of names;
+    metrics reads /metrics and /stats; admin may everything, with everybody's tasks.
+    """
+    from diarserve.cli import keys
+
+    return keys.add(**arguments)
+
+
+@_key_command
+@_data_dir
+def list_(**arguments: Any) -> int:
+    """Tell which keys there are."""
+    from diarserve.cli import keys
+
+    return keys.show(**arguments)
+
+
+@_key_command
+@click.argument("name")
+@_data_dir
+def revoke(**arguments: Any) -> int:
+    """Let a key, by its name or id, in no longer."""
+    from diarserve.cli import keys
+
+    return keys.revoke(**arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

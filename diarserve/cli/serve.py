@@ -16,10 +16,12 @@ from pathlib import Path
 from aiohttp import web
 
 import diarserve
+from diarserve.access import tls
 from diarserve.cli import installation
 from diarserve.core import configuration
 from diarserve.core.settings import MIB, Settings
 from diarserve.http import app
+from diarserve.http.gate import require_keys_or_loopback
 from diarserve.http.server import Runner
 from workers.runtime import devices, logs, privacy
 
@@ -31,6 +33,7 @@ _MALLOC = {-1: 32 * MIB, -3: 4 * MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of m
 def run(config: Path | None, host: str | None, port: int | None, data_dir: Path | None, log_level: str | None) -> int:
     """Until SIGTERM or Ctrl-C. Raises ConfigError, StoreError, and OSError where the address is taken."""
     settings = configuration.load(config, host=host, port=port, data_dir=data_dir, log_level=log_level)
+    require_keys_or_loopback(settings)
     _keep_memory()
     devices.prepare({})  # the models may run in this process
     privacy.stop_telemetry()
@@ -50,6 +53,7 @@ def run(config: Path | None, host: str | None, port: int | None, data_dir: Path 
 
 
 async def _serve(settings: Settings) -> None:
+    certificate = tls.context(settings.tls)
     runner = Runner(
         app.make(settings),
         handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
@@ -60,7 +64,7 @@ async def _serve(settings: Settings) -> None:
     with suppress(asyncio.CancelledError):
         await runner.setup()
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            await web.TCPSite(runner, settings.host, settings.port, ssl_context=certificate).start()
             _announce(runner, settings)
             await asyncio.Event().wait()  # until a signal
         finally:
@@ -86,7 +90,8 @@ def _end_on_signals() -> None:
 
 
 def _announce(runner: web.AppRunner, settings: Settings) -> None:
-    addresses = [f"http://{_host(address[0])}:{address[1]}" for address in runner.addresses]
+    scheme = "https" if settings.tls.certificate else "http"
+    addresses = [f"{scheme}://{_host(address[0])}:{address[1]}" for address in runner.addresses]
     folder = settings.data_dir.resolve()
     log.info("diarserve %s listens on %s, data in %s", diarserve.__version__, ", ".join(addresses), folder)
 

@@ -10,6 +10,10 @@ from workers.messages import JobErrorCode
 # Those of the server, beside those of a job: stable, for machines. A new one is added here before it can be raised.
 ServerErrorCode = Literal[
     "invalid_request",
+    "unauthorized",  # no access key, or none that is known
+    "forbidden",  # not for this key's role; or asked by a web page of elsewhere
+    "misdirected",  # the Host is not this server's
+    "rate_limited",  # more than this key may
     "empty_file",
     "diarizer_unavailable",
     "not_found",
@@ -71,6 +75,21 @@ class InvalidRequest(ServiceError):
     code = "invalid_request"
 
 
+class Unauthorized(ServiceError):
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    status = 403
+    code = "forbidden"
+
+
+class Misdirected(ServiceError):
+    status = 421
+    code = "misdirected"
+
+
 class NotFound(ServiceError):
     status = 404
     code = "not_found"
@@ -104,6 +123,11 @@ class Unprocessable(ServiceError):
 class Busy(ServiceError):
     status = 429
     code = "queue_full"
+
+
+class RateLimited(ServiceError):
+    status = 429
+    code = "rate_limited"
 
 
 class ModelFailed(ServiceError):

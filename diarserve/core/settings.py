@@ -5,14 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
-from diarserve.core.types import Diarizer
+from diarserve.core.types import Diarizer, Role
 
 MIB = 1024 * 1024
+KEY = re.compile("dsk_[A-Za-z0-9_-]{43}")  # an access key
 Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
@@ -102,11 +114,62 @@ class Webhooks(_Section):
         return secret
 
 
-class Access(_Section):
-    """Who may ask for what."""
+class AccessKey(_Section):
+    """One access key, in the environment, a configuration file or the keys file (diarserve/access/key_file.py).
 
+    Its SHA-256 is enough, so that the key itself need not be written anywhere. A slow hash, as for passwords, would
+    protect what can be guessed; 256 random bits cannot.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+    role: Role
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""  # of the key, in hexadecimal
+    key: SecretStr | None = None  # or the key itself
+    tasks_of: str = ""  # id or name of the key whose tasks it shares; empty: it has its own
+    requests_per_minute: int | None = Field(None, gt=0)
+    concurrent: int | None = Field(None, gt=0)  # requests at a time
+    audio_hours_per_day: float | None = Field(None, gt=0)
+    created: datetime | None = None
+    revoked: datetime | None = None
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> AccessKey:
+        if self.key is not None:
+            if not KEY.fullmatch(self.key.get_secret_value()):
+                raise ValueError("key is not one that `diarserve keys add` makes: dsk_ and 43 characters")
+        elif not self.sha256:
+            raise ValueError("sha256 or key is missing")
+        return self
+
+
+class Access(_Section):
+    """Who may ask for what. Without any key everybody may, and the server listens on loopback only."""
+
+    keys: Annotated[list[AccessKey], _Json] = Field(default_factory=list)
+    keys_file: Path | None = None  # written by `diarserve keys`; default: keys.json in data_dir
+    open: bool = False  # whether other hosts than loopback may be served without keys
+    # Names by which browsers may reach a server without keys, beside localhost and `host`; checked whenever it is set.
+    hosts: Annotated[list[str], _Json] = Field(default_factory=list)
+    # Web pages of other servers that may use this one (CORS): https://app.example.org
+    origins: Annotated[list[Annotated[str, Field(pattern=r"^https?://[^/*\s]+$")]], _Json] = Field(default_factory=list)
+    # A second port, for /metrics and /stats without a key.
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    metrics_host: str = "127.0.0.1"
     # Networks of reverse proxies, whose X-Forwarded-For and X-Forwarded-Proto are believed.
     trusted_proxies: Annotated[list[IPvAnyNetwork], _Json] = Field(default_factory=list)
+
+
+class Tls(_Section):
+    """Files in PEM; both or none. They are read again when they change."""
+
+    certificate: Path | None = None  # with those of intermediate authorities after it
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        return self
 
 
 class Subtitles(_Section):
@@ -132,6 +195,7 @@ class Settings(_Section):
     webhooks: Webhooks = Webhooks()
     subtitles: Subtitles = Subtitles()
     access: Access = Access()
+    tls: Tls = Tls()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.

@@ -12,6 +12,8 @@ Outcome = Literal["completed", "failed", "cancelled", "refused"]
 Diarizer = Literal["auto", "sortformer", "clustering", "embedded"]
 Format = Literal["json", "text", "srt", "vtt", "rttm", "ctm", "stm", "tsv"]
 OpenAIFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
+# What an access key is for; diarserve/access/roles.py says what each may do.
+Role = Literal["submit", "read", "admin", "metrics"]
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 STATUSES: tuple[Status, ...] = ("queued", "processing", "completed", "failed", "cancelled", "expired")

@@ -16,6 +16,7 @@ from diarserve.core.errors import ErrorCode, ServiceError, StorageFull
 from diarserve.http.context import SERVICE
 from diarserve.http.openai import errors as openai_errors
 from diarserve.http.responses import json
+from diarserve.http.security_headers import SECURITY_HEADERS
 from diarserve.observe.metrics import Metrics
 from diarserve.tasks.store.protocol import StoreError
 from workers.runtime.logs import log_context
@@ -93,7 +94,7 @@ def error_response(request: web.Request, error: ServiceError, headers: dict[str,
 def refusal(error: ServiceError, path: str, metrics: Metrics, headers: Mapping[str, str] | None = None) -> web.Response:
     """The answer for an error in the shape that clients of this path expect, counted."""
     metrics.rejects.labels(error.code).inc()
-    headers = dict(headers or {})
+    headers = {**SECURITY_HEADERS, **(headers or {})}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     body = openai_errors.body(error) if path.startswith("/v1/") else error.body()

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from diarserve.core.errors import InvalidRequest, NotReady
+from diarserve.access.audio_quota import AudioQuota
+from diarserve.core.errors import InvalidRequest, NotReady, is_temporary
 from diarserve.core.options import Options
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.types import Status
@@ -48,6 +49,7 @@ class Service:
         self.readiness = Readiness(self.lanes, settings.diarizer)
         self.spool = Spool(settings.data_dir, settings.limits.min_free_mib * MIB)
         self.tasks = Tasks(settings.limits.max_pending, self.metrics)
+        self.audio = AudioQuota()
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
         self.metrics.watch(self._state)
 
@@ -99,16 +101,22 @@ class Service:
     async def run(self, task: Task) -> Document:
         """As `process`, but the folder stays: a durable task's belongs to its row in the store."""
         with log_context(task.id), self.tasks.track(task):
-            self.readiness.require_for(task.options)
-            document = await pipeline.run(
-                task,
-                self.lanes,
-                self.metrics,
-                self.spool.disk,
-                max_seconds=self.settings.limits.max_audio_seconds,
-                parallel=self.settings.parallel_processing,
-                diarizer=self.settings.diarizer,
-            )
+            try:
+                self.readiness.require_for(task.options)
+                document = await pipeline.run(
+                    task,
+                    self.lanes,
+                    self.metrics,
+                    self.spool.disk,
+                    max_seconds=self.settings.limits.max_audio_seconds,
+                    parallel=self.settings.parallel_processing,
+                    diarizer=self.settings.diarizer,
+                )
+            except Exception as error:
+                if not is_temporary(error):
+                    self.audio.settle(task.owner, task.id, 0)
+                raise
+            self.audio.settle(task.owner, task.id, document.duration)
             self.tasks.record(task, document)
             seconds = document.performance.processing_time
             line = "done: %.1f s of audio in %.3f s", document.duration, seconds

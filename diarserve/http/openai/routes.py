@@ -18,7 +18,9 @@ from diarserve.core.encoding import encode_in_pieces
 from diarserve.core.errors import NotFound, NotReady, ServiceError
 from diarserve.core.settings import Subtitles
 from diarserve.http import sse, uploads
+from diarserve.http.audio import audio_reserved
 from diarserve.http.context import SERVICE
+from diarserve.http.guard import client
 from diarserve.http.openai import errors, shapes
 from diarserve.http.openai.options import OpenAIOptions, our_model, read
 from diarserve.http.openapi.describe import RECEIVING, WORKING, Answer, Events, Form, describe
@@ -46,13 +48,15 @@ _FORM = Form(OpenAIOptions, open=True)
 
 
 @routes.post("/v1/audio/transcriptions")
-@_describe("Transcribe, asked as OpenAI is", {200: _TRANSCRIPT}, errors=_ERRORS, form=_FORM)
+@_describe("Transcribe, asked as OpenAI is", {200: _TRANSCRIPT}, errors=_ERRORS, form=_FORM, needs="submit")
 async def transcriptions(request: web.Request) -> web.StreamResponse:
     return await _answer(request, translate=False)
 
 
 @routes.post("/v1/audio/translations")
-@_describe("Translate into English, where the model can", {200: _TRANSCRIPT}, errors=_ERRORS, form=_FORM)
+@_describe(
+    "Translate into English, where the model can", {200: _TRANSCRIPT}, errors=_ERRORS, form=_FORM, needs="submit"
+)
 async def translations(request: web.Request) -> web.StreamResponse:
     return await _answer(request, translate=True)
 
@@ -70,7 +74,7 @@ class OpenAIModels(Struct):
 
 
 @routes.get("/v1/models")
-@_describe("The models", {200: Answer("Those that are loaded.", OpenAIModels)})
+@_describe("The models", {200: Answer("Those that are loaded.", OpenAIModels)}, needs="read")
 async def models(request: web.Request) -> web.Response:
     return json(OpenAIModels("list", [_model(name) for name in _names(request.app[SERVICE])]))
 
@@ -80,6 +84,7 @@ async def models(request: web.Request) -> web.Response:
     "A model, by any name that a transcription takes",
     {200: Answer("It is there.", OpenAIModel)},
     errors=[404, 503],
+    needs="read",
 )
 async def model(request: web.Request) -> web.Response:
     """Whatever name a transcription takes is found, OpenAI's own too."""
@@ -117,10 +122,11 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
         (options, ignored), upload = read(form.fields), form.upload
         ours = options.ours(_accepted(service))
         service.check(ours)
-        task = Task(upload.folder, upload.filename, ours, translate=translate)
-        if options.stream:
-            return await _stream(request, service, task, options, ignored)
-        document = await service.process(task)
+        task = Task(upload.folder, upload.filename, ours, translate=translate, owner=client(request).owner)
+        with audio_reserved(request, form.uploads):
+            if options.stream:
+                return await _stream(request, service, task, options, ignored)
+            document = await service.process(task)
     warnings, style = _warnings(document, ignored), service.settings.subtitles
     return await large_response(document.words, _shaped, document, options, warnings, style, translate=translate)
 

@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from msgspec import Meta
 from pydantic import BaseModel
 
+from diarserve.access.roles import Scope
 from diarserve.core.errors import ErrorAnswer
 
 Tag = Literal["transcripts", "tasks", "OpenAI", "operation"]
@@ -73,6 +74,7 @@ class Operation:
     error: Any  # the type of what they answer
     parameters: Collection[Parameter]
     form: Form | None
+    needs: Scope | None
 
 
 H = TypeVar("H", bound=Handler)
@@ -87,8 +89,10 @@ def describe(
     error: Any = ErrorAnswer,
     parameters: Collection[Parameter] = (),
     form: Form | None = None,
+    needs: Scope | None = "admin",
 ) -> Callable[[H], H]:
-    operation = Operation(summary, answers, tag, errors, error, parameters, form)
+    """needs: what an access key must be for; None: no key is needed."""
+    operation = Operation(summary, answers, tag, errors, error, parameters, form, needs)
 
     def mark(handler: H) -> H:
         handler.__operation__ = operation  # type: ignore[attr-defined]

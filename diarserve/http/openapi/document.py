@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from diarserve import __version__
-from diarserve.http.context import ROUTES
+from diarserve.http.context import GATE, ROUTES
 from diarserve.http.openapi.describe import Answer, Events, Form, Operation, Parameter, describe, operation_of
 from diarserve.http.responses import json
 from diarserve.tasks.views import UnfinishedAnswer
@@ -35,31 +35,39 @@ _TAGS = {
 }
 _ERRORS = {
     400: "A field, a parameter or the body is wrong; `param` names it where it has a name.",
-    404: "There is no such thing.",
+    401: "There is no access key, or none that is known.",
+    403: "The key's role does not allow it; or, without keys, a web page of another server asks.",
+    404: "There is no such thing, or it is another key's.",
     408: "The upload took too long.",
     409: "The task has no result: it has not ended, or was cancelled.",
     410: "The result was kept for its time and is gone.",
     413: "The recording is too large or too long, or too much was sent.",
     415: "This is not a recording that can be read.",
+    421: "The Host is not this server's.",
     422: "The recording cannot be decoded; or the Idempotency-Key was used before, for something else.",
-    429: "Every place is taken.",
+    429: "Every place is taken, or this key has had what it may.",
     500: "A model failed on this recording.",
     503: "The models are not loaded.",
     507: "The disk is full.",
+}
+# Any one of them, where the server has keys.
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An access key: `dsk_...`"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 _TRY_LATER = (429, 503, 507)
 _REF = "#/components/schemas/{name}"
 
 
 @routes.get("/openapi.json")
-@describe("This document", {200: Answer("OpenAPI 3.1.", dict[str, Any])})
+@describe("This document", {200: Answer("OpenAPI 3.1.", dict[str, Any])}, needs=None)
 async def openapi(request: web.Request) -> web.Response:
-    return json(document(request.app[ROUTES]))
+    return json(document(request.app[ROUTES], keyed=request.app[GATE].keyed))
 
 
 @cache
-def document(tables: tuple[web.RouteTableDef, ...]) -> Schema:
-    """Raises LookupError for an endpoint that is not described."""
+def document(tables: tuple[web.RouteTableDef, ...], *, keyed: bool = False) -> Schema:
+    """keyed: whether access keys are needed. Raises LookupError for an endpoint that is not described."""
     types = _Types()
     paths: dict[str, Schema] = {}
     responses: dict[str, Schema] = {}  # of errors, which many endpoints refer to
@@ -68,15 +76,19 @@ def document(tables: tuple[web.RouteTableDef, ...]) -> Schema:
             assert isinstance(route, web.RouteDef)
             path = re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)  # without the pattern that it matches
             operation = operation_of(route.handler)
-            for status in operation.errors:
+            for status in _errors(operation):
                 responses[_error_name(operation, status)] = _error(operation, status, types)
-            paths.setdefault(path, {})[route.method.lower()] = _operation(path, operation, types)
+            paths.setdefault(path, {})[route.method.lower()] = _operation(path, operation, types, keyed=keyed)
     return {
         "openapi": "3.1.0",
         "info": {"title": "diarserve", "version": __version__, "description": _ABOUT},
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": types.components(), "responses": dict(sorted(responses.items()))},
+        "components": {
+            "schemas": types.components(),
+            "responses": dict(sorted(responses.items())),
+            "securitySchemes": _KEYS,
+        },
     }
 
 
@@ -110,11 +122,16 @@ def _as_answered(schema: Schema) -> None:
         schema["required"] = always
 
 
-def _operation(path: str, operation: Operation, types: _Types) -> Schema:
+def _errors(operation: Operation) -> list[int]:
+    """Those that it names, and what diarserve.http.guard refuses."""
+    guarded = (401, 403, 429) if operation.needs else (403,)
+    return sorted({*operation.errors, *guarded, 421})
+
+
+def _operation(path: str, operation: Operation, types: _Types, *, keyed: bool) -> Schema:
     answers = {status: _answer(answer, types) for status, answer in operation.answers.items()}
     errors = {
-        status: {"$ref": f"#/components/responses/{_error_name(operation, status)}"}
-        for status in sorted(set(operation.errors))
+        status: {"$ref": f"#/components/responses/{_error_name(operation, status)}"} for status in _errors(operation)
     }
     described = {
         "summary": operation.summary,
@@ -124,6 +141,7 @@ def _operation(path: str, operation: Operation, types: _Types) -> Schema:
             *(_parameter(parameter, types) for parameter in operation.parameters),
         ],
         "responses": {str(status): answer for status, answer in {**answers, **errors}.items()},
+        "security": [{name: []} for name in _KEYS] if keyed and operation.needs else [],
     }
     return described | ({"requestBody": _body(operation.form)} if operation.form else {})
 

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from aiohttp import web
 from msgspec import Struct
 
-from diarserve.core.errors import NotFound
 from diarserve.http import sse
 from diarserve.http.context import SERVICE
 from diarserve.http.openapi.describe import Answer, Events, describe
+from diarserve.http.ownership import own_task
 from diarserve.tasks import views
 from diarserve.tasks.task import Task
 from diarserve.tasks.views import Percent
@@ -35,21 +35,19 @@ _EVENTS = Events({"progress": Progress, "segment": Sentence, "done": views.TaskS
     {200: Answer("In the end `done`, unless the server shuts down.", other={"text/event-stream": _EVENTS})},
     tag="tasks",
     errors=[404],
+    needs="read",
 )
 async def events(request: web.Request) -> web.StreamResponse:
     """`progress` (percent, stages), `segment` (a sentence, with its provisional speaker once the diarizer is done), and
     in the end `done` with the task's status. A server that shuts down ends the stream without it."""
-    service, id = request.app[SERVICE], request.match_info["task_id"]
-    row = await service.store.get(id)
-    if row is None:
-        raise NotFound(f"There is no task {id[:64]}.")
+    service, row = request.app[SERVICE], await own_task(request)
     async with sse.stream(request) as stream:
         if not row.ended:
             task = await service.backlog.watched(row)
             async with aclosing(changes(task)) as news:
                 async for change in news:
                     await stream.send(change, "progress" if isinstance(change, Progress) else "segment")
-            row = await service.store.get(id) or row
+            row = await service.store.get(row.id) or row
         if row.ended:
             await stream.send(views.task_status(row), "done")
     return stream.response

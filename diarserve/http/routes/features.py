@@ -53,7 +53,7 @@ class Features(Struct, kw_only=True):
 
 
 @routes.get("/api/v1/parallel/features")
-@describe("What this server can do as it is configured", {200: Answer("All of it.", Features)})
+@describe("What this server can do as it is configured", {200: Answer("All of it.", Features)}, needs="read")
 async def features(request: web.Request) -> web.Response:
     return json(features_of(request.app[SERVICE]))
 

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from diarserve.core.types import Status
 from diarserve.http.context import SERVICE
+from diarserve.http.guard import client
 from diarserve.http.openapi.describe import Answer, describe
 from diarserve.http.responses import json
 from diarserve.tasks.views import Count, Percent
@@ -74,7 +75,7 @@ class Stats(Struct, forbid_unknown_fields=True):
     cancelled_tasks: Count
     average_processing_time: Seconds
     average_stage_times: Mapping[str, Seconds]
-    active_tasks: Sequence[ActiveTask]
+    active_tasks: Annotated[Sequence[ActiveTask], Meta(description="Empty for a key of the role `metrics`.")]
     queue: Queue
     store: Stored
     lanes: Mapping[str, LaneStats]
@@ -82,14 +83,16 @@ class Stats(Struct, forbid_unknown_fields=True):
 
 
 @routes.get("/livez")
-@describe("Whether the process runs", {200: Answer("It does.", Liveness)})
+@describe("Whether the process runs", {200: Answer("It does.", Liveness)}, needs=None)
 async def livez(request: web.Request) -> web.Response:
     return json(Liveness("alive"))
 
 
 @routes.get("/readyz")
 @describe(
-    "Whether plain requests can be served", {200: Answer("Yes.", Readiness), 503: Answer("No, and why.", Readiness)}
+    "Whether plain requests can be served",
+    {200: Answer("Yes.", Readiness), 503: Answer("No, and why.", Readiness)},
+    needs=None,
 )
 async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
@@ -100,7 +103,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 @routes.get("/stats")
 @routes.get("/api/v1/parallel/stats")
-@describe("Tasks, queue and workers", {200: Answer("Since the start.", Stats)})
+@describe("Tasks, queue and workers", {200: Answer("Since the start.", Stats)}, needs="metrics")
 async def stats(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     counts, totals, lanes = await service.store.counts(), await service.store.totals(), service.lanes_state()
@@ -111,11 +114,13 @@ async def stats(request: web.Request) -> web.Response:
         "lanes": lanes,
         "workers": sum(len(lane["workers"]) for lane in lanes.values()),
     }
+    if client(request).sees is not None:
+        answer["active_tasks"] = []
     return json(msgspec.convert(answer, Stats))  # so that nothing is answered that is not described
 
 
 @routes.get("/metrics")
-@describe("Metrics, for Prometheus", {200: Answer("All of them.", other={"text/plain": str})})
+@describe("Metrics, for Prometheus", {200: Answer("All of them.", other={"text/plain": str})}, needs="metrics")
 async def metrics(request: web.Request) -> web.Response:
     body = await request.app[SERVICE].render_metrics()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

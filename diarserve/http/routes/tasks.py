@@ -11,7 +11,9 @@ from diarserve.core.errors import InvalidRequest, NotFound
 from diarserve.core.options import Options, parse
 from diarserve.core.types import STATUSES, Format, Status
 from diarserve.http import uploads
+from diarserve.http.audio import audio_reserved
 from diarserve.http.context import SERVICE
+from diarserve.http.guard import client
 from diarserve.http.openapi.describe import (
     ACCEPTING,
     IDEMPOTENCY_KEY,
@@ -22,10 +24,10 @@ from diarserve.http.openapi.describe import (
     Parameter,
     describe,
 )
+from diarserve.http.ownership import own_task
 from diarserve.http.responses import json, task_result
 from diarserve.http.routes.transcribe import TRANSCRIPT, idempotency_key
 from diarserve.tasks import views
-from diarserve.tasks.store.protocol import TaskRow
 from diarserve.tasks.task import new_id
 
 routes = web.RouteTableDef()
@@ -45,9 +47,10 @@ _STATUS = Answer("Where the task is.", views.StatusAnswer)
     errors=ACCEPTING,
     parameters=[IDEMPOTENCY_KEY, PREFER],
     form=Form(Options),
+    needs="submit",
 )
 async def submit(request: web.Request) -> web.Response:
-    service = request.app[SERVICE]
+    service, owner = request.app[SERVICE], client(request).owner
     with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
@@ -55,7 +58,9 @@ async def submit(request: web.Request) -> web.Response:
         options, upload = parse(Options, form.fields), form.upload
         service.check(options)
         recording = [(upload.folder, upload.filename)]
-        [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key)
+        with audio_reserved(request, form.uploads) as kept:
+            [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key, owner=owner)
+            kept.add(row.id)
     accepted = views.accepted(row)
     return json(accepted, _accepted(request), {"Location": accepted.status_url})
 
@@ -68,9 +73,10 @@ async def submit(request: web.Request) -> web.Response:
     errors=ACCEPTING,
     parameters=[IDEMPOTENCY_KEY, PREFER],
     form=Form(Options, "files"),
+    needs="submit",
 )
 async def submit_batch(request: web.Request) -> web.Response:
-    service = request.app[SERVICE]
+    service, owner = request.app[SERVICE], client(request).owner
     with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
@@ -81,21 +87,24 @@ async def submit_batch(request: web.Request) -> web.Response:
             if upload.error:
                 message = f"{upload.filename}: {upload.error.message}"
                 raise type(upload.error)(message, code=upload.error.code, param="files")
-        rows = await service.backlog.submit(
-            [(upload.folder, upload.filename) for upload in form.uploads],
-            options,
-            options.priority or "low",
-            batch_id=new_id(),
-            key=key,
-        )
+        with audio_reserved(request, form.uploads) as kept:
+            rows = await service.backlog.submit(
+                [(upload.folder, upload.filename) for upload in form.uploads],
+                options,
+                options.priority or "low",
+                batch_id=new_id(),
+                key=key,
+                owner=owner,
+            )
+            kept.update(row.id for row in rows)
     accepted = views.accepted_batch(rows[0].batch_id or "", rows)
     return json(accepted, _accepted(request), {"Location": accepted.status_url})
 
 
 @routes.get("/api/v1/parallel/status/{task_id}")
-@describe("How a task goes", {200: _STATUS}, tag="tasks", errors=[404])
+@describe("How a task goes", {200: _STATUS}, tag="tasks", errors=[404], needs="read")
 async def status(request: web.Request) -> web.Response:
-    service, row = request.app[SERVICE], await _row(request)
+    service, row = request.app[SERVICE], await own_task(request)
     ahead = await service.store.ahead(row.id) if row.status == "queued" else None
     return json(views.StatusAnswer(views.task_status(row, service.tasks.find(row.id), ahead)))
 
@@ -110,9 +119,10 @@ async def status(request: web.Request) -> web.Response:
         Parameter("response_format", type=Format, text="Default: the one that was asked for."),
         Parameter("format", type=Format, text="The same by a shorter name."),
     ],
+    needs="read",
 )
 async def result(request: web.Request) -> web.Response:
-    row = await _row(request)
+    row = await own_task(request)
     asked = {name: request.query.getall(name) for name in ("format", "response_format") if name in request.query}
     options = parse(Options, asked) if asked else Options.model_validate(row.options)
     return await task_result(request.app[SERVICE], row.id, options.response_format)
@@ -124,14 +134,16 @@ async def result(request: web.Request) -> web.Response:
     {200: Answer("The task as it was, or cancelled.", views.StatusAnswer)},
     tag="tasks",
     errors=[404, 507],
+    needs="submit",
 )
 async def delete(request: web.Request) -> web.Response:
     """A task that has ended is gone: its transcript, its Idempotency-Key and its callback, and every endpoint answers
     404. One that has not ended is cancelled, its recording is gone, and its status says "cancelled" until it is
     deleted too, or expires."""
-    row = await request.app[SERVICE].backlog.delete(request.match_info["task_id"])
-    if row is None:
-        raise NotFound(f"There is no task {request.match_info['task_id'][:64]}.")
+    found = await own_task(request)
+    row = await request.app[SERVICE].backlog.delete(found.id)
+    if row is None:  # another request was quicker
+        raise NotFound(f"There is no task {found.id}.")
     return json(views.StatusAnswer(views.task_status(row)))
 
 
@@ -147,6 +159,7 @@ async def delete(request: web.Request) -> web.Response:
         Parameter("limit", type=Annotated[int, Meta(ge=1, le=1000)], default=50),
         Parameter("before", text="The id of the last task of the page before this one."),
     ],
+    needs="read",
 )
 async def tasks(request: web.Request) -> web.Response:
     service, query = request.app[SERVICE], request.query
@@ -157,25 +170,24 @@ async def tasks(request: web.Request) -> web.Response:
     if not (limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= 1000):
         raise InvalidRequest("limit must be a number from 1 to 1000.", param="limit")
     rows = await service.store.page(
-        status=wanted, batch_id=query.get("batch_id"), limit=int(limit), before=query.get("before")
+        status=wanted,
+        batch_id=query.get("batch_id"),
+        owner=client(request).sees,
+        limit=int(limit),
+        before=query.get("before"),
     )
     shown = [views.task_status(row, service.tasks.find(row.id)) for row in rows]
     return json(views.TasksPage(shown, rows[-1].id if len(rows) == int(limit) else None))
 
 
 @routes.get("/api/v1/parallel/batches/{batch_id}")
-@describe("How a batch goes", {200: Answer("The batch and its tasks.", views.Batch)}, tag="tasks", errors=[404])
+@describe(
+    "How a batch goes", {200: Answer("The batch and its tasks.", views.Batch)}, tag="tasks", errors=[404], needs="read"
+)
 async def batch(request: web.Request) -> web.Response:
     batch_id = request.match_info["batch_id"][:64]
-    return json(views.batch(batch_id, await request.app[SERVICE].store.batch(batch_id)))
-
-
-async def _row(request: web.Request) -> TaskRow:
-    """Raises NotFound."""
-    row = await request.app[SERVICE].store.get(request.match_info["task_id"])
-    if row is None:
-        raise NotFound(f"There is no task {request.match_info['task_id'][:64]}.")
-    return row
+    rows = await request.app[SERVICE].store.batch(batch_id, client(request).sees)
+    return json(views.batch(batch_id, rows))
 
 
 def _accepted(request: web.Request) -> int:

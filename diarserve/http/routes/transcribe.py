@@ -12,7 +12,9 @@ from diarserve.core.encoding import encode_in_pieces
 from diarserve.core.errors import InvalidRequest, ServiceError
 from diarserve.core.options import Options, parse
 from diarserve.http import uploads
+from diarserve.http.audio import audio_reserved
 from diarserve.http.context import SERVICE
+from diarserve.http.guard import client
 from diarserve.http.openapi.describe import IDEMPOTENCY_KEY, RECEIVING, WORKING, Answer, Form, describe
 from diarserve.http.responses import large_response, task_result, transcript_response
 from diarserve.tasks import views
@@ -38,9 +40,10 @@ TRANSCRIPT = Answer(
     errors=(*RECEIVING, *WORKING, 409, 410, 503),
     parameters=[IDEMPOTENCY_KEY],
     form=Form(Options, without=["callback_url"]),
+    needs="submit",
 )
 async def transcribe(request: web.Request) -> web.Response:
-    service = request.app[SERVICE]
+    service, owner = request.app[SERVICE], client(request).owner
     service.require_ready()
     with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
@@ -48,13 +51,15 @@ async def transcribe(request: web.Request) -> web.Response:
         service.check(options)
         refuse_callback(options)
         priority = options.priority or "high"
-        if key := idempotency_key(request):
-            # Asked again, the same answer: so it must survive, as a task does.
-            recording = [(upload.folder, upload.filename)]
-            [row] = await service.backlog.submit(recording, options, priority, key=key)
-            await service.backlog.ended(row)
-            return await task_result(service, row.id, options.response_format)
-        document = await service.process(Task(upload.folder, upload.filename, options, priority))
+        with audio_reserved(request, form.uploads) as kept:
+            if key := idempotency_key(request):
+                # Asked again, the same answer: so it must survive, as a task does.
+                recording = [(upload.folder, upload.filename)]
+                [row] = await service.backlog.submit(recording, options, priority, key=key, owner=owner)
+                kept.add(row.id)
+                await service.backlog.ended(row)
+                return await task_result(service, row.id, options.response_format)
+            document = await service.process(Task(upload.folder, upload.filename, options, priority, owner=owner))
     return await transcript_response(service, document, options.response_format)
 
 
@@ -65,9 +70,10 @@ async def transcribe(request: web.Request) -> web.Response:
     tag="transcripts",
     errors=(*RECEIVING, 503),
     form=Form(Options, "files", without=["callback_url"]),
+    needs="submit",
 )
 async def batch(request: web.Request) -> web.Response:
-    service = request.app[SERVICE]
+    service, owner = request.app[SERVICE], client(request).owner
     service.require_ready()
     with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
@@ -81,16 +87,17 @@ async def batch(request: web.Request) -> web.Response:
         async def one(upload: uploads.Upload) -> Document | ServiceError:
             if upload.error:
                 return upload.error
-            task = Task(upload.folder, upload.filename, options, options.priority or "low")
+            task = Task(upload.folder, upload.filename, options, options.priority or "low", owner=owner)
             async with places:
                 try:
                     return await service.process(task)
                 except ServiceError as error:
                     return error
 
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(one(upload)) for upload in recordings]
-        results = [task.result() for task in running]
+        with audio_reserved(request, recordings):
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(one(upload)) for upload in recordings]
+            results = [task.result() for task in running]
     answer = views.batch_results(
         new_id(),
         results,

@@ -1,0 +1,134 @@
+"""Who is let in: a middleware before every handler, and the fields of every answer that browsers obey."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from diarserve.access import hosts
+from diarserve.access.roles import allows
+from diarserve.core.errors import Forbidden, Misdirected, Unauthorized
+from diarserve.http.client_address import client_scheme
+from diarserve.http.context import GATE
+from diarserve.http.gate import Client, Gate
+from diarserve.http.openapi.describe import Operation
+from diarserve.http.security_headers import SECURITY_HEADERS
+
+_CLIENT = web.RequestKey("client", Client)
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+_EXPOSED = "Location, Retry-After, WWW-Authenticate, X-Request-ID"
+
+
+def client(request: web.Request) -> Client:
+    """Who asks, as `guard` has found."""
+    return request[_CLIENT]
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Raises Misdirected, Forbidden, Unauthorized and RateLimited."""
+    gate = request.app[GATE]
+    if gate.checks_host:
+        _require_host(request, gate)
+    if _is_preflight(request, gate):
+        return _preflight(request)
+    request[_CLIENT] = found = _identified(request, gate)
+    with gate.limits.request(found.key) if found.key else nullcontext():
+        return await handler(request)
+
+
+def _require_host(request: web.Request, gate: Gate) -> None:
+    # None, as HTTP/1.0 allows, is sent by no browser.
+    for host in request.headers.getall("Host", ()):
+        if not hosts.is_expected(host, gate.names) and hosts.name_of(host) != _own_address(request):
+            raise Misdirected(
+                f"This server is not called {hosts.name_of(host)[:100]!r}. If it is, add the name to [access] hosts."
+            )
+
+
+def _own_address(request: web.Request) -> str:
+    """The address that this connection came to: a name made to resolve to it cannot be it."""
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def _identified(request: web.Request, gate: Gate) -> Client:
+    operation = getattr(request.match_info.handler, "__operation__", None)
+    scope = operation.needs if isinstance(operation, Operation) else "read"  # of what does not exist: any key
+    if not gate.keyed:
+        if request.method not in _SAFE:
+            _require_own_page(request, gate)
+        found = gate.anonymous
+    elif scope is None:
+        return gate.anonymous
+    else:
+        found = _with_key(request, gate)
+    if scope and isinstance(operation, Operation) and not allows(found.role, scope):
+        raise Forbidden(f"A key of the role {found.role!r} may not do this: it needs one that may {scope!r}.")
+    return found
+
+
+def _with_key(request: web.Request, gate: Gate) -> Client:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() not in ("bearer", "token"):
+        secret = request.headers.get("X-API-Key", "")
+    if not secret:
+        raise Unauthorized("An access key is needed: send `Authorization: Bearer dsk_...` or `X-API-Key: dsk_...`.")
+    found = gate.find(secret.strip())
+    if found is None:
+        raise Unauthorized("This access key is not known here, or was revoked.")
+    return found
+
+
+def _require_own_page(request: web.Request, gate: Gate) -> None:
+    """Without keys, whatever web page is open in a browser on this machine could send a form here."""
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    if origin is not None and origin.lower() in gate.origins:
+        return
+    if site is None:  # no browser, or an old one, which still says of which page it is
+        own = f"{client_scheme(request)}://{request.headers.get('Host', '')}"
+        foreign = origin is not None and origin.lower() != own.lower()
+    else:
+        foreign = site not in ("same-origin", "none")
+    if foreign:
+        raise Forbidden(
+            "A web page of another server asks this, and there are no access keys. If it may, add its origin "
+            f"to [access] origins: {(origin or 'unknown')[:100]!r}."
+        )
+
+
+def _is_preflight(request: web.Request, gate: Gate) -> bool:
+    return (
+        request.method == "OPTIONS"
+        and "Access-Control-Request-Method" in request.headers
+        and request.headers.get("Origin", "").lower() in gate.origins
+    )
+
+
+def _preflight(request: web.Request) -> web.Response:
+    """https://fetch.spec.whatwg.org/#cors-preflight-request. Any field may be sent: cookies mean nothing here."""
+    headers = {
+        "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
+        "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", ""),
+        "Access-Control-Max-Age": "600",
+    }
+    if request.headers.get("Access-Control-Request-Private-Network") == "true":
+        headers["Access-Control-Allow-Private-Network"] = "true"
+    return web.Response(status=204, headers=headers)
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal: streams have sent their headers before a middleware sees them."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    if response.status == 401:
+        response.headers.setdefault("WWW-Authenticate", 'Bearer realm="diarserve"')
+    if origins := request.app[GATE].origins:
+        response.headers.add("Vary", "Origin")
+        origin = request.headers.get("Origin", "")
+        if origin.lower() in origins:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
