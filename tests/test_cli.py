@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -18,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 import diarserve
-from diarserve.cli import doctor, installation, serve
+from diarserve.cli import doctor, installation
 from diarserve.cli.main import main
 from diarserve.core.options import Options
-from diarserve.core.settings import Settings
 from tests.support.paths import REPOSITORY
 
 STAND_INS = """
@@ -108,22 +105,6 @@ def test_ctrl_c_ends_the_server_in_good_order(config: Path, tmp_path: Path) -> N
         assert server.wait(30) == 0
         assert server.stderr is not None
         assert "Traceback" not in server.stderr.read()
-
-
-async def test_a_signal_while_it_starts_ends_it_in_good_order(
-    monkeypatch: pytest.MonkeyPatch, settings: Callable[..., Settings]
-) -> None:
-    async def start(app: web.Application) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.Event().wait()
-
-    def make(settings: Settings) -> web.Application:
-        application = web.Application()
-        application.on_startup.append(start)
-        return application
-
-    monkeypatch.setattr("diarserve.http.app.make", make)
-    await asyncio.create_task(serve._serve(settings()))
 
 
 def test_an_address_that_is_taken_is_named(config: Path, tmp_path: Path) -> None:

@@ -6,21 +6,17 @@ import asyncio
 import ctypes
 import gc
 import logging
-import os
-import signal
 import sys
 from asyncio import AbstractEventLoop
-from contextlib import suppress
 from pathlib import Path
-
-from aiohttp import web
 
 import diarserve
 from diarserve.access import tls
-from diarserve.cli import installation
-from diarserve.core import configuration
+from diarserve.cli import installation, watchdog
+from diarserve.core import configuration, descriptors
 from diarserve.core.settings import MIB, Settings
-from diarserve.http import app
+from diarserve.http import app, drain
+from diarserve.http.connections import LimitedConnections, most_connections, survive_shortage
 from diarserve.http.gate import require_keys_or_loopback
 from diarserve.http.server import Runner
 from workers.runtime import devices, logs, privacy
@@ -28,6 +24,7 @@ from workers.runtime import devices, logs, privacy
 log = logging.getLogger(__name__)
 
 _MALLOC = {-1: 32 * MIB, -3: 4 * MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+_LAST_ANSWERS = 1.0  # seconds to write answers out once the workers have ended, and as many again for what is cancelled
 
 
 def run(config: Path | None, host: str | None, port: int | None, data_dir: Path | None, log_level: str | None) -> int:
@@ -47,53 +44,51 @@ def run(config: Path | None, host: str | None, port: int | None, data_dir: Path 
     if any(finding.lane in installation.REQUIRED for finding in missing):
         return 2
     tune_interpreter()
-    with asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(_serve(settings))
-    return 0
+    connections = settings.limits.max_connections or most_connections(descriptors.raise_limit(), _workers(settings))
+    return watchdog.run(lambda: _serve(settings, connections), _loop, settings.stop_seconds)
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, connections: int) -> None:
+    """Until cancelled; then requests under way get their time to end."""
     certificate = tls.context(settings.tls)
+    application = app.make(settings)
     runner = Runner(
-        app.make(settings),
+        application,
         handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
         access_log=None,  # /metrics counts requests
         keepalive_timeout=75,  # seconds
+        shutdown_timeout=_LAST_ANSWERS,
     )
-    _end_on_signals()
-    with suppress(asyncio.CancelledError):
-        await runner.setup()
+    loop = asyncio.get_running_loop()
+    survive_shortage(loop)
+    await runner.setup()
+    assert runner.server
+    listening: asyncio.Server | None = None
+    try:
+        accept = LimitedConnections(runner.server, connections)
+        listening = await loop.create_server(accept, settings.host, settings.port, backlog=128, ssl=certificate)
+        _announce(listening, settings)
+        await asyncio.Event().wait()
+    finally:
         try:
-            await web.TCPSite(runner, settings.host, settings.port, ssl_context=certificate).start()
-            _announce(runner, settings)
-            await asyncio.Event().wait()  # until a signal
+            await drain.stop(application, settings.stop_seconds)
         finally:
+            if listening:
+                listening.close()
             await runner.cleanup()
 
 
-def _end_on_signals() -> None:
-    """The first signal ends the present task in good order, the second one the process at once: its workers end when
-    their channels close, and the next start queues again what was being worked on."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-    assert this is not None
-    received: list[signal.Signals] = []
-
-    def end(number: signal.Signals) -> None:
-        received.append(number)
-        if len(received) > 1:
-            log.warning("ended at once by a second signal")
-            os._exit(128 + number)
-        this.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end, number)
+def _workers(settings: Settings) -> int:
+    lanes = (settings.decode, settings.whisper, *settings.diarizers.values(), settings.separate, settings.align)
+    return sum(lane.workers for lane in lanes if lane)
 
 
-def _announce(runner: web.AppRunner, settings: Settings) -> None:
+def _announce(listening: asyncio.Server, settings: Settings) -> None:
+    addresses = [socket.getsockname()[:2] for socket in listening.sockets]
     scheme = "https" if settings.tls.certificate else "http"
-    addresses = [f"{scheme}://{_host(address[0])}:{address[1]}" for address in runner.addresses]
+    urls = ", ".join(f"{scheme}://{_host(host)}:{port}" for host, port in addresses)
     folder = settings.data_dir.resolve()
-    log.info("diarserve %s listens on %s, data in %s", diarserve.__version__, ", ".join(addresses), folder)
+    log.info("diarserve %s listens on %s, data in %s", diarserve.__version__, urls, folder)
 
 
 def _host(address: str) -> str:

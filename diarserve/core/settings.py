@@ -85,6 +85,9 @@ class Limits(_Section):
     max_audio_seconds: float = Field(6 * 3600.0, gt=0)
     # Recordings whose clients wait, each of a batch counted, and uploads under way; one more is answered 429.
     max_pending: int = Field(128, gt=0)
+    # Client connections that may be open; one more is answered 503. By default as many as the process's descriptors
+    # allow (diarserve/http/connections.py), and at most 4096.
+    max_connections: int | None = Field(None, gt=0)
     min_free_mib: int = Field(256, ge=0)  # disk space left alone; below it uploads are answered 507
     upload_timeout: float = Field(600.0, gt=0)  # seconds for a whole body
     attempts: int = Field(3, ge=1)  # tries of a job whose worker died, and of a task whose server died
@@ -184,6 +187,7 @@ class Settings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     data_dir: Path = Path("data")
+    stop_seconds: float = Field(25.0, ge=0)  # for requests under way to end, once the server is told to stop
     log_level: Level = "info"
     parallel_processing: bool = True  # false: one model after the other, the baseline to measure against
     use_process_pool: bool = True  # false: the models in threads of the server, without limits or environments

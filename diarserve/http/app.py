@@ -8,7 +8,7 @@ from aiohttp import web
 
 from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
-from diarserve.http import guard, metrics_port, middleware
+from diarserve.http import drain, guard, metrics_port, middleware
 from diarserve.http.context import GATE, ROUTES, SERVICE
 from diarserve.http.gate import Gate
 from diarserve.http.openai import routes as openai
@@ -23,15 +23,22 @@ TABLES = tuple(module.routes for module in (transcribe, tasks, events, features,
 def make(settings: Settings) -> web.Application:
     """Raises ConfigError for access keys that cannot be read."""
     app = web.Application(
-        middlewares=[middleware.identify, middleware.count, middleware.answer_errors, guard.guard],
+        middlewares=[
+            middleware.identify,
+            middleware.count,
+            middleware.answer_errors,
+            guard.guard,
+            drain.refuse_when_stopping,
+        ],
         client_max_size=0,  # no limit of aiohttp's own: uploads.receive streams and counts
     )
     app[SERVICE] = Service(settings)
     app[GATE] = Gate(settings, Keyring(settings), settings.host)
+    app[drain.DRAIN] = drain.Drain()
     app[ROUTES] = TABLES
     for table in TABLES:
         app.add_routes(table)
-    app.on_response_prepare.extend((middleware.show_request_id, guard.add_headers))
+    app.on_response_prepare.extend((middleware.show_request_id, guard.add_headers, drain.close_connection))
     app.cleanup_ctx.extend((_service, metrics_port.serve))
     app.on_shutdown.append(_stop)  # before open requests are waited for: some wait for tasks
     return app

@@ -27,7 +27,7 @@ async def serve(app: web.Application) -> AsyncIterator[None]:
     watched[GATE] = Gate(settings, None, host, anonymous="metrics")
     watched.add_routes(operations.routes)
     watched.on_response_prepare.extend((middleware.show_request_id, guard.add_headers))
-    runner = web.AppRunner(watched, access_log=None)
+    runner = web.AppRunner(watched, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,20 @@ from diarserve.pool.worker import StreamWorker
 from diarserve.pool.worker_environment import environment_of
 from workers.messages import WorkerSpec
 
+log = logging.getLogger(__name__)
+
+_REAP_TIMEOUT = 10.0  # seconds for a killed process to be gone: a driver or a network disk may hold it for longer
 _PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, from Linux 6.9 on
+
+
+_running: set[WorkerProcess] = set()
+
+
+def kill_all() -> None:
+    """Kill every worker of this process, stopped ones too. May be called in any thread, also where the loop hangs."""
+    for worker in tuple(_running):
+        with contextlib.suppress(OSError):  # its pidfd was closed meanwhile
+            worker._kill_group()
 
 
 class WorkerProcess(StreamWorker):
@@ -29,6 +43,7 @@ class WorkerProcess(StreamWorker):
         self._process = process
         self._pidfd = pidfd
         self._reaper = asyncio.create_task(self._reap())
+        _running.add(self)
 
     @classmethod
     async def start(cls, spec: WorkerSpec) -> WorkerProcess:
@@ -57,7 +72,12 @@ class WorkerProcess(StreamWorker):
 
     async def close(self) -> int:
         self.kill()
-        code = await self.wait()
+        try:
+            async with asyncio.timeout(_REAP_TIMEOUT):
+                code = await self.wait()
+        except TimeoutError:
+            log.error("worker process %d was killed and does not end: it is left behind", self.pid)
+            code = -signal.SIGKILL
         await self._disconnect()
         return code
 
@@ -74,6 +94,7 @@ class WorkerProcess(StreamWorker):
         self._kill_group()
         code = await self._process.wait()
         self._exit.set_result(code)
+        _running.discard(self)
         os.close(self._pidfd)
         # What the worker wrote is in the socket already and end of file follows it, unless a child of its own still
         # held the other end.

@@ -52,6 +52,7 @@ class Service:
         self.audio = AudioQuota()
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
         self.metrics.watch(self._state)
+        self.stopping = False
 
     async def start(self) -> None:
         """Returns at once, before the models are loaded. Raises StoreError."""
@@ -77,15 +78,21 @@ class Service:
         self._background = [asyncio.create_task(_restart_on_error(task)) for task in background]
 
     async def stop(self) -> None:
-        """Begin no more durable tasks: those under way go back to the queue, and clients that wait for one get 503."""
+        """Begin no more durable tasks: those under way go back to the queue, and clients that wait for one get 503.
+        What `process` does goes on."""
+        self.stopping = True
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
         self.backlog.release_waiters()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def end_workers(self) -> None:
+        """What `process` does raises NotReady."""
+        await asyncio.gather(*(lane.close() for lane in self.lanes))
 
     async def close(self) -> None:
         await self.stop()
-        await asyncio.gather(*(lane.close() for lane in self.lanes))
+        await self.end_workers()
         await self.store.close()
 
     async def process(self, task: Task) -> Document:
@@ -133,6 +140,11 @@ class Service:
             there = ", ".join(self.lanes.whisper.info["models"])
             message = f"The model {options.whisper_model!r} is not available here; there is: {there}."
             raise InvalidRequest(message, code="model_unavailable", param="whisper_model")
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request that asks for nothing special would begin at once."""
+        return not self.stopping and self.readiness.ready
 
     def require_ready(self) -> None:
         """Raises NotReady until every model that all recordings need was loaded once, and where one cannot be."""

@@ -83,7 +83,10 @@ class Runner:
                 run.work.cancel()
             await asyncio.gather(*(run.work for run in runs), return_exceptions=True)
             for run in runs:
-                await self._store.release(run.row.id, run.row.attempts)
+                try:
+                    await self._store.release(run.row.id, run.row.attempts)
+                except StoreError as error:  # the next start queues it again
+                    log.warning("task %s cannot be put back into the queue: %s", run.row.id, error)
 
     async def _claim(self) -> None:
         # Each priority has room of its own, so that urgent tasks never wait to be claimed. Which goes first in the

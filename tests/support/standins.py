@@ -54,6 +54,8 @@ class StandIn(Engine):
             os.kill(os.getpid(), signal.SIGKILL)
         if boot == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if boot == "hang":
+            time.sleep(3600)
         self.step_seconds = step_seconds
         self.gate = Path(gate) if gate else None
         self.items, self.limits = batch, limits or {}

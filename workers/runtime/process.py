@@ -6,6 +6,7 @@ python -m workers.runtime.process 7    # its end of the channel is open as descr
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import re
@@ -23,12 +24,14 @@ from workers.runtime import devices, engines, logs, model_files, privacy
 from workers.runtime.channel import Channel
 from workers.runtime.scheduler import Scheduler
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _NICE = 5  # the event loop gets a core before the models do
 
 
 def main(descriptor: int) -> None:
     """Never returns. Interpreters are not taken down: libraries' threads may be in the midst of a step."""
     started = time.monotonic()
+    _die_with_parent()
     channel = Channel(socket.socket(fileno=descriptor))
     try:
         spec = channel.receive()
@@ -78,6 +81,12 @@ def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
     except BaseException:
         logging.exception("the worker ends")
         os._exit(1)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends, as the server's does with the server. The
+    channel's end tells too, but not a process that is stopped (SIGSTOP) or hangs with the interpreter's lock."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def make_engine(spec: WorkerSpec) -> Engine:

@@ -96,8 +96,10 @@ async def livez(request: web.Request) -> web.Response:
 )
 async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    lanes, ready = service.lanes_state(), service.readiness.ready
+    lanes, ready = service.lanes_state(), service.ready
     states = {name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()}
+    if service.stopping:
+        states = dict.fromkeys(states, "the server is shutting down")
     return json(Readiness("ready" if ready else "not ready", states), status=200 if ready else 503)
 
 

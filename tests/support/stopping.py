@@ -1,0 +1,296 @@
+"""Servers in situations in which they are told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from tests.support.app import wav
+from tests.support.paths import REPOSITORY
+from tests.support.server import API
+from tests.support.waiting import wait_until
+
+CONFIG = """
+separate = false
+[decode]
+engine = "tests.support.standins:Copier"
+[embedded]
+engine = "tests.support.standins:Diarizer"
+[whisper]
+engine = "tests.support.standins:Whisper"
+"""
+TWICE = (signal.SIGTERM, signal.SIGTERM)
+
+
+class Process:
+    """`diarserve serve` in a folder, and what it logs. `stop_seconds`: None is the default."""
+
+    def __init__(
+        self, folder: Path, *, stop_seconds: float | None = None, config: str = "", uvloop: bool = True
+    ) -> None:
+        (folder / "config.toml").write_text(CONFIG + config)
+        command = [sys.executable, "-m", "tests.support.hung_disk", str(folder), "serve", "--port", "0"]
+        command += ["--config", str(folder / "config.toml"), "--data-dir", str(folder / "data")]
+        stop = {} if stop_seconds is None else {"DIARSERVE_STOP_SECONDS": str(stop_seconds)}
+        loop = {} if uvloop else {"WITHOUT_UVLOOP": ""}
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **stop, **loop}
+        self.folder = folder
+        self.lines: list[dict[str, Any]] = []
+        self.clients = ExitStack()  # closed when it has ended
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with suppress(ValueError):
+                self.lines.append(json.loads(line))
+
+    def said(self, text: str) -> dict[str, Any] | None:
+        return next((line for line in self.lines if text in line["message"]), None)
+
+    def wait_said(self, text: str) -> dict[str, Any]:
+        def heard() -> bool:
+            assert self.process.poll() is None or self.said(text), self.lines[-3:]
+            return self.said(text) is not None
+
+        wait_until(heard)
+        line = self.said(text)
+        assert line
+        return line
+
+    @property
+    def url(self) -> str:
+        message: str = self.wait_said("listens on")["message"]
+        return message.split("listens on ")[1].split(",")[0]
+
+    def ready(self) -> int:
+        """The status of /readyz; 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(self.url + "/readyz", timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.ready() == 200)
+
+    def workers(self) -> dict[str, int]:
+        """The process of each lane, which has one."""
+        lanes = requests.get(self.url + "/stats", timeout=10).json()["lanes"]
+        return {name: worker["pid"] for name, lane in lanes.items() for worker in lane["workers"]}
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def submit(self, order: str = "") -> str:
+        """A durable task."""
+        recording = {"file": ("call.wav", wav(2, order))}
+        answer = requests.post(f"{self.url}{API}/transcribe/async", files=recording, timeout=30)
+        answer.raise_for_status()
+        id: str = answer.json()["task_id"]
+        return id
+
+    def status(self, id: str) -> str:
+        status: str = requests.get(f"{self.url}{API}/status/{id}", timeout=30).json()["status"]["status"]
+        return status
+
+    def wait_jobs(self, lane: str = "whisper", count: int = 1) -> None:
+        """Until a worker holds so many."""
+
+        def held() -> bool:
+            lanes = requests.get(self.url + "/stats", timeout=10).json()["lanes"]
+            return bool(sum(worker["jobs"] for worker in lanes[lane]["workers"]) >= count)
+
+        wait_until(held)
+
+    def kill(self) -> None:
+        """For what is left of it."""
+        with suppress(psutil.Error):
+            for process in [*self.family(), psutil.Process(self.process.pid)]:
+                with suppress(psutil.Error):
+                    process.kill()
+        self.process.wait(30)
+        self._reader.join(30)
+        assert self.process.stderr
+        self.process.stderr.close()
+        self.clients.close()
+
+
+@dataclass
+class Request(threading.Thread):
+    """A request whose client waits."""
+
+    server: Process
+    order: str
+    answer: requests.Response | None = None
+    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+        self.start()
+        self.server.clients.callback(self.join, 30)
+
+    def run(self) -> None:
+        try:
+            recording = {"file": ("call.wav", wav(2, self.order))}
+            self.answer = requests.post(f"{self.server.url}{API}/transcribe", files=recording, timeout=120)
+        except requests.RequestException as error:
+            self.error = error
+
+    __hash__ = threading.Thread.__hash__
+
+
+@dataclass(frozen=True)
+class Ended:
+    seconds: float  # from the first signal to the exit
+    code: int
+    left: Sequence[psutil.Process]  # workers that outlived it
+    unlocked: bool  # whether the store may be opened by another server
+
+
+Arrange = Callable[[Process], None]
+
+
+def _idle(server: Process) -> None:
+    server.wait_ready()
+
+
+def _starting(server: Process) -> None:
+    wait_until(lambda: len(server.family()) >= 3)
+
+
+def _request(server: Process) -> None:
+    server.wait_ready()
+    Request(server, "endless whisper")
+    server.wait_jobs()
+
+
+def _upload(server: Process) -> None:
+    server.wait_ready()
+    client = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    server.clients.enter_context(client)
+    head = f"POST {API}/transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    client.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n{part}".encode() + wav(2))
+    wait_until(lambda: any((server.folder / "data" / "spool").glob("*")))
+
+
+def _durable(server: Process) -> None:
+    server.wait_ready()
+    server.submit("endless whisper")
+    server.wait_jobs()
+
+
+def _watcher(server: Process) -> None:
+    server.wait_ready()
+    id = server.submit("endless whisper")
+    events = requests.get(f"{server.url}{API}/events/{id}", stream=True, timeout=120)
+    server.clients.enter_context(events)
+    assert next(events.iter_lines())
+
+
+def _stopped_worker(server: Process) -> None:
+    _request(server)
+    for pid in server.workers().values():
+        os.kill(pid, signal.SIGSTOP)
+
+
+def _full_disk(server: Process) -> None:
+    _durable(server)
+    psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_FSIZE, (0, 0))
+
+
+def _hung_store(server: Process) -> None:
+    _durable(server)
+    (server.folder / "store-hangs").touch()
+
+
+def _hung_loop(server: Process) -> None:
+    server.wait_ready()
+    (server.folder / "spool-hangs").touch()
+    Request(server, "")
+    wait_until(lambda: _does_not_answer(server.url))
+
+
+def _does_not_answer(url: str) -> bool:
+    try:
+        requests.get(url + "/livez", timeout=1)
+    except requests.Timeout:
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class Situation:
+    arrange: Arrange
+    code: int = 0  # after one signal
+    config: str = ""
+
+
+SITUATIONS: Mapping[str, Situation] = {
+    "nothing under way": Situation(_idle),
+    "models loading": Situation(_starting, config='boot = "hang"'),
+    "a request under way": Situation(_request),
+    "an upload under way": Situation(_upload),
+    "a durable task under way": Situation(_durable),
+    "a watcher of events": Situation(_watcher),
+    "workers stopped (SIGSTOP)": Situation(_stopped_worker),
+    "disk full": Situation(_full_disk),
+    "store hangs": Situation(_hung_store, code=1),
+    "event loop hangs": Situation(_hung_loop, code=1),
+}
+
+
+@contextmanager
+def running(folder: Path, **options: Any) -> Iterator[Process]:
+    server = Process(folder, **options)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def stop(server: Process, signals: Sequence[signal.Signals], limit: float) -> Ended:
+    """Send the signals, each when the one before it was heard. Raises TimeoutExpired after so many seconds."""
+    family = server.family()
+    began = time.monotonic()
+    for earlier, number in enumerate(signals):
+        if earlier:
+            server.wait_said("requests under way have")  # two of the same that are not handled yet are one
+        server.process.send_signal(number)
+    code = server.process.wait(limit)
+    seconds = time.monotonic() - began
+    _, left = psutil.wait_procs(family, timeout=10)
+    return Ended(seconds, code, left, _is_unlocked(server.folder / "data" / "tasks.sqlite"))
+
+
+def _is_unlocked(path: Path) -> bool:
+    database = sqlite3.connect(path, timeout=5)
+    try:
+        database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        database.close()
+    return True
