@@ -21,6 +21,7 @@ from aiohttp import web
 
 from diarserve.access import key_file, tls
 from diarserve.access.hosts import is_loopback
+from diarserve.cli import doctor
 from diarserve.cli.main import main
 from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import Settings, Tls
@@ -71,6 +72,20 @@ def test_nor_does_one_whose_keys_are_revoked(tmp_path: Path) -> None:
     key_file.add(tmp_path / "keys.json", "app", "submit")
     key_file.revoke(tmp_path / "keys.json", "app")
     assert main(["serve", "--host", "0.0.0.0", "--data-dir", str(tmp_path)]) == 2
+
+
+def test_the_doctor_says_that_a_server_would_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_devices", lambda: ({"cpu": "1 thread"}, ""))
+    monkeypatch.setenv("DIARSERVE_HOST", "0.0.0.0")
+    monkeypatch.setenv("DIARSERVE_DATA_DIR", str(tmp_path))
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG)
+    assert main(["doctor", "--config", str(config)]) == 1
+    assert "MISSING: there is no access key" in capsys.readouterr().out
+    assert main(["keys", "add", "app"]) == 0
+    assert main(["doctor", "--config", str(config)]) == 0
 
 
 @contextmanager

@@ -82,6 +82,16 @@ def test_the_document_is_openapi() -> None:
     schema.validate()
 
 
+def test_the_document_says_where_a_key_is_needed() -> None:
+    document = openapi.document(app.TABLES, keyed=True)
+    schemathesis.openapi.from_dict(document).validate()
+    paths = document["paths"]
+    submit = paths[f"{API}/transcribe"]["post"]
+    assert submit["security"] == [{"bearer": []}, {"header": []}]
+    assert {"401", "403", "429"} <= submit["responses"].keys()
+    assert paths["/livez"]["get"]["security"] == []
+
+
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     routes = {
         (route.resource.canonical, route.method.lower())

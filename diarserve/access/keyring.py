@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diarserve.access import key_file, keys
+from diarserve.access.hosts import is_loopback
 from diarserve.access.keys import Key
 from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import AccessKey, Settings
@@ -72,3 +73,14 @@ def _version(file: Path) -> _Version:
     except OSError:
         return None
     return state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def require_keys_or_loopback(settings: Settings) -> None:
+    """Raises ConfigError where everybody on a network could read and delete everybody's transcripts."""
+    if is_loopback(settings.host) or settings.access.open or len(Keyring(settings)):
+        return
+    raise ConfigError(
+        f"there is no access key: whoever reaches {settings.host or 'this machine'} could read and delete everything. "
+        "Make a key: `diarserve keys add NAME --role admin`; or, where something before the server decides who may "
+        "ask, set DIARSERVE_ACCESS_OPEN=true ([access] open = true)"
+    )

@@ -13,8 +13,10 @@ from pathlib import Path
 import click
 
 import diarserve
+from diarserve.access.keyring import Keyring, require_keys_or_loopback
 from diarserve.cli import installation
 from diarserve.core import configuration
+from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import LANES, Settings
 
 _PACKAGES = (
@@ -53,9 +55,20 @@ def report(config: Path | None) -> int:
     absent = [failure] if failure else _absent_devices(settings, devices)
     for problem in absent:
         _line("", problem, missing=True)
-    missing = sum(bool(finding.problem) for finding in found) + len(absent)
+    _section("Access")
+    unsafe = _why_unsafe(settings)
+    _line("", unsafe or f"{len(Keyring(settings))} keys, listens on {settings.host}", missing=bool(unsafe))
+    missing = sum(bool(finding.problem) for finding in found) + len(absent) + bool(unsafe)
     click.echo(f"\n{missing} missing" if missing else "\nEverything is there.")
     return 1 if missing else 0
+
+
+def _why_unsafe(settings: Settings) -> str:
+    try:
+        require_keys_or_loopback(settings)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _devices() -> tuple[dict[str, str], str]:

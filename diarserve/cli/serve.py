@@ -12,12 +12,12 @@ from pathlib import Path
 
 import diarserve
 from diarserve.access import tls
+from diarserve.access.keyring import require_keys_or_loopback
 from diarserve.cli import installation, watchdog
 from diarserve.core import configuration, descriptors
 from diarserve.core.settings import MIB, Settings
 from diarserve.http import app, drain
 from diarserve.http.connections import LimitedConnections, most_connections, survive_shortage
-from diarserve.http.gate import require_keys_or_loopback
 from diarserve.http.server import Runner
 from workers.runtime import devices, logs, privacy
 

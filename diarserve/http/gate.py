@@ -8,7 +8,6 @@ from diarserve.access import hosts
 from diarserve.access.key_limits import KeyLimits
 from diarserve.access.keyring import Keyring
 from diarserve.access.keys import Key
-from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import Settings
 from diarserve.core.types import Role
 
@@ -56,14 +55,3 @@ class Gate:
     def find(self, secret: str) -> Client | None:
         key = self._keyring.find(secret) if self._keyring else None
         return Client(key.role, key.owner, key) if key else None
-
-
-def require_keys_or_loopback(settings: Settings) -> None:
-    """Raises ConfigError where everybody on a network could read and delete everybody's transcripts."""
-    if hosts.is_loopback(settings.host) or settings.access.open or len(Keyring(settings)):
-        return
-    raise ConfigError(
-        f"there is no access key: whoever reaches {settings.host or 'this machine'} could read and delete everything. "
-        "Make a key: `diarserve keys add NAME --role admin`; or, where something before the server decides who may "
-        "ask, set DIARSERVE_ACCESS_OPEN=true ([access] open = true)"
-    )
