@@ -6,7 +6,13 @@ To add an endpoint, write its handler in the module of its subject, and describe
         text: str
 
     @routes.get("/api/v1/parallel/greeting")
-    @describe("Say hello", {200: Answer("Hello.", Greeting)}, errors=[400], parameters=[Parameter("name")])
+    @describe(
+        "Say hello",
+        {200: Answer("Hello.", Greeting)},
+        errors=[400],
+        parameters=[Parameter("name")],
+        needs="read",  # what an access key must be for
+    )
     async def greeting(request: web.Request) -> web.Response:
         service = request.app[SERVICE]
         if not (name := request.query.get("name")):
