@@ -14,7 +14,6 @@ import time
 import wave
 import zipfile
 from collections.abc import Callable, Generator
-from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import pytest
 from diarserve.core.errors import from_job
 from tests.support import mutate_wav
 from tests.support.drive import drive
+from tests.support.encode import encode
 from workers.engine import JobError, WorkItem
 from workers.media import containers, decoder
 from workers.media.decoder import Decoder
@@ -104,28 +104,6 @@ def wav(samples: np.ndarray, rate: int = RATE, data_size: int | None = None) -> 
         + form
         + (b"data" + struct.pack("<I", size) + data)
     )
-
-
-def encode(path: Path, form: str, codec: str, samples: Samples, rate: int = RATE, video: str = "") -> Path:
-    with av.open(str(path), "w", format=form) as container:
-        picture = container.add_stream(video, rate=5) if video else None
-        sound = container.add_stream(codec, rate=rate)
-        assert isinstance(sound, av.audio.AudioStream)
-        sound.layout = "mono"
-        resampler = av.AudioResampler(sound.format, "mono", rate, sound.codec_context.frame_size or 1024)
-        if picture is not None:
-            assert isinstance(picture, av.video.VideoStream)
-            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
-            for number in range(5 * samples.size // RATE):
-                image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8), format="rgb24")
-                image.pts, image.time_base = number, Fraction(1, 5)
-                container.mux(picture.encode(image))
-            container.mux(picture.encode(None))
-        frame = av.AudioFrame.from_ndarray(samples[None, :], format="flt", layout="mono")
-        frame.sample_rate = RATE
-        for part in (*resampler.resample(frame), *resampler.resample(None), None):
-            container.mux(sound.encode(part))
-    return path
 
 
 def likeness(one: Samples, other: Samples) -> float:

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from workers.messages import JobErrorCode, Request
@@ -88,6 +89,10 @@ class Engine:
     spans: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     owns_process: bool = True  # False in a thread of the server, whose limits and signals an engine must leave alone
+    # Whether its process gives up all but its jobs' files once the engine is made (workers.runtime.jail), as one should
+    # that reads hostile files. `jail` is what the kernel then enforces, to be told by `describe`; empty in a thread.
+    jailed: ClassVar[bool] = False
+    jail: Mapping[str, Any] = MappingProxyType({})
     save_memory: bool = False  # whether a GPU's memory that is kept for later is given back while there are no jobs
 
     def describe(self) -> Mapping[str, Any]:

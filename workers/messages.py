@@ -94,6 +94,7 @@ class WorkerSpec(Message, frozen=True):
     step_timeout: float = 120.0  # seconds; a step that takes longer hangs
     log_level: str = "info"
     log_modules: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()  # all that an engine with `jailed` may write to, or read besides Python's modules
 
 
 # Results: what a finished job hands back. Decode's is an AudioRef.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.settings import Lane as LaneSettings
@@ -45,8 +46,9 @@ def environment(settings: Settings, lane: LaneSettings) -> dict[str, str]:
     return caches | (dict.fromkeys(OFFLINE, "0") if may_download(settings) else {}) | lane.environment
 
 
-def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
-    """Not started yet."""
+def make_lanes(settings: Settings, metrics: Metrics, folders: Sequence[Path] = ()) -> Lanes:
+    """Not started yet. `folders`: where the recordings are, which must exist when the lanes start; workers that read
+    hostile files reach nothing else."""
     start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
 
     def lane(name: str, section: LaneSettings, start: Start = start, file_limit: int | None = None) -> Lane:
@@ -62,6 +64,7 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
                 step_timeout=section.step_timeout,
                 log_level=settings.log_level,
                 log_modules=settings.log_modules,
+                folders=tuple(str(folder.absolute()) for folder in folders),
             )
             for number in range(section.workers)
         ]

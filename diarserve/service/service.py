@@ -45,9 +45,9 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.lanes = make_lanes(settings, self.metrics)
-        self.readiness = Readiness(self.lanes, settings.diarizer)
         self.spool = Spool(settings.data_dir, settings.limits.min_free_mib * MIB)
+        self.lanes = make_lanes(settings, self.metrics, self.spool.folders)
+        self.readiness = Readiness(self.lanes, settings.diarizer)
         self.tasks = Tasks(settings.limits.max_pending, self.metrics)
         self.audio = AudioQuota()
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted

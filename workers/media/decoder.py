@@ -47,6 +47,7 @@ class Decoder(Engine):
     """Writes the first audio stream of a file as mono 16 kHz float32, or finds that it need not."""
 
     spans: ClassVar = {"decode": (0.0, 0.0)}  # the length is known at the end only
+    jailed = True
 
     def __init__(self, step_cpu_seconds: int = 30) -> None:
         self.step_cpu_seconds = step_cpu_seconds
@@ -57,7 +58,7 @@ class Decoder(Engine):
         mixer.flush()
 
     def describe(self) -> Mapping[str, Any]:
-        return {"model": f"PyAV {av.__version__}", "device": "cpu"}
+        return {"model": f"PyAV {av.__version__}", "device": "cpu", "jail": dict(self.jail)}
 
     def job(self, request: Request) -> JobSteps:
         if not isinstance(request, Decode):

@@ -79,6 +79,9 @@ class Channel:
         message: ToWorker = _decoded(_to_worker, self._exactly(_checked(length)))
         return message
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def end(self) -> None:
         """Nothing more will be sent or received: `receive` raises EOFError, here and at the other end."""
         with contextlib.suppress(OSError):

@@ -11,16 +11,18 @@ import logging
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 from workers.engine import Engine
 from workers.messages import BootFailed, Ready, WorkerSpec
-from workers.runtime import devices, engines, logs, model_files, privacy
+from workers.runtime import devices, engines, jail, logs, model_files, privacy
 from workers.runtime.channel import Channel
 from workers.runtime.scheduler import Scheduler
 
@@ -49,16 +51,19 @@ def main(descriptor: int) -> None:
     logs.configure(spec.lane, spec.log_level, spec.log_modules)
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)
-    scheduler: Future[Scheduler] = Future()
-    threading.Thread(target=_read, args=(channel, scheduler), daemon=True).start()
     try:
-        engine = make_engine(spec)
+        with _ending_with(channel):
+            engine = make_engine(spec)
     except BaseException as error:
         logging.exception("the engine did not start")
         with contextlib.suppress(BrokenPipeError):
             channel.send(BootFailed(reason(error)))
         os._exit(1)
     _limit(resource.RLIMIT_AS, spec.memory_limit)
+    if engine.jailed:
+        _enter_jail(engine, spec)
+    scheduler: Future[Scheduler] = Future()
+    threading.Thread(target=_read, args=(channel, scheduler), daemon=True).start()
     channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
     try:
         scheduler.set_result(Scheduler(engine, channel.send, fill=spec.fill, step_timeout=spec.step_timeout))
@@ -68,6 +73,47 @@ def main(descriptor: int) -> None:
     except BaseException:
         logging.exception("the worker ends")
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _ending_with(channel: Channel) -> Iterator[None]:
+    """While the engine is made, end when the server does. The thread that watches is gone afterwards."""
+    done, tell = os.pipe()
+    watcher = threading.Thread(target=_watch, args=(channel, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        os.close(tell)
+        watcher.join()
+        os.close(done)
+
+
+def _watch(channel: Channel, done: int) -> None:
+    polled = select.poll()
+    polled.register(done, 0)  # its other end is closed
+    polled.register(channel.fileno(), select.POLLIN)  # nothing comes before Ready, but the end
+    if any(descriptor == channel.fileno() for descriptor, _ in polled.poll()):
+        os._exit(0)
+
+
+def _enter_jail(engine: Engine, spec: WorkerSpec) -> None:
+    others = _other_threads()
+    engine.jail = jail.enter(spec.folders)
+    if lacking := jail.missing(engine.jail):
+        logging.warning("this kernel does not confine the %s worker by: %s", spec.lane, ", ".join(lacking))
+    if others:
+        logging.warning("%d threads of the %s worker may read and write files elsewhere", others, spec.lane)
+    logging.info("jailed: %s", ", ".join(f"{name}: {value}" for name, value in engine.jail.items()))
+
+
+def _other_threads() -> int:
+    """Those of libraries. One that was joined may take a moment to be gone."""
+    for _ in range(100):
+        if (threads := len(os.listdir("/proc/self/task"))) == 1:
+            break
+        time.sleep(0.001)
+    return threads - 1
 
 
 def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
