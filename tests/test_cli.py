@@ -218,6 +218,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     without: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
     without("resemblyzer")
@@ -226,7 +227,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # which the server would set in this process
     monkeypatch.chdir(tmp_path)
     assert main(command) == (1 if command == ["doctor"] else 2)
-    shown = "".join(capsys.readouterr())
+    shown = "".join(capsys.readouterr()) + caplog.text
     assert re.search(
         r'\[embedded\] +(MISSING: )?the package resemblyzer is not installed: pip install "diarserve\[embedded\]"',
         shown,

@@ -7,45 +7,58 @@ import ctypes
 import gc
 import logging
 import sys
+import warnings
 from asyncio import AbstractEventLoop
 from pathlib import Path
+
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam
 
 import diarserve
 from diarserve.access import tls
 from diarserve.access.keyring import require_keys_or_loopback
 from diarserve.cli import installation, watchdog
 from diarserve.core import configuration, descriptors
+from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import MIB, Settings
 from diarserve.http import app, drain
 from diarserve.http.connections import LimitedConnections, most_connections, survive_shortage
 from diarserve.http.server import Runner
+from diarserve.tasks.store.protocol import StoreError
 from workers.runtime import devices, logs, privacy
 
 log = logging.getLogger(__name__)
 
+# What aiohttp says of what clients send. Python remembers every text of a warning, for ever.
+_OF_CLIENTS = (BadContentDispositionHeader, BadContentDispositionParam)
 _MALLOC = {-1: 32 * MIB, -3: 4 * MIB}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 _LAST_ANSWERS = 1.0  # seconds to write answers out once the workers have ended, and as many again for what is cancelled
 
 
 def run(config: Path | None, host: str | None, port: int | None, data_dir: Path | None, log_level: str | None) -> int:
-    """Until SIGTERM or Ctrl-C. Raises ConfigError, StoreError, and OSError where the address is taken."""
+    """Until SIGTERM or Ctrl-C. 2 where it cannot start: the log says why. Raises ConfigError, before there is a log."""
     settings = configuration.load(config, host=host, port=port, data_dir=data_dir, log_level=log_level)
     require_keys_or_loopback(settings)
     _keep_memory()
     devices.prepare({})  # the models may run in this process
     privacy.stop_telemetry()
     logs.configure("server", settings.log_level, settings.log_modules)
+    for warning in _OF_CLIENTS:
+        warnings.filterwarnings("ignore", category=warning)
     missing = [finding for finding in installation.findings(settings) if finding.problem]
     for finding in missing:
         if finding.lane in installation.REQUIRED:
-            print(f"diarserve: {finding}", file=sys.stderr)
+            log.error("it cannot start: %s", finding)
         else:
             log.warning("requests that need it will fail: %s", finding)
     if any(finding.lane in installation.REQUIRED for finding in missing):
         return 2
     tune_interpreter()
     connections = settings.limits.max_connections or most_connections(descriptors.raise_limit(), _workers(settings))
-    return watchdog.run(lambda: _serve(settings, connections), _loop, settings.stop_seconds)
+    try:
+        return watchdog.run(lambda: _serve(settings, connections), _loop, settings.stop_seconds)
+    except (ConfigError, StoreError, OSError) as error:
+        log.error("it cannot start: %s", error)
+        return 2
 
 
 async def _serve(settings: Settings, connections: int) -> None:

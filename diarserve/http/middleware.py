@@ -94,6 +94,7 @@ def error_response(request: web.Request, error: ServiceError, headers: dict[str,
 def refusal(error: ServiceError, path: str, metrics: Metrics, headers: Mapping[str, str] | None = None) -> web.Response:
     """The answer for an error in the shape that clients of this path expect, counted."""
     metrics.rejects.labels(error.code).inc()
+    log.log(logging.INFO if error.status < 500 else logging.WARNING, "answered %d %s", error.status, error.code)
     headers = {**SECURITY_HEADERS, **(headers or {})}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))

@@ -14,6 +14,7 @@ from os import pidfd_open
 
 from diarserve.pool.worker import StreamWorker
 from diarserve.pool.worker_environment import environment_of
+from diarserve.pool.worker_output import WorkerOutput
 from workers.messages import WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -33,36 +34,51 @@ def kill_all() -> None:
 
 
 class WorkerProcess(StreamWorker):
-    """Runs workers.runtime.process, which gets its end of the channel as an open descriptor and its spec as the first
-    message. It leads a session, and so a process group, of its own: what the engine starts is killed along with it."""
+    """Runs workers.runtime.process, which gets its end of the channel and the server's standard error, for its log, as
+    open descriptors, and its spec as the first message. It leads a session, and so a process group, of its own: what
+    the engine starts is killed along with it."""
 
     def __init__(
-        self, process: subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pidfd: int
+        self,
+        process: subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pidfd: int,
+        output: WorkerOutput,
     ) -> None:
         super().__init__(process.pid, reader, writer)
         self._process = process
         self._pidfd = pidfd
+        self._output = output
         self._reaper = asyncio.create_task(self._reap())
         _running.add(self)
 
     @classmethod
     async def start(cls, spec: WorkerSpec) -> WorkerProcess:
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            ours, channel = socket.socketpair()
+            theirs.callback(channel.close)
             undo.callback(ours.close)
             reader, writer = await asyncio.open_connection(sock=ours)
             undo.callback(writer.transport.abort)
+            written, output = os.pipe()
+            theirs.callback(os.close, output)
+            undo.callback(os.close, written)
+            log = _log_descriptor()
+            theirs.callback(os.close, log)
             process = await subprocess.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "workers.runtime.process", str(theirs.fileno())),
+                *(sys.executable, "-P", "-m", "workers.runtime.process", str(channel.fileno()), str(log)),
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 env=environment_of(spec.environment),
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(channel.fileno(), log),
                 start_new_session=True,
             )
             undo.callback(process.kill)
             pidfd = pidfd_open(process.pid)
             undo.pop_all()
-        worker = cls(process, reader, writer, pidfd)
+        worker = cls(process, reader, writer, pidfd, WorkerOutput(written, f"{spec.lane} worker {process.pid}"))
         worker.send(spec)
         return worker
 
@@ -93,6 +109,7 @@ class WorkerProcess(StreamWorker):
             loop.remove_reader(self._pidfd)
         self._kill_group()
         code = await self._process.wait()
+        self._output.close()
         self._exit.set_result(code)
         _running.discard(self)
         os.close(self._pidfd)
@@ -111,3 +128,11 @@ class WorkerProcess(StreamWorker):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+
+def _log_descriptor() -> int:
+    """A copy of standard error's; of /dev/null's in a program that has closed it."""
+    try:
+        return os.dup(sys.__stderr__.fileno() if sys.__stderr__ else -1)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)

@@ -10,7 +10,9 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -121,6 +123,13 @@ class StandIn(Engine):
                 order.unlink()
                 [server] = [fd for fd in Path("/proc/self/fd").iterdir() if _is_socket(fd)]
                 os.write(int(server.name), (folder / "babble").read_bytes())
+            case ["noise", self.kind]:  # as libraries make it
+                print("printed")
+                os.write(2, b"written by C \x1b[2J\xff\n")
+                warnings.warn("warned of", UserWarning, stacklevel=1)
+                thread = threading.Thread(target=lambda: 1 / 0)
+                thread.start()
+                thread.join()
             case ["exit-once", self.kind]:
                 order.unlink()
                 sys.exit(3)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
+from typing import TextIO
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode  # which json.dumps would make anew for every line
+log = logging.getLogger(__name__)
+
+# json.dumps would make it anew for every line. In ASCII: no terminal is controlled by what a client sent (U+009B), and
+# no encoding of standard error breaks a line.
+_encode = json.JSONEncoder().encode
 _task: ContextVar[str | None] = ContextVar("task", default=None)
 _request: ContextVar[str | None] = ContextVar("request", default=None)
 
@@ -48,14 +56,26 @@ class JsonLines(logging.Formatter):
         return _encode({key: value for key, value in line.items() if value is not None})
 
 
-def configure(process: str, level: str, modules: Mapping[str, str]) -> None:
-    """Log to standard error from `level` up; `modules` names others for single modules and what is below them."""
-    handler = logging.StreamHandler()
+def configure(process: str, level: str, modules: Mapping[str, str], stream: TextIO | None = None) -> None:
+    """Log to the stream, standard error by default, from `level` up; `modules` names others for single modules and what
+    is below them. Warnings and uncaught exceptions are logged too, so that all lines have one form."""
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.raiseExceptions = False  # a record that cannot be written is no reason to print a trace beside the log
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = lambda raised: _log_uncaught(raised.exc_type, raised.exc_value, raised.exc_traceback)
+    threading.excepthook = lambda raised: _log_uncaught(raised.exc_type, raised.exc_value, raised.exc_traceback)
     if level == "debug":
         # debug is for this project's modules; a library's is switched on by its name in `modules`.
         for library in ("asyncio", "numba", "faster_whisper", "urllib3", "libav"):
             logging.getLogger(library).setLevel(logging.INFO)
     for module, own in modules.items():
         logging.getLogger(module).setLevel(own.upper())
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    log.error("uncaught: %s", kind.__name__, exc_info=(kind, error or kind(), trace))

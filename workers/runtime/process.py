@@ -1,12 +1,14 @@
 """A worker process, from its start to its exit: limits, the engine, Ready, then jobs until the server goes.
 
-python -m workers.runtime.process 7    # its end of the channel is open as descriptor 7; the spec comes first
+python -m workers.runtime.process 7 8    # its end of the channel is open as descriptor 7, where its spec comes first;
+                                         # its log goes to 8, since the server takes in what it prints
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import os
 import re
@@ -30,7 +32,7 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _NICE = 5  # the event loop gets a core before the models do
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, log_descriptor: int) -> None:
     """Never returns. Interpreters are not taken down: libraries' threads may be in the midst of a step."""
     started = time.monotonic()
     _die_with_parent()
@@ -48,7 +50,9 @@ def main(descriptor: int) -> None:
     model_files.forbid_code()
     if privacy.offline():
         privacy.refuse_network()
-    logs.configure(spec.lane, spec.log_level, spec.log_modules)
+    log = os.fdopen(log_descriptor, "w", encoding="ascii")
+    logs.configure(spec.lane, spec.log_level, spec.log_modules, log)
+    faulthandler.enable()  # the server logs where a library crashed
     _limit(resource.RLIMIT_FSIZE, spec.file_limit)
     _limit(resource.RLIMIT_CORE, 0)
     try:
@@ -152,4 +156,4 @@ def reason(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))
