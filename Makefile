@@ -1,20 +1,26 @@
-# Needs only Python 3.11, 3.12 or 3.13 with venv. Everything else is installed into .venv from the hash-pinned lock.
+# Needs only Python 3.11, 3.12 or 3.13 with venv. Everything else is installed into .venv from hash-pinned locks.
 PYTHON ?= python3
 UV := .venv/bin/uv
 BIN := .venv/bin
+# What `demo` and `serve` install: the embedded default. LOCK=requirements.lock: also what config/gpu.toml needs.
+# All other targets install requirements-dev.lock, which holds both.
+LOCK ?= requirements-cpu.lock
+RUNTIME := .venv/$(LOCK:.lock=.installed)
 # No model hub is asked for anything: the embedded default has its weights in packages.
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-fast test-random check accuracy bench performance peers overhead load scaling gpu separation plots storm faults fuzz urgency lock clean
+.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling gpu separation plots storm faults fuzz urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/installed  ## start the server, send it a real recording, print who said what
+install: $(RUNTIME)  ## install what LOCK holds, and this checkout
+
+demo: $(RUNTIME)  ## start the server, send it a real recording, print who said what
 	$(BIN)/python -m bench.demo
 
-serve: .venv/installed  ## run the server in the foreground
+serve: $(RUNTIME)  ## run the server in the foreground
 	$(BIN)/diarserve serve
 
 test: .venv/installed  ## the whole test suite, real models included, and what it covers of the server's own process
@@ -77,17 +83,43 @@ faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 
 fuzz: .venv/installed  ## 10,000 hostile recordings and requests: no server error, no worker lost, nothing left
 	$(BIN)/python -m tests.support.fuzz $(ARGUMENTS)
 
-lock: .venv/installed  ## resolve pyproject.toml anew
-	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --override overrides.txt \
-		--extra embedded --extra separation --extra uvloop --extra dev --universal pyproject.toml --output-file requirements.lock
+sbom: build/sbom/requirements.cdx.json build/sbom/requirements-cpu.cdx.json  ## what is installed, as CycloneDX
+
+# The warning says that a lock does not tell which package demands which.
+build/sbom/%.cdx.json: %.lock pyproject.toml .venv/installed
+	mkdir -p $(@D)
+	$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements --output-reproducible --output-format JSON \
+		--pyproject pyproject.toml --output-file $@ $<
+
+audit: .venv/installed  ## known vulnerabilities of the locked packages, less those that audit.toml excuses
+	$(BIN)/python -m tests.support.audit
+
+# Versions are chosen once, in requirements.lock: the CPU's lock is a part of it, and the developers' holds all of it.
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header --override overrides.txt
+lock: $(UV)  ## resolve pyproject.toml anew; ARGUMENTS="--upgrade-package aiohttp" or --upgrade
+	$(COMPILE) $(ARGUMENTS) --extra embedded --extra separation --extra uvloop pyproject.toml --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --override overrides-cpu.txt --extra embedded --extra uvloop pyproject.toml \
+		--output-file requirements-cpu.lock
+	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock --extra embedded --extra separation --extra uvloop --extra dev \
+		pyproject.toml --output-file requirements-dev.lock
 
 clean:
-	rm -rf .venv data
+	rm -rf .venv build data
+
+$(UV): requirements-uv.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
 
 # Bytecode is compiled here, once: machines that set PYTHONDONTWRITEBYTECODE would pay for it at every start.
-.venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	touch $@
+define INSTALL
+$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r $<
+$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+touch $@
+endef
+
+.venv/installed: requirements-dev.lock pyproject.toml $(UV)
+	$(INSTALL)
+
+.venv/%.installed: %.lock pyproject.toml $(UV)
+	$(INSTALL)

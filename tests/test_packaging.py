@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("diarserve", "workers", "config"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(REPOSITORY / name, source)
     build = ["uv", "build", "--quiet", "--offline", "--wheel", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([sys.executable, "-m", *build, "--out-dir", str(folder), str(source)], check=True)
