@@ -84,8 +84,8 @@ async def test_what_would_not_fit_when_decoded_is_refused(
 ) -> None:
     client = await start(limits={"min_free_mib": 0})
     data = recording(2)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, len(data) * 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(len(data) * 100, 0, len(data) * 10))
     assert await error(await client.post(TRANSCRIBE, data=form(data))) == (507, "storage_full")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, len(data) * 65))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(len(data) * 100, 0, len(data) * 65))
     assert (await client.post(TRANSCRIBE, data=form(data))).status == 200
     assert spool(client) == []

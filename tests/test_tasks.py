@@ -474,7 +474,7 @@ async def test_others_go_on_while_a_task_waits_for_disk_space(
     for id in ids[1:]:
         await reached(client, id, "completed")
     shown = await status(client, ids[0])
-    assert (shown["status"], shown["stage"], shown["error"]) == ("processing", "queued", None)
+    assert (shown["status"], shown["stage"], shown["error"]) == ("processing", "waiting_for_storage", None)
     assert folders(client) == {ids[0]}
     answer = await client.delete(f"{API}/tasks/{ids[0]}")
     assert (await answer.json())["status"]["status"] == "cancelled"

@@ -157,11 +157,19 @@ class StorageFull(ServiceError):
     code = "storage_full"
 
 
+class StorageTooSmall(StorageFull):
+    """The disk would not have room if it were empty."""
+
+
 def is_temporary(error: BaseException) -> bool:
     """Whether nothing is wrong with the request: the server lacks a worker or disk space, and may have it later."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, NotReady | StorageFull)
+    return isinstance(error, NotReady | StorageFull) and not isinstance(error, StorageTooSmall)
+
+
+def is_storage_full(error: BaseException) -> bool:
+    return is_temporary(error) and not isinstance(error, NotReady)
 
 
 # What a worker says of a job that cannot be done (workers.engine.JobError.code), as HTTP has it.

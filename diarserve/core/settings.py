@@ -89,6 +89,9 @@ class Limits(_Section):
     # allow (diarserve/http/connections.py), and at most 4096.
     max_connections: int | None = Field(None, gt=0)
     min_free_mib: int = Field(256, ge=0)  # disk space left alone; below it uploads are answered 507
+    # Disk space that only deletions use: a disk that is full stays one on which something can be deleted.
+    reserve_mib: int = Field(16, ge=0)
+    storage_wait_hours: float = Field(24.0, gt=0)  # that a task waits for room on a full disk before it fails
     upload_timeout: float = Field(600.0, gt=0)  # seconds for a whole body
     attempts: int = Field(3, ge=1)  # tries of a job whose worker died, and of a task whose server died
     max_batch_files: int = Field(100, gt=0)

@@ -45,7 +45,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.spool = Spool(settings.data_dir, settings.limits.min_free_mib * MIB)
+        limits = settings.limits
+        self.spool = Spool(settings.data_dir, limits.min_free_mib * MIB, limits.reserve_mib * MIB)
         self.lanes = make_lanes(settings, self.metrics, self.spool.folders)
         self.readiness = Readiness(self.lanes, settings.diarizer)
         self.tasks = Tasks(settings.limits.max_pending, self.metrics)

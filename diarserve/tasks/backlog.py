@@ -10,12 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from diarserve.core.errors import NotReady
 from diarserve.core.options import Options
 from diarserve.core.settings import Limits
-from diarserve.core.types import Priority
+from diarserve.core.types import Priority, Status
+from diarserve.tasks import completion
 from diarserve.tasks.admission import Admission
 from diarserve.tasks.completion import run_to_completion
 from diarserve.tasks.registry import Tasks
@@ -26,6 +30,8 @@ from diarserve.tasks.task import Task
 from diarserve.transcript.document import Document
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Backlog:
@@ -47,20 +53,45 @@ class Backlog:
         self._on_end = on_end
         self._limits = limits
         self._admission = Admission(store, spool, limits.max_queued, tasks.wait_estimate)
-        self._runner = Runner(store, spool, self.task, process, on_end, limits.running)
+        self._runner = Runner(
+            store, spool, self.task, process, on_end, limits.running, limits.storage_wait_hours * 3600
+        )
         self._closing = False
+        self._requeued = True  # what an earlier server was processing
 
     async def recover(self) -> None:
-        """Queue again what an earlier server was processing, and remove folders that belong to no task."""
+        """Remove folders that belong to no unfinished task, and queue again what an earlier server was processing. On
+        a disk that is full even then, that waits until there is room: what is stored can be read and deleted."""
+        self._spool.sweep({*await self._ids("processing"), *await self._ids("queued")})
+        try:
+            await self._with_reserve(self._requeue)
+        except StoreError as error:
+            log.warning("tasks of an earlier server wait until they can be queued again: %s", error)
+            self._requeued = False
+
+    async def _ids(self, status: Status) -> list[str]:
+        ids: list[str] = []
+        while page := await self._store.page(status=status, limit=1000, before=ids[-1] if ids else None):
+            ids += [row.id for row in page]
+        return ids
+
+    async def _requeue(self) -> None:
         queued, failed = await self._store.recover(self._limits.attempts)
         if queued or failed:
             log.warning("of an earlier server's tasks %d are queued again, %d failed", len(queued), len(failed))
-        unfinished: list[str] = []
-        before: str | None = None
-        while page := await self._store.page(status="queued", limit=1000, before=before):
-            unfinished += [row.id for row in page]
-            before = page[-1].id
-        self._spool.sweep(set(unfinished))
+        for row in failed:
+            self._spool.remove(self._spool.durable / row.id)
+
+    async def _with_reserve(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Make a change of the store that must be possible on a full disk. Raises StoreError where it is not, even with
+        what is reserved for it."""
+        try:
+            return await change()
+        except StoreError:
+            await asyncio.to_thread(self._spool.reserve.give_up)
+            return await change()
+        finally:
+            await asyncio.to_thread(self._spool.reserve.take)
 
     async def admit(self, tasks: int = 1) -> None:
         """Raises Busy when the queue has no room for so many."""
@@ -85,6 +116,11 @@ class Backlog:
 
     async def run(self) -> None:
         """Run queued tasks until cancelled; what is under way then goes back to the queue."""
+        while not self._requeued:
+            await asyncio.sleep(completion.PAUSE)
+            with suppress(StoreError):
+                await self._requeue()
+                self._requeued = True
         await self._runner.run()
 
     async def delete(self, id: str) -> TaskRow | None:
@@ -99,7 +135,7 @@ class Backlog:
 
     async def _delete(self, id: str) -> TaskRow | None:
         while True:  # it may end between the two
-            if row := await self._store.delete(id):
+            if row := await self._with_reserve(partial(self._store.delete, id)):
                 self._spool.remove(self._spool.durable / id)  # the row first: at the start, what has none is removed
                 return row
             row = await self._cancel(id)
@@ -107,7 +143,7 @@ class Backlog:
                 return row
 
     async def _cancel(self, id: str) -> TaskRow | None:
-        row = await self._store.cancel(id)
+        row = await self._with_reserve(partial(self._store.cancel, id))
         if row is not None and row.status == "cancelled":
             await self._runner.stop(id)
             self._spool.remove(self._spool.durable / id)
@@ -163,9 +199,10 @@ class Backlog:
     async def clean(self) -> None:
         """Drop documents that have been kept long enough, and later what is left of their tasks."""
         age = self._limits.keep_results_hours * 3600
-        for id in await self._store.expire(time.time() - age):
+        for id in await self._with_reserve(partial(self._store.expire, time.time() - age)):
             self._spool.remove(self._spool.durable / id)
         await self._store.purge(time.time() - 7 * age)
+        await asyncio.to_thread(self._spool.reserve.take)
 
 
 async def clean_regularly(backlog: Backlog, every: float = 60.0) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from diarserve.core.errors import StorageFull
+from diarserve.core.errors import StorageFull, StorageTooSmall
 from workers.messages import SAMPLE_RATE
 
 _SLOWEST = 1000  # bytes per second of audio in the densest recordings: 8 kbit/s
@@ -38,6 +38,7 @@ class DiskSpace:
 
     def __init__(self, folder: Path, keep_free: int = 0) -> None:
         self.promised = 0  # bytes
+        self._most = 0  # bytes that an empty disk would give
         self._spare = 0  # bytes that may be reserved before the disk is asked again
         self._asked = -math.inf  # seconds of the monotonic clock
         self._folder = folder
@@ -48,14 +49,22 @@ class DiskSpace:
     def fits(self, size: int) -> bool:
         now = time.monotonic()
         if size > self._spare or now - self._asked > _FRESH:
-            self._spare = shutil.disk_usage(self._folder).free - self._keep_free - self.promised
+            disk = shutil.disk_usage(self._folder)
+            self._most = disk.total - self._keep_free
+            self._spare = disk.free - self._keep_free - self.promised
             self._asked = now
         return size <= self._spare
 
     @contextmanager
     def reserved(self, size: int) -> Iterator[None]:
-        """Promise bytes to what the block writes; once written they are seen on the disk. Raises StorageFull."""
+        """Promise bytes to what the block writes; once written they are seen on the disk. Raises StorageFull, and
+        StorageTooSmall where it would not fit on an empty disk either."""
         if not self.fits(size):
+            if size > self._most:
+                raise StorageTooSmall(
+                    f"This may need {size / 1e6:.0f} MB on the server's disk, which would not have room for that if it "
+                    "were empty: send a shorter recording."
+                )
             raise StorageFull("There is no room left for recordings; try again later.", retry_after=60)
         self.promised += size
         self._spare -= size

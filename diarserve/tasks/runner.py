@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from diarserve.core.errors import ServiceError, is_temporary
+from diarserve.core.errors import ServiceError, StorageFull, is_storage_full, is_temporary
 from diarserve.core.offload import offload
 from diarserve.core.types import PRIORITIES, Priority, Status
 from diarserve.tasks import completion
@@ -21,6 +22,15 @@ from diarserve.transcript.document import LARGE, Document, encode
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
+
+
+_LONGEST_PAUSE = 300.0  # seconds between two tries of a task that found the disk full
+
+
+@dataclass(slots=True)
+class StorageWait:
+    tries: int = 0
+    since: float = field(default_factory=time.monotonic)  # seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -39,17 +49,21 @@ class Runner:
         process: Callable[[Task], Awaitable[Document]],
         on_end: Callable[[], None],
         per_priority: int,
+        storage_wait: float,
     ) -> None:
         """task_of: the row as a task that others may be watching.
         process: the pipeline. Raises ServiceError.
-        per_priority: tasks of each priority that run at the same time."""
+        per_priority: tasks of each priority that run at the same time.
+        storage_wait: seconds that a task waits for room on a full disk before it fails."""
         self._store = store
         self._spool = spool
         self._task_of = task_of
         self._process = process
         self._on_end = on_end
         self._per_priority = per_priority
+        self._storage_wait = storage_wait
         self._runs: dict[str, Run] = {}
+        self._waits: dict[str, StorageWait] = {}  # of tasks that found the disk full
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -61,6 +75,7 @@ class Runner:
 
     async def stop(self, id: str) -> None:
         """End the task's work, if there is any, without a word to the store."""
+        self._waits.pop(id, None)
         if run := self._runs.get(id):
             run.work.cancel()
             await asyncio.wait((run.work,))
@@ -115,10 +130,13 @@ class Runner:
             try:
                 document = await self._process(task)
             except Exception as error:
-                if is_temporary(error):
+                if is_temporary(error) and (pause := self._pause_for(id, error)) is not None:
                     log.warning("the task is queued again: %s", error)
-                    await self._pause(row, task)
+                    await self._pause(row, task, pause, waits_for_storage=id in self._waits)
                     return
+                if is_storage_full(error):
+                    hours = self._storage_wait / 3600
+                    error = StorageFull(f"The server's disk had no room for this recording for {hours:.0f} hours.")
                 if not isinstance(error, ServiceError):
                     log.exception("the task failed")
                 await self._end(task, "failed", partial(self._store.fail, id, attempt, _error_row(error)))
@@ -134,15 +152,26 @@ class Runner:
                 )
                 await self._end(task, "completed", complete)
 
-    async def _pause(self, row: TaskRow, task: Task) -> None:
+    def _pause_for(self, id: str, error: Exception) -> float | None:
+        """Seconds until the task is tried again: on a full disk each time twice as many. None where it has waited long
+        enough."""
+        if not is_storage_full(error):
+            return completion.PAUSE
+        wait = self._waits.setdefault(id, StorageWait())
+        wait.tries += 1
+        pause = min(completion.PAUSE * 2.0 ** min(wait.tries - 1, 20), _LONGEST_PAUSE)
+        return pause if time.monotonic() + pause - wait.since <= self._storage_wait else None
+
+    async def _pause(self, row: TaskRow, task: Task, seconds: float, *, waits_for_storage: bool) -> None:
         """Back to the queue, the attempt not counted. After a while, or it would be claimed again at once."""
-        task.become("queued")
+        task.become("queued", waits_for_storage=waits_for_storage)
         self._runs[row.id].paused = True
         self._wake.set()
-        await asyncio.sleep(completion.PAUSE)
+        await asyncio.sleep(seconds)
         await retry_store(partial(self._store.release, row.id, row.attempts))
 
     async def _end(self, task: Task, status: Status, change: Callable[[], Awaitable[bool]]) -> None:
+        self._waits.pop(task.id, None)
         if await retry_store(change):
             # The recording last: a server that starts after a crash in between needs it.
             self._spool.remove(task.folder)

@@ -11,17 +11,20 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from diarserve.tasks.data_directory import DURABLE, INCOMING, TRASH
+from diarserve.tasks.data_directory import DURABLE, INCOMING, RESERVE, TRASH
+from diarserve.tasks.disk_reserve import DiskReserve
 from diarserve.tasks.disk_space import DiskSpace
 
 _LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
+UPLOAD = "upload"  # the file in each folder that holds the recording as it was sent
 _MOST_SPARE = 64  # empty folders that are kept for new tasks
 
 
 class Spool:
-    def __init__(self, data_dir: Path, keep_free: int = 0) -> None:
-        """keep_free: bytes of the disk that are left alone."""
+    def __init__(self, data_dir: Path, keep_free: int = 0, reserve: int = 0) -> None:
+        """keep_free: bytes of the disk that are left alone. reserve: bytes that are kept for deletions."""
         self.disk = DiskSpace(data_dir, keep_free)
+        self.reserve = DiskReserve(data_dir / RESERVE, reserve)
         self.incoming = data_dir / INCOMING
         self.durable = data_dir / DURABLE
         self._trash = data_dir / TRASH
@@ -41,14 +44,19 @@ class Spool:
         _sync(self.durable.parent)
 
     def sweep(self, unfinished: Collection[str]) -> None:
-        """Remove the durable folders of all other tasks: they have ended, or the store does not know them."""
+        """Remove the durable folders of all other tasks: they have ended, or the store does not know them. Of the
+        unfinished ones only the upload stays: whatever else there is will be made again."""
         for folder in self.durable.iterdir():
             if folder.name not in unfinished:
                 self.remove(folder)
+                continue
+            for file in folder.iterdir():
+                if file.name != UPLOAD:
+                    file.unlink()
 
     def make_durable(self, folder: Path) -> None:
         """Make an incoming task's folder outlive a crash: its upload synced, then moved, then the move synced."""
-        _sync(folder / "upload")
+        _sync(folder / UPLOAD)
         _sync(folder)
         os.rename(folder, self.durable / folder.name)
         _sync(self.durable)
@@ -78,10 +86,14 @@ class Spool:
 
     def _discard(self, folder: Path) -> str | None:
         trashed = os.path.join(self._trash, folder.name)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(folder, trashed)
-            return trashed
-        return None
+        except FileNotFoundError:
+            return None
+        except OSError:  # no room for a name in the other folder
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        return trashed
 
     def _clear(self, trashed: str, *, reuse: bool) -> None:
         with os.scandir(trashed) as scan:

@@ -44,6 +44,7 @@ class Task:
     stages: dict[str, float] = field(default_factory=dict)  # share done
     partial: PartialTranscript = field(default_factory=PartialTranscript)
     turns: Sequence[Turn] | None = None  # once the diarizer is done
+    waits_for_storage: bool = False  # it found the disk full, and is tried again
     interim: bool = False  # whether a client reads along: then its first sentences come early, for some more CPU time
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
@@ -71,7 +72,9 @@ class Task:
 
     @property
     def stage(self) -> str:
-        """The first stage that is not done."""
+        """The first stage that is not done; "waiting_for_storage" while the disk is full."""
+        if self.waits_for_storage:
+            return "waiting_for_storage"
         if self.status != "processing":
             return self.status
         return next((stage for stage, share in self.stages.items() if share < 1), "merge")
@@ -95,8 +98,9 @@ class Task:
         self.stages[stage] = 1.0
         self.changed()
 
-    def become(self, status: str) -> None:
+    def become(self, status: str, *, waits_for_storage: bool = False) -> None:
         self.status = status
+        self.waits_for_storage = waits_for_storage
         if status in ("queued", "processing"):  # perhaps again
             self.stages = stages(self.options)
             self.partial.restart()

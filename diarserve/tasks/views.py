@@ -28,7 +28,9 @@ class TaskStatus(Struct, kw_only=True):
     filename: str
     status: Status
     progress: Percent
-    stage: Annotated[str, Meta(description="The first stage that is not done.")]
+    stage: Annotated[
+        str, Meta(description="The first stage that is not done; `waiting_for_storage` while the disk is full.")
+    ]
     stages: Annotated[Mapping[str, Percent], Meta(description="How far each stage is that was asked for.")]
     priority: Priority
     queue_position: Annotated[Count | None, Meta(description="1: it is next.")]

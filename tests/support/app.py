@@ -61,6 +61,7 @@ def stand_ins(folder: Path, **sections: Any) -> Settings:
     """Settings with stand-in engines. Keyword sections are laid over them."""
     values: dict[str, Any] = {
         "data_dir": folder / "data",
+        "limits": {"reserve_mib": 0},  # pytest keeps the folders of hundreds of tests
         "decode": {"engine": "tests.support.standins:Copier"},
         "whisper": {"engine": "tests.support.standins:Whisper"},
         "embedded": {"engine": "tests.support.standins:Diarizer"},
