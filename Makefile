@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling gpu separation plots storm faults fuzz urgency lock clean
+.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling gpu separation plots storm faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 
 
 fuzz: .venv/installed  ## 10,000 hostile recordings and requests: no server error, no worker lost, nothing left
 	$(BIN)/python -m tests.support.fuzz $(ARGUMENTS)
+
+soak: .venv/installed  ## 30 minutes at full load, a worker killed every minute; ARGUMENTS="--minutes 3"
+	$(BIN)/python -m bench.soak $(ARGUMENTS)
 
 sbom: build/sbom/requirements.cdx.json build/sbom/requirements-cpu.cdx.json  ## what is installed, as CycloneDX
 

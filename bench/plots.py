@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 
 from bench.results import FOLDER
 
+_MANY_POINTS = {"soak"}  # thousands, which an SVG file would hold one by one
+
 
 def main() -> None:
     target = FOLDER / "plots"
@@ -33,8 +35,12 @@ def draw(file: Path, target: Path) -> Path:
     plot(figures, list(axes[0]))
     here = figures["machine"]
     shape.suptitle(f"{file.stem}: {here['cores']} cores, commit {here['commit']}, {here['date']}", fontsize=9)
-    path = target / f"{file.stem}.svg"
-    shape.savefig(path, metadata={"Date": None})
+    if file.stem in _MANY_POINTS:
+        path = target / f"{file.stem}.png"
+        shape.savefig(path, dpi=150)
+    else:
+        path = target / f"{file.stem}.svg"
+        shape.savefig(path, metadata={"Date": None})
     pyplot.close(shape)
     return path
 
@@ -91,6 +97,24 @@ def load(figures: Any, axes: list[Axes]) -> None:
     axes[0].legend(fontsize=8)
 
 
+def soak(figures: Any, axes: list[Axes]) -> None:
+    samples, answers = figures["samples"], figures["answers"]
+    for process in dict.fromkeys(sample["process"] for sample in samples):
+        mine = [sample for sample in samples if sample["process"] == process]
+        axes[0].plot([s["at"] / 60 for s in mine], [s["rss"] / 2**20 for s in mine], ".-", markersize=2, label=process)
+        axes[2].plot([s["at"] / 60 for s in mine], [s["descriptors"] for s in mine], label=process)
+    for kill in figures["kills"]:
+        axes[0].axvline(kill / 60, color="0.85", linewidth=0.5, zorder=0)
+    for kind in dict.fromkeys(answer["kind"] for answer in answers):
+        good = [answer for answer in answers if answer["kind"] == kind and answer["error"] is None]
+        axes[1].plot([a["at"] / 60 for a in good], [a["seconds"] for a in good], ".", markersize=2, label=kind)
+    axes[0].set(xlabel="minutes; a line where a worker was killed", ylabel="RSS, MiB", ylim=(0, None))
+    axes[1].set(xlabel="minutes", ylabel="seconds for an answer", ylim=(0, None))
+    axes[2].set(xlabel="minutes", ylabel="open descriptors", ylim=(0, None))
+    for axis in axes:
+        axis.legend(fontsize=7)
+
+
 def bars(axes: Axes, names: list[str], groups: dict[str, list[list[float]]]) -> None:
     """A bar for each median, and a line from the smallest to the largest."""
     width = 0.8 / len(groups)
@@ -113,6 +137,7 @@ FIGURES: dict[str, tuple[int, Callable[[Any, list[Axes]], None]]] = {
     "overhead": (2, overhead),
     "scaling": (3, scaling),
     "load": (1, load),
+    "soak": (3, soak),
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import demo, load, overhead, peers, performance_test, results, scaling
+from bench import demo, load, overhead, peers, performance_test, results, scaling, soak
+from bench.soak_clients import Answer
 from tests.support.recordings import write_wav
 from tests.support.server import configured, started
 
@@ -105,6 +106,21 @@ def test_load_counts_answers_by_their_time_and_failures_apart() -> None:
     text = load.report([{"load": "open", "answers": answers}, {"load": "none", "answers": []}])
     assert "| open | 2 | 1 | 0.50 | 2.00 | 3.00 |" in text
     assert "| none | 0 | 0 |" in text
+
+
+def test_memory_grows_within_the_life_of_a_worker_and_not_by_its_replacement() -> None:
+    minutes = [
+        soak.Sample(60.0 * minute, "whisper", pid, 1024 * (100 * minute + level), 9)
+        for pid, level, lived in ((1, 0, range(20, 26)), (2, 9000, range(26, 32)))
+        for minute in lived
+    ]
+    assert soak.slope(minutes) == pytest.approx(100.0)  # KB a minute
+    assert soak.slope(minutes[:1]) != soak.slope(minutes[:1])  # NaN
+
+
+def test_drift_compares_the_last_third_with_the_first() -> None:
+    answers = [Answer("wait", float(at), 1.0 + at / 30, None) for at in range(31)]
+    assert soak.drift(answers) == pytest.approx((1 + 25 / 30) / (1 + 5 / 30))
 
 
 def test_a_recording_can_be_longer_than_its_speech(tmp_path: Path) -> None:
