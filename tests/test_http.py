@@ -224,7 +224,7 @@ async def test_an_upload_over_the_limit_is_refused(start: Start, recording: Reco
 async def test_a_full_queue_answers_429(start: Start, recording: Recording) -> None:
     client = await start(limits={"max_pending": 1}, whisper={"step_seconds": 0.2})
     first = asyncio.create_task(client.post(TRANSCRIBE, data=form(recording(20))))
-    await until(lambda: bool(spool(client)))
+    await until(lambda: service(client).tasks.slots.taken == 1)
     response = await client.post(TRANSCRIBE, data=form(recording()))
     assert (response.status, (await response.json())["error"]["code"]) == (429, "queue_full")
     assert int(response.headers["Retry-After"]) >= 1

@@ -69,7 +69,6 @@ async def _serve(settings: Settings, connections: int) -> None:
         application,
         handler_cancellation=True,  # a client that has gone wants no answer: its jobs are cancelled
         access_log=None,  # /metrics counts requests
-        keepalive_timeout=75,  # seconds
         shutdown_timeout=_LAST_ANSWERS,
     )
     loop = asyncio.get_running_loop()

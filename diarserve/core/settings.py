@@ -83,16 +83,25 @@ OptionalLane = Annotated[Lane | None, BeforeValidator(_unless_false)]
 class Limits(_Section):
     max_upload_mib: int = Field(2048, gt=0)
     max_audio_seconds: float = Field(6 * 3600.0, gt=0)
-    # Recordings whose clients wait, each of a batch counted, and uploads under way; one more is answered 429.
+    # Recordings that have come and whose clients wait, each of a batch counted; one more is answered 429.
     max_pending: int = Field(128, gt=0)
     # Client connections that may be open; one more is answered 503. By default as many as the process's descriptors
     # allow (diarserve/http/connections.py), and at most 4096.
     max_connections: int | None = Field(None, gt=0)
+    max_uploads: int = Field(512, gt=0)  # under way at a time; one more is answered 429. Each takes some 0.2 MB
+    # Of one address (an IPv6 network of 64 bits), or one client that a trusted proxy names; more are answered 429.
+    max_client_connections: int = Field(256, gt=0)
+    max_client_requests: int = Field(128, gt=0)  # at a time
+    head_timeout: float = Field(20.0, gt=0)  # seconds from a connection's start to the end of its first request's head
+    idle_timeout: float = Field(75.0, gt=0)  # seconds between requests, and for an answer that the client does not take
     min_free_mib: int = Field(256, ge=0)  # disk space left alone; below it uploads are answered 507
     # Disk space that only deletions use: a disk that is full stays one on which something can be deleted.
     reserve_mib: int = Field(16, ge=0)
     storage_wait_hours: float = Field(24.0, gt=0)  # that a task waits for room on a full disk before it fails
-    upload_timeout: float = Field(600.0, gt=0)  # seconds for a whole body
+    upload_timeout: float = Field(3600.0, gt=0)  # seconds for a whole body
+    # Slower uploads are answered 408. A phone on a bad network sends some 10 kB/s, and nothing for seconds at times.
+    min_upload_rate: int = Field(4000, ge=0)  # bytes per second
+    upload_rate_window: float = Field(15.0, gt=0)  # seconds over which it is measured
     attempts: int = Field(3, ge=1)  # tries of a job whose worker died, and of a task whose server died
     max_batch_files: int = Field(100, gt=0)
     max_queued: int = Field(10_000, gt=0)  # tasks that wait; one more is answered 429

@@ -9,7 +9,8 @@ from aiohttp import web
 from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
 from diarserve.http import drain, guard, metrics_port, middleware
-from diarserve.http.context import GATE, ROUTES, SERVICE
+from diarserve.http.client_limits import ClientLimit
+from diarserve.http.context import CONNECTIONS, GATE, REQUESTS, ROUTES, SERVICE
 from diarserve.http.gate import Gate
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
@@ -27,12 +28,15 @@ def make(settings: Settings) -> web.Application:
             middleware.identify,
             middleware.count,
             middleware.answer_errors,
+            middleware.limit_client,
             guard.guard,
             drain.refuse_when_stopping,
         ],
         client_max_size=0,  # no limit of aiohttp's own: uploads.receive streams and counts
     )
     app[SERVICE] = Service(settings)
+    app[CONNECTIONS] = ClientLimit(settings.limits.max_client_connections, "connections")
+    app[REQUESTS] = ClientLimit(settings.limits.max_client_requests, "requests")
     app[GATE] = Gate(settings, Keyring(settings), settings.host)
     app[drain.DRAIN] = drain.Drain()
     app[ROUTES] = TABLES

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from aiohttp import web
 from pydantic import IPvAnyNetwork
 
+from diarserve.core.settings import Access
 from diarserve.http.context import SERVICE
 
 
@@ -30,6 +31,11 @@ def client_address(request: web.Request) -> str:
         if not _is_within(address, proxies):
             break
     return address
+
+
+def is_trusted_proxy(address: str, access: Access) -> bool:
+    """Whether that other end of a connection speaks for many clients."""
+    return _is_within(_parsed(address), access.trusted_proxies)
 
 
 def client_scheme(request: web.Request) -> str:

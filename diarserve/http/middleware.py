@@ -13,7 +13,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from diarserve.core.errors import ErrorCode, ServiceError, StorageFull
-from diarserve.http.context import SERVICE
+from diarserve.http.client_address import client_address
+from diarserve.http.context import REQUESTS, SERVICE
 from diarserve.http.openai import errors as openai_errors
 from diarserve.http.responses import json
 from diarserve.http.security_headers import SECURITY_HEADERS
@@ -81,6 +82,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             )
         log.exception("%s %s failed", request.method, request.path)
         return error_response(request, ServiceError("The server failed on this request; its log says why."))
+
+
+@web.middleware
+async def limit_client(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Raises Busy where one client waits for too many answers already."""
+    with request.app[REQUESTS].one(client_address(request)):
+        return await handler(request)
 
 
 def error_response(request: web.Request, error: ServiceError, headers: dict[str, str] | None = None) -> web.Response:

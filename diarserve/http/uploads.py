@@ -7,7 +7,7 @@ with new_folders(service) as new_folder:
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,11 +22,12 @@ from multidict import MultiMapping
 from diarserve.core.errors import (
     InvalidRequest,
     ServiceError,
+    StorageFull,
     TooLarge,
     UnsupportedMedia,
-    UploadTimeout,
 )
 from diarserve.core.settings import MIB, Limits
+from diarserve.http import pace
 from diarserve.http.context import SERVICE
 from diarserve.service.service import Service
 from diarserve.tasks.disk_space import DiskSpace
@@ -36,8 +37,11 @@ from workers.media.private_files import create_private
 
 _MAX_FIELD = 64 * 1024  # bytes of one text field
 _MAX_FIELDS = 100
+_MAX_TEXT = 256 * 1024  # bytes of all text fields: they are held in memory
+_FRAMING = MIB  # bytes of a body that are neither files nor fields
 _READ_SIZE = 64 * 1024  # bytes read at once: larger chunks do not fit into the CPU's cache and take longer
 _WRITE_SIZE = MIB  # bytes written at once, in a thread: handing over to it takes as long as writing half of them
+_WRITE_AFTER = 0.5  # seconds after which fewer are written: many slow uploads would hold much memory
 _WITHOUT_THREAD = MIB  # the first bytes of an upload, which are written in the event loop
 
 
@@ -91,18 +95,25 @@ class Form:
 
 async def receive(request: web.Request, new_folder: Callable[[], Path], limits: Limits) -> Form:
     """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
-    caller removes. Raises ServiceError."""
+    caller removes. Raises ServiceError: Busy where as many uploads are under way as may be."""
+    service = request.app[SERVICE]
     if (request.content_length or 0) > limits.max_upload_mib * MIB:
         raise _too_large(limits)
     if not request.content_type.startswith("multipart/"):
         raise InvalidRequest("Send multipart/form-data with the recording in the field 'file'.", param="file")
+    # What cannot fit is refused before it is sent. No room is held for it: slow clients that announce much would take
+    # the whole disk from the others. What is written is reserved block by block.
+    if not service.spool.disk.fits(request.content_length or 0):
+        raise StorageFull("There is no room left for recordings; try again later.", retry_after=60)
     form = Form()
     try:
-        async with asyncio.timeout(limits.upload_timeout):
-            async for part in await request.multipart():
-                await _read_part(part, form, new_folder, limits, request.app[SERVICE].spool.disk)
-    except TimeoutError as error:
-        raise UploadTimeout(f"The upload took longer than {limits.upload_timeout:.0f} s.") from error
+        with service.tasks.uploads.request() as place:
+            place.grow(1)
+            async with pace.expected(request, limits):
+                async for part in await request.multipart():
+                    await _read_part(part, form, new_folder, limits, service.spool.disk)
+                    if request.content.total_bytes > limits.max_upload_mib * MIB + _FRAMING:
+                        raise _too_large(limits)
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
         # what aiohttp raises for a body that is not a well-formed multipart
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
@@ -121,8 +132,9 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
             await _discard(part, 0, limits)
             message = f"The recording goes into the field 'file' ('files' in a batch); it was sent as {field!r}."
             raise InvalidRequest(message, param=field)
-        if len(form.fields) >= _MAX_FIELDS:
-            raise InvalidRequest(f"More than {_MAX_FIELDS} fields were sent.")
+        values = [value for given in form.fields.values() for value in given]
+        if len(values) >= _MAX_FIELDS or sum(map(len, values)) > _MAX_TEXT:
+            raise InvalidRequest(f"More than {_MAX_FIELDS} fields or {_MAX_TEXT // 1024} KiB of text were sent.")
         form.fields.setdefault(field, []).append(await _read_text(part, field))
     elif len(form.uploads) >= limits.max_batch_files:
         raise TooLarge(f"More than {limits.max_batch_files} files were sent.", param="files")
@@ -216,9 +228,12 @@ async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits
 async def _read_block(part: BodyPartReader, head: bytes) -> list[bytes]:
     """The chunks to write next, `head` first; empty at the end of the part."""
     chunks, size = [head] if head else [], len(head)
+    until = time.monotonic() + _WRITE_AFTER
     while size < _WRITE_SIZE and (chunk := await part.read_chunk(_READ_SIZE)):
         chunks.append(chunk)
         size += len(chunk)
+        if time.monotonic() > until:
+            break
     return chunks
 
 

@@ -15,7 +15,8 @@ from diarserve.core.types import Outcome, Status
 @dataclass(frozen=True, slots=True)
 class State:
     in_flight: int  # tasks in the pipeline
-    pending: int  # recordings whose clients wait, and uploads under way: what max_pending limits
+    pending: int  # recordings whose clients wait: what max_pending limits
+    uploads: int  # under way: what max_uploads limits
     outcomes: Mapping[tuple[Outcome, str], int]  # tasks that ended in the pipeline, by outcome and error code
     durable: Mapping[Status, int]  # durable tasks, by status
     spool_bytes: int
@@ -43,9 +44,10 @@ def _tasks(state: State) -> Iterable[Metric]:
     )
     yield GaugeMetricFamily(
         "diarserve_pending_recordings",
-        "Recordings whose clients wait for the answer, and uploads under way; max_pending is their limit",
+        "Recordings that have come and whose clients wait for the answer; max_pending is their limit",
         state.pending,
     )
+    yield GaugeMetricFamily("diarserve_uploads", "Uploads under way; max_uploads is their limit", state.uploads)
     yield GaugeMetricFamily(
         "diarserve_spool_bytes", "Bytes of uploads and decoded audio on the disk", state.spool_bytes
     )

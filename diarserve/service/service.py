@@ -49,7 +49,7 @@ class Service:
         self.spool = Spool(settings.data_dir, limits.min_free_mib * MIB, limits.reserve_mib * MIB)
         self.lanes = make_lanes(settings, self.metrics, self.spool.folders)
         self.readiness = Readiness(self.lanes, settings.diarizer)
-        self.tasks = Tasks(settings.limits.max_pending, self.metrics)
+        self.tasks = Tasks(limits.max_pending, limits.max_uploads, self.metrics)
         self.audio = AudioQuota()
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
         self.metrics.watch(self._state)
@@ -169,6 +169,7 @@ class Service:
         return State(
             in_flight=len(self.tasks),
             pending=self.tasks.slots.taken,
+            uploads=self.tasks.uploads.taken,
             outcomes=self.tasks.outcomes(),
             durable=self._durable,
             spool_bytes=self.spool.size(),

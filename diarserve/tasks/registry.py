@@ -17,10 +17,11 @@ from diarserve.transcript.document import Document, Performance
 
 
 class Tasks:
-    """max_pending: recordings whose clients wait, and uploads under way; see RequestSlots."""
+    """max_pending: recordings whose clients wait; max_uploads: under way; see RequestSlots."""
 
-    def __init__(self, max_pending: int, metrics: Metrics) -> None:
+    def __init__(self, max_pending: int, max_uploads: int, metrics: Metrics) -> None:
         self.slots = RequestSlots(max_pending, self.wait_estimate)
+        self.uploads = RequestSlots(max_uploads, self.wait_estimate, "uploads are under way")
         self._metrics = metrics
         self._held: WeakValueDictionary[str, Task] = WeakValueDictionary()  # as long as anybody runs or watches them
         self._active: dict[str, Task] = {}  # in the pipeline
@@ -46,7 +47,7 @@ class Tasks:
 
     @contextmanager
     def request_slot(self) -> Iterator[RequestSlot]:
-        """Room for one recording whose client waits, or one upload. Raises Busy when there is none."""
+        """Room for recordings whose client waits, taken when they have come. Raises Busy when there is none."""
         with self.slots.request() as slot:
             yield slot
 

@@ -1,4 +1,5 @@
-"""How many recordings the server holds for clients that wait, so that a flood is answered 429 and not taken in."""
+"""How many recordings the server holds for clients that wait, and how many uploads are under way, so that a flood is
+answered 429 and not taken in."""
 
 from __future__ import annotations
 
@@ -9,27 +10,34 @@ from diarserve.core.errors import Busy, TooLarge
 
 
 class RequestSlots:
-    """limit: recordings, each of a batch counted. wait_estimate: seconds until it is worth to ask again."""
+    """limit: recordings, each of a batch counted, or uploads. wait_estimate: seconds until it is worth to ask again.
+    what: its name in the refusal."""
 
-    def __init__(self, limit: int, wait_estimate: Callable[[], float]) -> None:
+    def __init__(self, limit: int, wait_estimate: Callable[[], float], what: str = "requests are waiting") -> None:
         self.taken = 0
         self._limit = limit
         self._wait_estimate = wait_estimate
+        self._what = what
 
     @contextmanager
     def request(self) -> Iterator[RequestSlot]:
-        """One slot, for as long as the block lasts. Raises Busy when all are taken."""
+        """For as long as the block lasts; it takes nothing until it grows. Raises Busy when all are taken already, so
+        that the recording need not be sent."""
+        self.require_room(1)
         slot = RequestSlot(self)
         try:
-            slot.grow(1)
             yield slot
         finally:
             self.taken -= slot.size
 
     def take(self, slots: int) -> None:
-        if self.taken + slots > self._limit:
-            raise Busy("Too many requests are waiting; try again later.", retry_after=self._wait_estimate())
+        self.require_room(slots)
         self.taken += slots
+
+    def require_room(self, slots: int) -> None:
+        """Raises Busy."""
+        if self.taken + slots > self._limit:
+            raise Busy(f"Too many {self._what}; try again later.", retry_after=self._wait_estimate())
 
     def require_possible(self, size: int) -> None:
         """Raises TooLarge for what will never fit."""

@@ -117,8 +117,9 @@ def _accepted(service: Service) -> list[str]:
 async def _answer(request: web.Request, *, translate: bool) -> web.StreamResponse:
     service = request.app[SERVICE]
     service.require_ready()
-    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
+    with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
+        slot.grow(1)
         (options, ignored), upload = read(form.fields), form.upload
         ours = options.ours(_accepted(service))
         service.check(ours)

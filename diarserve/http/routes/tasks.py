@@ -51,7 +51,7 @@ _STATUS = Answer("Where the task is.", views.StatusAnswer)
 )
 async def submit(request: web.Request) -> web.Response:
     service, owner = request.app[SERVICE], client(request).owner
-    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
+    with uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
         form = await uploads.receive(request, new_folder, service.settings.limits)
@@ -77,7 +77,7 @@ async def submit(request: web.Request) -> web.Response:
 )
 async def submit_batch(request: web.Request) -> web.Response:
     service, owner = request.app[SERVICE], client(request).owner
-    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
+    with uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
         form = await uploads.receive(request, new_folder, service.settings.limits)

@@ -45,8 +45,9 @@ TRANSCRIPT = Answer(
 async def transcribe(request: web.Request) -> web.Response:
     service, owner = request.app[SERVICE], client(request).owner
     service.require_ready()
-    with service.tasks.request_slot(), uploads.new_folders(service) as new_folder:
+    with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
+        slot.grow(1)
         options, upload = parse(Options, form.fields), form.upload
         service.check(options)
         refuse_callback(options)
