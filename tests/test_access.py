@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import orjson
 import pytest
 from aiohttp import ClientResponse, FormData
 
 from diarserve.access import key_file, keys
 from diarserve.access.audio_quota import DAY, AudioQuota
 from diarserve.access.keyring import Keyring
-from diarserve.core.configuration import ConfigError
+from diarserve.core.configuration import ConfigError, load
 from diarserve.core.errors import RateLimited
 from diarserve.core.settings import Settings
 from diarserve.http import app
@@ -334,6 +335,26 @@ def test_a_key_is_kept_as_its_hash_in_a_file_for_the_owner_alone(tmp_path: Path)
     assert found is not None
     assert found.owner == keys.id_of(key) != found.id
     assert keys.find(keys.live(key_file.read(file)), secret) is None
+
+
+def test_keys_come_from_the_environment_and_no_message_shows_them(tmp_path: Path) -> None:
+    entry = {"name": "app", "role": "submit", "key": SECRETS["alice"]}
+
+    def loaded(**changes: str) -> Settings:
+        text = orjson.dumps([{**entry, **changes}]).decode()
+        return load(environment={"DIARSERVE_ACCESS_KEYS": text, "DIARSERVE_DATA_DIR": str(tmp_path)})
+
+    settings = loaded()
+    found = Keyring(settings).find(SECRETS["alice"])
+    assert found is not None
+    assert (found.name, found.role) == ("app", "submit")
+    assert Keyring(settings).find(SECRETS["bob"]) is None
+    assert SECRETS["alice"] not in repr(settings)
+    for changes in ({"role": "king"}, {"key": SECRETS["alice"] + "x"}, {"colour": "red"}):
+        with pytest.raises(ConfigError) as wrong:
+            loaded(**changes)
+        assert "access.keys" in str(wrong.value)
+        assert SECRETS["alice"] not in str(wrong.value)
 
 
 def test_a_keys_file_that_cannot_be_read_stops_the_start(settings: Callable[..., Settings], tmp_path: Path) -> None:
