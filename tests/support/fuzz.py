@@ -19,7 +19,7 @@ from pathlib import Path
 
 import requests
 
-from tests.support import hostile_requests, mutate_wav
+from tests.support import hostile_recordings, hostile_requests, mutate_wav
 from tests.support.server import API
 from tests.support.target import Holdings, Target, assert_nothing_is_left, under_attack
 from tests.support.waiting import wait_until
@@ -48,7 +48,11 @@ def wav_headers(url: str, count: int, seed: int) -> Counter[int]:
 
 
 Run = Callable[[str, int, int], Counter[int]]
-RUNS: Mapping[str, Run] = {"WAV headers": wav_headers, "requests": hostile_requests.run}
+RUNS: Mapping[str, Run] = {
+    "WAV headers": wav_headers,
+    "recordings": hostile_recordings.run,
+    "requests": hostile_requests.run,
+}
 RECORDINGS = {name: run for name, run in RUNS.items() if name != "requests"}
 
 
