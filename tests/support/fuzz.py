@@ -100,7 +100,10 @@ def report(title: str, outcome: Outcome) -> bool:
     for process, size in outcome.after.memory.items():
         print(f"  {process}: {outcome.before.memory[process] / 2**20:.0f} -> {size / 2**20:.0f} MiB of RSS")
     held = [sum(holdings.descriptors.values()) for holdings in (outcome.before, outcome.after)]
-    print(f"  descriptors: {held[0]} -> {held[1]}; processes: {outcome.before.processes} -> {outcome.after.processes}")
+    print(
+        f"  descriptors: {held[0]} -> {held[1]}; processes: {outcome.before.processes} -> {outcome.after.processes}",
+        flush=True,
+    )
     return not outcome.server_errors and not any(outcome.restarts.values())
 
 
