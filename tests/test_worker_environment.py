@@ -56,6 +56,11 @@ def test_a_lane_names_what_else_its_worker_needs() -> None:
     assert "ANOTHER_KEY" not in given
 
 
+def test_a_worker_imports_what_the_server_can_import_by_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert environment_of({})["PYTHONPATH"] == str(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("variables", "offline"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Literal, TypedDict
 
+from diarserve.core import descriptors
 from workers.messages import JobErrorCode
 
 # Those of the server, beside those of a job: stable, for machines. A new one is added here before it can be raised.
@@ -162,14 +163,18 @@ class StorageTooSmall(StorageFull):
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether nothing is wrong with the request: the server lacks a worker or disk space, and may have it later."""
+    """Whether nothing is wrong with the request: the server lacks a worker, disk space or descriptors, and may have
+    them later."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, NotReady | StorageFull) and not isinstance(error, StorageTooSmall)
+        return is_storage_full(error) or descriptors.are_short(error)
+    return isinstance(error, NotReady) or is_storage_full(error)
 
 
 def is_storage_full(error: BaseException) -> bool:
-    return is_temporary(error) and not isinstance(error, NotReady)
+    """Whether there may be room on the disk later."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, StorageFull) and not isinstance(error, StorageTooSmall)
 
 
 # What a worker says of a job that cannot be done (workers.engine.JobError.code), as HTTP has it.

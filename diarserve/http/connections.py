@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -53,9 +53,9 @@ class LimitedConnections:
 
 class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_TOO_MANY)
-        transport.close()
+        writable = cast(asyncio.Transport, transport)  # uvloop's is none by type
+        writable.write(_TOO_MANY)
+        writable.close()
 
 
 def _too_many() -> bytes:

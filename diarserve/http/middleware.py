@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from diarserve.core.errors import ErrorCode, ServiceError, StorageFull
+from diarserve.core import descriptors
+from diarserve.core.errors import ErrorCode, NotReady, ServiceError, StorageFull
 from diarserve.http.client_address import client_address
 from diarserve.http.context import REQUESTS, SERVICE
 from diarserve.http.openai import errors as openai_errors
@@ -80,6 +81,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             return error_response(
                 request, StorageFull("The server's disk takes no more; try again later.", retry_after=60)
             )
+        if descriptors.are_short(error):
+            log.error("%s %s is refused: %s", request.method, request.path, error)
+            return error_response(request, NotReady("The server has too much open; try again later.", retry_after=5))
         log.exception("%s %s failed", request.method, request.path)
         return error_response(request, ServiceError("The server failed on this request; its log says why."))
 

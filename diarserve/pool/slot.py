@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _BOOT_ATTEMPTS = 5  # in a row, before a slot is halted
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0  # seconds before the next worker is started; doubled with each failure
+_SHORTAGE_FAILURES = 3  # counted at most while the machine is short of something: a try each 1.75 s costs little
 _KILL_GRACE = 15.0  # seconds past a step's own deadline before the server kills: a stopped process has no timer
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}  # of descriptors, memory, processes: they pass
 
@@ -137,6 +138,8 @@ class Slot:
         except Exception as error:
             # A shortage passes, and may last: it never halts the slot.
             shortage = isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES
+            if shortage:
+                self._failures = min(self._failures, _SHORTAGE_FAILURES)
             self._boot_failed(_describe(error), for_good=False, counts=not shortage)
             return
         self._worker = worker

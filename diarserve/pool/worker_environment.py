@@ -22,9 +22,7 @@ _DOWNLOADING = re.compile(
 )
 
 
-def environment_of(
-    lane: Mapping[str, str], inherited: Mapping[str, str] = os.environ, path: list[str] = sys.path
-) -> dict[str, str]:
+def environment_of(lane: Mapping[str, str], inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the worker's process begins with: some of it counts only from there on (LD_PRELOAD, GLIBC_TUNABLES,
     ORT_DISABLE_TELEMETRY). The lane's own variables go before all others. It can import whatever this process can,
     which may run from a checkout, a zip file, or a script's folder.
@@ -37,7 +35,7 @@ def environment_of(
     downloads = not offline(environment)
     given = {name: value for name, value in environment.items() if name in lane or _passes(name, downloads)}
     folders = lane.get("PYTHONPATH", "").split(os.pathsep)
-    given["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, [*filter(None, folders), *path]))
+    given["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, [*filter(None, folders), *sys.path]))
     return given
 
 

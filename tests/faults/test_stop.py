@@ -98,8 +98,9 @@ def test_the_next_server_goes_on_with_what_was_under_way(tmp_path: Path) -> None
         (tmp_path / "store-hangs").touch()
         assert stopping.stop(server, ONCE, CONTRACT + SLACK).code == 1
     (tmp_path / "store-hangs").unlink()
-    (tmp_path / "data" / "tasks" / tasks[0] / "go").touch()
     with stopping.running(tmp_path) as server:
+        server.wait_ready()  # by then the recovery has left only the upload in the task's folder
+        (tmp_path / "data" / "tasks" / tasks[0] / "go").touch()
         wait_until(lambda: all(server.status(task) == "completed" for task in tasks))
         assert stopping.stop(server, ONCE, SLACK).code == 0
 

@@ -40,10 +40,20 @@ TWICE = (signal.SIGTERM, signal.SIGTERM)
 
 
 class Process:
-    """`diarserve serve` in a folder, and what it logs. `stop_seconds`: None is the default."""
+    """`diarserve serve` in a folder, and what it logs.
+
+    stop_seconds: None is the default.
+    descriptors: RLIMIT_NOFILE, or its soft and its hard limit.
+    """
 
     def __init__(
-        self, folder: Path, *, stop_seconds: float | None = None, config: str = "", uvloop: bool = True
+        self,
+        folder: Path,
+        *,
+        stop_seconds: float | None = None,
+        config: str = "",
+        uvloop: bool = True,
+        descriptors: int | tuple[int, int] | None = None,
     ) -> None:
         (folder / "config.toml").write_text(CONFIG + config)
         command = [sys.executable, "-m", "tests.support.hung_disk", str(folder), "serve", "--port", "0"]
@@ -54,6 +64,10 @@ class Process:
         self.folder = folder
         self.lines: list[dict[str, Any]] = []
         self.clients = ExitStack()  # closed when it has ended
+        self.other_lines: list[str] = []  # that are not JSON
+        if descriptors is not None:
+            soft, hard = (descriptors, descriptors) if isinstance(descriptors, int) else descriptors
+            command = ["prlimit", f"--nofile={soft}:{hard}", *command]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -61,8 +75,10 @@ class Process:
     def _read(self) -> None:
         assert self.process.stderr
         for line in self.process.stderr:
-            with suppress(ValueError):
+            try:
                 self.lines.append(json.loads(line))
+            except ValueError:
+                self.other_lines.append(line)
 
     def said(self, text: str) -> dict[str, Any] | None:
         return next((line for line in self.lines if text in line["message"]), None)
@@ -81,6 +97,10 @@ class Process:
     def url(self) -> str:
         message: str = self.wait_said("listens on")["message"]
         return message.split("listens on ")[1].split(",")[0]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     def ready(self) -> int:
         """The status of /readyz; 0 where nobody answers."""
@@ -188,7 +208,7 @@ def _request(server: Process) -> None:
 
 def _upload(server: Process) -> None:
     server.wait_ready()
-    client = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    client = socket.create_connection(("127.0.0.1", server.port))
     server.clients.enter_context(client)
     head = f"POST {API}/transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
     part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'

@@ -1,0 +1,96 @@
+"""A server that has no file descriptor left goes on when there are some again."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from tests.support import stopping
+from tests.support.app import wav
+from tests.support.server import API
+from tests.support.stopping import Process
+from tests.support.waiting import wait_until
+
+HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@contextmanager
+def exhausted(server: Process) -> Iterator[None]:
+    """No descriptor is left to the server, and its decode worker has just died."""
+    process = psutil.Process(server.process.pid)
+    worker = server.workers()["decode"]
+    before = process.rlimit(psutil.RLIMIT_NOFILE)
+    with ExitStack() as clients:
+        process.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+        for _ in range(3):  # of which none can be accepted
+            clients.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        os.kill(worker, signal.SIGKILL)
+        server.wait_said("a decode worker did not start")
+        try:
+            yield
+        finally:
+            process.rlimit(psutil.RLIMIT_NOFILE, before)
+
+
+def assert_serves(server: Process) -> None:
+    server.wait_ready()
+    answer = requests.post(f"{server.url}{API}/transcribe", files={"file": ("call.wav", wav(2))}, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("uvloop", [True, False], ids=["uvloop", "asyncio"])
+def test_it_recovers_when_descriptors_are_back(tmp_path: Path, uvloop: bool) -> None:
+    with stopping.running(tmp_path, uvloop=uvloop) as server:
+        assert_serves(server)
+        with requests.Session() as session:
+            session.get(server.url + "/livez", timeout=30)
+            with exhausted(server):
+                refused = session.post(f"{server.url}{API}/transcribe", files={"file": ("a.wav", wav(2))}, timeout=30)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
+        assert_serves(server)
+        assert stopping.stop(server, [signal.SIGTERM], 60).code == 0
+        assert server.other_lines == []
+        assert len([line for line in server.lines if "accept" in line["message"]]) < 3
+
+
+@pytest.mark.parametrize("limit", [64, 1024])
+def test_idle_connections_leave_descriptors_for_the_rest(tmp_path: Path, limit: int) -> None:
+    with stopping.running(tmp_path, descriptors=limit) as server, ExitStack() as idle:
+        server.wait_ready()
+        for _ in range(limit):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        process = psutil.Process(server.process.pid)
+        wait_until(lambda: server.said("another one is refused") or process.num_fds() == limit)
+        killed = process.children()
+        for worker in killed:
+            worker.kill()
+        wait_until(lambda: sum("is ready after" in line["message"] for line in server.lines) == 2 * len(killed))
+        idle.close()
+        assert_serves(server)
+        assert stopping.stop(server, [signal.SIGTERM], 60).code == 0
+        assert server.other_lines == []
+
+
+def test_a_refused_connection_is_told_so(tmp_path: Path) -> None:
+    with stopping.running(tmp_path, config="[limits]\nmax_connections = 2") as server, ExitStack() as idle:
+        server.wait_ready()
+        sockets = [idle.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(10)]
+        answer = sockets[-1].recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"not_ready"' in answer
+        assert b"Retry-After: 1\r\n" in answer
+
+
+def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
+    with stopping.running(tmp_path, descriptors=(256, HARD)) as server:
+        server.wait_ready()
+        assert psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (HARD, HARD)
