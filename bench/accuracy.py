@@ -1,98 +1,148 @@
-"""`make accuracy`: how far the embedded models are from the references, on real recordings.
+"""`make accuracy`: how far the embedded models are from the references, on real recordings and on made conversations.
 
-DER by pyannote.metrics, without collar, overlap counted. WER by jiwer and cpWER by meeteval on plain lower-case words.
+The windows of the segmentation network can begin anywhere, and that alone moves a rate by 0.02: every figure is the
+mean over several grids of windows, with its spread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import jiwer
-from meeteval.wer.wer.cp import cp_word_error_rate
-from pyannote.core import Annotation, Segment, Timeline
-from pyannote.metrics.diarization import DiarizationErrorRate
-
+from bench import joining, results, scoring
+from bench.scoring import Rates, der, rttm_turns, speakers, stm_lines
 from diarserve.transcript.merge import label
+from tests.support.conversations import conversation, voices
 from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, decoded, sample
-from tests.support.text import plain
 from workers.diarize.embedded.engine import EmbeddedDiarizer
-from workers.messages import Diarization, Diarize, Transcribe, Turn
+from workers.media.samples import Samples
+from workers.messages import Diarization, Diarize, Transcribe, Turn, Word
 from workers.whisper.engine import Whisper
+
+COUNTED = {"podcast.opus": 3, "stereo_diarization.wav": 2, "jfk.flac": 1, "hotwords.mp3": 1}  # speakers; no turns known
+_SCORED = 30.0  # seconds of the real recordings
+_RATES = ("DER", "smallest-largest", "missed", "false alarm", "confused")
+_RULES = {
+    "diarserve": label,
+    "whisperX": joining.whisperx,
+    "whisper-diarization": joining.whisper_diarization,
+}
 
 
 def main() -> None:
-    diarizer, whisper = EmbeddedDiarizer(), Whisper()
-    print(f"{'recording':<24}{'count given':<12}{'found':>6}{'DER':>8}{'miss':>8}{'false':>8}{'confused':>9}")
-    references = [(sample(), sample(".rttm"), "sample")]
-    if SHARED.is_dir():
-        references += [(SHARED / f"{name}.wav", SHARED / "dev.rttm", name) for name in ("dev00", "dev01")]
-    for path, rttm, name in references:
-        truth = rttm_turns(rttm, name)
-        for given in (None, len({turn.speaker for turn in truth})):
-            turns = turns_of(diarizer, path, given)
-            parts = der(truth, turns, 30.0)
-            print(
-                f"{name:<24}{given or 'no':<12}{len({turn.speaker for turn in turns}):>6}{parts['der']:>8.3f}"
-                f"{parts['missed detection']:>8.3f}{parts['false alarm']:>8.3f}{parts['confusion']:>9.3f}"
-            )
-    if SHARED.is_dir():
-        for name in ("podcast.opus", "stereo_diarization.wav", "jfk.flac", "hotwords.mp3"):
-            turns = turns_of(diarizer, SHARED / name)
-            print(f"{name:<24}{'no':<12}{len({turn.speaker for turn in turns}):>6}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grids", type=int, default=8, help="of windows, for the real recordings")
+    parser.add_argument("--synthetic", type=int, default=12, help="made conversations, each on two grids")
+    asked = results.arguments(parser)
+    diarizer = Grids(EmbeddedDiarizer(), asked.grids)
+    body = [_real(diarizer), _counts(diarizer), _words(diarizer)]
+    if asked.synthetic:
+        body.insert(2, _synthetic(diarizer, asked.synthetic))
+    results.publish("accuracy", "Accuracy", "\n\n".join(body), {}, asked)
 
-    words = with_audio(decoded(sample()), lambda ref: drive(whisper, Transcribe(ref)).words)
+
+class Grids:
+    """The diarizer on grids of windows whose second window starts 0, 1/n, 2/n, ... of the step later."""
+
+    def __init__(self, diarizer: EmbeddedDiarizer, count: int) -> None:
+        self.count = count
+        self._diarizer = diarizer
+
+    def turns(self, samples: Samples, given: int | None = None, grids: Iterable[int] | None = None) -> list[list[Turn]]:
+        """Of each grid. given: the number of speakers, where it is told."""
+        found = []
+        for grid in range(self.count) if grids is None else grids:
+            self._diarizer.first = round(grid * self._diarizer.step / self.count)
+            answer: Diarization = with_audio(samples, lambda ref: drive(self._diarizer, Diarize(ref, given)))
+            found.append(list(answer.turns))
+        return found
+
+
+def _references() -> list[tuple[str, Path, Path]]:
+    found = [("sample", sample(), sample(".rttm"))]
+    if SHARED.is_dir():
+        found += [(name, SHARED / f"{name}.wav", SHARED / "dev.rttm") for name in ("dev00", "dev01")]
+    return found
+
+
+def _real(diarizer: Grids) -> str:
+    rows = []
+    means: dict[bool, list[float]] = {False: [], True: []}  # whether the count was given
+    for name, path, rttm in _references():
+        truth, samples = rttm_turns(rttm, name), decoded(path)
+        for given in (None, speakers(truth)):
+            found = diarizer.turns(samples, given)
+            rates = [der(truth, turns, _SCORED) for turns in found]
+            means[given is not None].append(fmean(rate.der for rate in rates))
+            rows.append([name, given or "no", _each(map(speakers, found)), *_columns(rates)])
+    for told, values in means.items():
+        rows.append(["mean of these", "yes" if told else "no", "", f"{fmean(values):.3f}", "", "", "", ""])
+    head = ["recording", "count given", "speakers found", *_RATES]
+    return f"Means ± standard deviations over {diarizer.count} grids of windows:\n\n{results.table(head, rows)}"
+
+
+def _columns(rates: Sequence[Rates]) -> list[str]:
+    values = [rate.der for rate in rates]
+    parts = (fmean(column) for column in list(zip(*rates, strict=True))[1:])
+    return [results.mean(values, 3), f"{min(values):.3f}-{max(values):.3f}", *(f"{part:.3f}" for part in parts)]
+
+
+def _counts(diarizer: Grids) -> str:
+    if not SHARED.is_dir():
+        return "The recordings of which only the number of speakers is known are not here."
+    rows = [
+        [name, right, _each(map(speakers, diarizer.turns(decoded(SHARED / name))))] for name, right in COUNTED.items()
+    ]
+    return results.table(["recording", "speakers", "found, by grid"], rows)
+
+
+def _each(counts: Iterable[int]) -> str:
+    return " ".join(map(str, counts))
+
+
+def _synthetic(diarizer: Grids, count: int) -> str:
+    """By the number of speakers."""
+    of = voices()
+    outcomes: dict[int, list[tuple[Rates, int]]] = {}
+    for seed in range(count):
+        number = min(2 + seed % 4, len(of))
+        samples, truth = conversation(of, seed, speakers=number)
+        for turns in diarizer.turns(samples, grids=(0, diarizer.count // 2)):
+            error = speakers(turns) - speakers(truth)
+            outcomes.setdefault(number, []).append((der(truth, turns, len(samples) / 16_000), error))
+    rows = []
+    by_number = [(str(number), outcomes[number]) for number in sorted(outcomes)]
+    for title, some in [*by_number, ("all", list(chain(*outcomes.values())))]:
+        errors = [error for _, error in some]
+        rates = _columns([rate for rate, _ in some])
+        rows.append([title, len(some), *rates, f"{fmean(map(abs, errors)):.2f}", f"{fmean(errors):+.2f}"])
+    head = ["speakers", "runs", *_RATES, "count error", "its sign"]
+    return (
+        f"Conversations of a minute, made of {len(of)} voices with overlap (tests/support/conversations.py):\n\n"
+        + results.table(head, rows)
+    )
+
+
+def _words(diarizer: Grids) -> str:
+    """Who said each word: our rule and others', on the same words and turns."""
     said = stm_lines(sample(".stm"))
-    truth_text = plain(" ".join(text for _, text in sorted(said.values())))
-    print(f"\nsample WER   {jiwer.wer(truth_text, plain(' '.join(word.word for word in words))):.3f}")
+    words: Sequence[Word] = with_audio(decoded(sample()), lambda ref: drive(Whisper(), Transcribe(ref)).words)
+    rows = []
     for given in (None, 2):
-        turns = turns_of(diarizer, sample(), given)
-        print(f"sample cpWER {cp_wer(said, label(words, turns)):.3f} with {given or 'no'} speakers given")
-
-
-def turns_of(diarizer: EmbeddedDiarizer, path: Path, count: int | None = None) -> Sequence[Turn]:
-    found: Diarization = with_audio(decoded(path), lambda ref: drive(diarizer, Diarize(ref, count)))
-    return found.turns
-
-
-def der(truth: Sequence[Turn], turns: Sequence[Turn], end: float) -> dict[str, float]:
-    """The rate and its parts as shares of the reference speech, scored from 0 to `end` seconds."""
-    metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-    found = metric(annotation(truth), annotation(turns), uem=Timeline([Segment(0, end)]), detailed=True)
-    parts = ("missed detection", "false alarm", "confusion")
-    return {part: found[part] / found["total"] for part in parts} | {"der": found["diarization error rate"]}
-
-
-def annotation(turns: Sequence[Turn]) -> Annotation:
-    made = Annotation()
-    for track, turn in enumerate(turns):
-        made[Segment(turn.start, turn.end), track] = turn.speaker
-    return made
-
-
-def rttm_turns(path: Path, name: str) -> list[Turn]:
-    fields = [line.split() for line in path.read_text().splitlines() if line]
-    return [Turn(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields if f[1] == name]
-
-
-def stm_lines(path: Path) -> dict[str, tuple[float, str]]:
-    """By speaker and start, so that two lines never collide: the start, and what was said."""
-    fields = [line.split(maxsplit=5) for line in path.read_text().splitlines() if line]
-    return {f"{f[2]} {f[3]}": (float(f[3]), f[5]) for f in fields}
-
-
-def cp_wer(said: dict[str, tuple[float, str]], words: Sequence[Any]) -> float:
-    reference: dict[str, str] = {}
-    for key, (_, text) in sorted(said.items(), key=lambda item: item[1][0]):
-        speaker = key.split()[0]
-        reference[speaker] = reference.get(speaker, "") + " " + plain(text)
-    hypothesis: dict[str, str] = {}
-    for word in words:
-        hypothesis[word.speaker] = hypothesis.get(word.speaker, "") + " " + plain(word.word)
-    rate: float = cp_word_error_rate(reference, hypothesis).error_rate
-    return rate
+        found = diarizer.turns(decoded(sample()), given)
+        for name, rule in _RULES.items():
+            named: list[Any] = [rule(words, turns) for turns in found]
+            cp = results.mean([scoring.cp_wer(said, some) for some in named], 3)
+            wrong = results.mean([scoring.word_speaker_error(said, some) for some in named], 3)
+            rows.append([name, given or "no", cp, wrong])
+    wer = scoring.word_error_rate(said, label(words, []))
+    table = results.table(["rule", "count given", "cpWER", "words with a wrong speaker"], rows)
+    return f"The telephone call, WER {wer:.3f}:\n\n{table}"
 
 
 if __name__ == "__main__":

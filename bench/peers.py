@@ -97,13 +97,13 @@ def wrong(scored: Mapping[Path, Path], outcome: Outcome) -> dict[str, float]:
     """WER of the telephone call and DER of every recording, by name."""
     import jiwer
 
-    from bench.accuracy import der, rttm_turns, stm_lines
+    from bench.scoring import der, rttm_turns, stm_lines
 
     said = " ".join(text for _, text in sorted(stm_lines(sample(".stm")).values()))
     errors = {"WER sample": float(jiwer.wer(plain(said), plain(outcome.texts[0])))}
     for (path, rttm), turns in zip(scored.items(), outcome.turns, strict=True):
         found = [Turn(*turn) for turn in turns]
-        errors[f"DER {path.stem}"] = der(rttm_turns(rttm, path.stem), found, SCORED)["der"]
+        errors[f"DER {path.stem}"] = der(rttm_turns(rttm, path.stem), found, SCORED).der
     return errors
 
 

@@ -21,8 +21,8 @@ import jiwer
 import numpy as np
 import numpy.typing as npt
 
-from bench.accuracy import stm_lines
 from bench.results import arguments, publish, table
+from bench.scoring import stm_lines
 from tests.support.drive import drive
 from tests.support.recordings import SHARED, decoded, sample
 from tests.support.text import plain

@@ -6,15 +6,18 @@ import argparse
 import json
 import sys
 import wave
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import demo, load, overhead, peers, performance_test, results, scaling, soak
+from bench import demo, joining, load, overhead, peers, performance_test, results, scaling, scoring, soak
 from bench.soak_clients import Answer
+from tests.support.conversations import conversation, voices
 from tests.support.recordings import write_wav
 from tests.support.server import configured, started
+from workers.messages import Turn, Word
 
 
 def test_a_section_replaces_only_its_own() -> None:
@@ -152,3 +155,45 @@ def test_the_demo_prints_who_said_what_and_its_timings(capsys: pytest.CaptureFix
     assert "originally from Chicago" in shown
     assert "30.0 s of audio in " in shown
     assert "both models at once: " in shown
+
+
+WORDS = [
+    Word(" Hello", 0.0, 0.5, 1.0),
+    Word(" there.", 0.5, 0.9, 1.0),
+    Word(" Hi", 1.4, 1.6, 1.0),
+    Word(" you.", 3.0, 3.2, 1.0),
+]
+
+
+def test_words_are_joined_by_others_rules() -> None:
+    turns = [Turn(0.0, 0.6, "a"), Turn(0.6, 1.0, "b"), Turn(1.3, 2.0, "b")]
+    assert [word.speaker for word in joining.whisperx(WORDS, turns)] == ["a", "b", "b", joining.NOBODY]
+    assert [word.speaker for word in joining.whisper_diarization(WORDS, turns)] == ["a", "a", "b", "b"]
+    assert [word.speaker for word in joining.whisper_diarization(WORDS, [])] == [joining.NOBODY] * 4
+
+
+def test_a_sentence_goes_to_who_has_most_of_it() -> None:
+    turns = [Turn(0.0, 0.45, "a"), Turn(0.46, 1.5, "b")]
+    assert [word.speaker for word in joining.whisper_diarization(WORDS, turns)] == ["a", "a", "b", "b"]
+
+
+def test_words_with_a_wrong_speaker_are_counted_under_the_best_naming() -> None:
+    said = {"A 0": (0.0, "hello there"), "B 1": (1.0, "hi you")}
+    named = [joining.NamedWord(word.word, speaker) for word, speaker in zip(WORDS, "xyyy", strict=True)]
+    assert scoring.word_speaker_error(said, named) == 0.25
+    assert scoring.word_speaker_error(said, [joining.NamedWord("hello", "x")]) == 0
+    assert scoring.word_error_rate(said, named) == 0
+    assert scoring.cp_wer(said, named) == 0.5
+
+
+def test_a_conversation_is_the_same_for_its_seed_and_its_turns_hold_its_speech() -> None:
+    of = voices()
+    samples, turns = conversation(of, 3, speakers=2, seconds=20)
+    again, _ = conversation(of, 3, speakers=2, seconds=20)
+    np.testing.assert_array_equal(samples, again)
+    assert scoring.speakers(turns) == 2
+    assert any(later.start < turn.end for turn, later in pairwise(turns))
+    spoken = np.zeros(len(samples), dtype=np.bool_)
+    for turn in turns:
+        spoken[round(turn.start * 16_000) : round(turn.end * 16_000)] = True
+    assert np.square(samples[spoken]).mean() > 100 * np.square(samples[~spoken]).mean()

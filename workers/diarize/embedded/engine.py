@@ -59,6 +59,7 @@ class EmbeddedDiarizer(Engine):
         threads: int = 1,
         device: str = "cpu",
         step: float = 2.0,
+        first_window: float = 0.0,  # seconds after 0 where the second window starts, and with it the grid of all others
         segmentation_batch: int | None = None,  # stretches of 19 s: 2 on a CPU, 16 on a GPU
         embedding_batch: int | None = None,  # pieces of 1.6 s: 32 on a CPU, 256 on a GPU
         save_memory: bool = False,
@@ -68,6 +69,7 @@ class EmbeddedDiarizer(Engine):
         self.device = torch.device(device)
         gpu = self.device.type == "cuda"
         self.step = round(step * SAMPLE_RATE / FRAME_STEP)  # in frames, so that all windows share one grid
+        self.first = round(first_window * SAMPLE_RATE / FRAME_STEP)
         self.batches = {
             "segment": segmentation_batch or (16 if gpu else 2),
             "embed": embedding_batch or (256 if gpu else 32),
@@ -100,10 +102,9 @@ class EmbeddedDiarizer(Engine):
             return finish([], request, "embedded")
         gain = LOUDNESS / max(SILENCE, math.sqrt(np.dot(samples, samples) / len(samples)))
         last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
-        grid = range(0, last, self.step)
-        stretches = [*(grid[first : first + STRETCH] for first in range(0, len(grid), STRETCH)), range(last, last + 1)]
+        stretches = grid(last, self.step, self.first)
         windows = yield [WorkItem("segment", (samples, starts, gain)) for starts in stretches]
-        tracks = stitch(np.concatenate(windows), [*grid, last])
+        tracks = stitch(np.concatenate(windows), [start for starts in stretches for start in starts])
         pieces = cut(tracks)
         if not pieces:
             return finish([], request, "embedded")
@@ -141,6 +142,19 @@ class EmbeddedDiarizer(Engine):
             for index, windows in zip(envelopes, np.split(activity, np.cumsum(lengths)[:-1]), strict=True):
                 found[index] = windows
         return found
+
+
+def grid(last: int, step: int, first: int = 0) -> list[range]:
+    """Stretches of windows, as the frames they start at: one window at 0, one at `last`, between them one every `step`
+    frames from `first` on.
+
+    >>> grid(300, 100, 50)
+    [range(0, 1), range(50, 300, 100), range(300, 301)]
+    """
+    middle = range(first, last, step)
+    stretches = [middle[index : index + STRETCH] for index in range(0, len(middle), STRETCH)]
+    before = [range(1)] if first and last else []
+    return [*before, *stretches, range(last, last + 1)]
 
 
 def stretch(samples: Samples, starts: range) -> Samples:

@@ -1,0 +1,111 @@
+"""How far an answer is from a reference: DER by pyannote.metrics (no collar, overlap counted), WER by jiwer, cpWER by
+meeteval, and the share of words with another speaker's name. Words are compared plain and in lower case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import jiwer
+import numpy as np
+from meeteval.wer.wer.cp import cp_word_error_rate
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.metrics.diarization import DiarizationErrorRate
+from scipy.optimize import linear_sum_assignment
+
+from tests.support.text import plain
+from workers.messages import Turn
+
+Said = Mapping[str, tuple[float, str]]  # by speaker and start: the start in seconds, and what was said
+
+
+class Spoken(Protocol):
+    """A word with its speaker."""
+
+    @property
+    def word(self) -> str: ...
+
+    @property
+    def speaker(self) -> str: ...
+
+
+class Rates(NamedTuple):
+    """Shares of the reference speech."""
+
+    der: float
+    missed: float
+    false_alarm: float
+    confusion: float
+
+
+def der(truth: Sequence[Turn], turns: Sequence[Turn], end: float) -> Rates:
+    """Scored from 0 to `end` seconds."""
+    metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
+    found = metric(annotation(truth), annotation(turns), uem=Timeline([Segment(0, end)]), detailed=True)
+    parts = (found[part] / found["total"] for part in ("missed detection", "false alarm", "confusion"))
+    return Rates(found["diarization error rate"], *parts)
+
+
+def annotation(turns: Sequence[Turn]) -> Annotation:
+    made = Annotation()
+    for track, turn in enumerate(turns):
+        made[Segment(turn.start, turn.end), track] = turn.speaker
+    return made
+
+
+def speakers(turns: Sequence[Turn]) -> int:
+    return len({turn.speaker for turn in turns})
+
+
+def word_error_rate(said: Said, words: Sequence[Spoken]) -> float:
+    text = " ".join(line for _, line in sorted(said.values()))
+    rate: float = jiwer.wer(plain(text), plain(" ".join(word.word for word in words)))
+    return rate
+
+
+def cp_wer(said: Said, words: Sequence[Spoken]) -> float:
+    """Concatenated minimum-permutation WER (https://arxiv.org/abs/2004.09249): an error where word or speaker is."""
+    reference: dict[str, str] = {}
+    for key, (_, text) in sorted(said.items(), key=lambda item: item[1][0]):
+        speaker = key.split()[0]
+        reference[speaker] = reference.get(speaker, "") + " " + plain(text)
+    hypothesis: dict[str, str] = {}
+    for word in words:
+        hypothesis[word.speaker] = hypothesis.get(word.speaker, "") + " " + plain(word.word)
+    rate: float = cp_word_error_rate(reference, hypothesis).error_rate
+    return rate
+
+
+def word_speaker_error(said: Said, words: Sequence[Spoken]) -> float:
+    """Of the words that were heard (rightly or as others), the share whose speaker is wrong, under the naming of
+    speakers that is best."""
+    truth = [(word, key.split()[0]) for key, (_, text) in _by_start(said) for word in plain(text).split()]
+    heard = [(part, word.speaker) for word in words for part in plain(word.word).split()]
+    aligned = jiwer.process_words(" ".join(word for word, _ in truth), " ".join(word for word, _ in heard))
+    pairs = Counter[tuple[str, str]]()
+    for chunk in aligned.alignments[0]:
+        if chunk.type in ("equal", "substitute"):
+            theirs = truth[chunk.ref_start_idx : chunk.ref_end_idx]
+            ours = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            pairs.update((one, two) for (_, one), (_, two) in zip(theirs, ours, strict=True))
+    rows, columns = sorted({one for one, _ in pairs}), sorted({two for _, two in pairs})
+    agreement = np.array([[pairs[one, two] for two in columns] for one in rows])
+    right = agreement[linear_sum_assignment(agreement, maximize=True)].sum()
+    return float(1 - right / pairs.total())
+
+
+def _by_start(said: Said) -> list[tuple[str, tuple[float, str]]]:
+    return sorted(said.items(), key=lambda item: item[1][0])
+
+
+def rttm_turns(path: Path, name: str) -> list[Turn]:
+    fields = [line.split() for line in path.read_text().splitlines() if line]
+    return [Turn(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields if f[1] == name]
+
+
+def stm_lines(path: Path) -> dict[str, tuple[float, str]]:
+    """By speaker and start, so that two lines never collide: the start, and what was said."""
+    fields = [line.split(maxsplit=5) for line in path.read_text().splitlines() if line]
+    return {f"{f[2]} {f[3]}": (float(f[3]), f[5]) for f in fields}
