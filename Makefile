@@ -118,6 +118,7 @@ $(UV): requirements-uv.lock
 define INSTALL
 $(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r $<
 $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+$(BIN)/python -W ignore -m workers.diarize.embedded.prepare
 touch $@
 endef
 

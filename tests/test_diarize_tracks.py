@@ -7,10 +7,11 @@ import pytest
 
 from workers.diarize.embedded.clustering import assign
 from workers.diarize.embedded.segmentation import FRAMES, Windows
-from workers.diarize.embedded.tracks import Piece, Track, cut, hysteresis, stitch
+from workers.diarize.embedded.speech import NEW_SPEAKER, speech_of
+from workers.diarize.embedded.tracks import Piece, Track, count_speakers, cut, hysteresis, stitch
 from workers.diarize.embeddings import Bounds, Labels, Vectors
 from workers.diarize.nme_sc import load_nme_sc
-from workers.diarize.turns import runs
+from workers.diarize.turns import Mask, runs
 
 
 def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> Windows:
@@ -22,6 +23,10 @@ def windows_of(speech: np.ndarray, starts: list[int], swap: bool = False) -> Win
         window[: len(part), : part.shape[1]] = part
         made.append(window[:, ::-1] if swap and index % 2 else window)
     return np.stack(made)
+
+
+def track(windows: range, first: int, active: Mask, probability: float = 0.9) -> Track:
+    return Track(windows, first, active, np.where(active, np.float32(probability), np.float32(0.05)))
 
 
 def test_runs_and_hysteresis() -> None:
@@ -53,7 +58,7 @@ def test_pieces_avoid_overlap_and_cover_speech() -> None:
     one, other = np.zeros(600, dtype=np.bool_), np.zeros(600, dtype=np.bool_)
     one[0:400] = True
     other[300:360] = True
-    pieces = cut([Track(range(3), 0, one), Track(range(3), 0, other)])
+    pieces = cut([track(range(3), 0, one), track(range(3), 0, other)])
     assert {piece.run for piece in pieces} == {(0, 400), (300, 360)}
     long = [piece for piece in pieces if piece.track == 0]
     assert all(len(piece.mel_frames) == 160 and piece.weight == 1 for piece in long)
@@ -63,13 +68,13 @@ def test_pieces_avoid_overlap_and_cover_speech() -> None:
 
 
 def voices(who: list[int], apart: bool = False, seed: int = 0) -> tuple[Vectors, list[Piece], list[Track]]:
-    """A piece every 2 s, spoken by who[i], with embeddings as alike as GE2E's; `apart` gives each voice a track."""
+    """A piece every 2 s, spoken by who[i], with embeddings as alike as CAM++'s; `apart` gives each voice a track."""
     random = np.random.default_rng(seed)
-    centres = np.abs(random.normal(size=(max(who) + 1, 256)))
-    embeddings = centres[who] + 0.35 * np.abs(random.normal(size=(len(who), 256)))
+    centres = random.normal(size=(max(who) + 1, 192))
+    embeddings = centres[who] + 0.8 * random.normal(size=(len(who), 192))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     frames = 119 * len(who)
-    tracks = [Track(range(len(who)), 0, np.ones(frames, dtype=np.bool_)) for _ in range(max(who) + 1 if apart else 1)]
+    tracks = [track(range(len(who)), 0, np.ones(frames, dtype=np.bool_)) for _ in range(max(who) + 1 if apart else 1)]
     pieces = [
         Piece(speaker if apart else 0, (119 * i, 119 * i + 95), np.arange(200 * i, 200 * i + 160), 1.0)
         for i, speaker in enumerate(who)
@@ -89,19 +94,65 @@ def agree(labels: Labels, who: list[int]) -> bool:
 def test_speakers_are_counted_and_told_apart(count: int) -> None:
     who = [i // 3 % count for i in range(max(12, 9 * count))]
     embeddings, pieces, tracks = voices(who)
-    labels = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
+    labels, _ = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
     assert agree(labels, who)
 
 
 @pytest.mark.parametrize(("bounds", "found"), [(Bounds(3, 3), 3), (Bounds(1, 2), 2), (Bounds(6), 6), (Bounds(2, 9), 4)])
 def test_bounds_hold(bounds: Bounds, found: int) -> None:
     embeddings, pieces, tracks = voices([i // 3 % 4 for i in range(48)])
-    assert len(set(assign(load_nme_sc(), embeddings, pieces, tracks, bounds).tolist())) == found
+    labels, _ = assign(load_nme_sc(), embeddings, pieces, tracks, bounds)
+    assert len(set(labels.tolist())) == found
 
 
 def test_hours_are_clustered_by_a_selection() -> None:
     who = [i // 40 % 5 for i in range(6000)]
     embeddings, pieces, tracks = voices(who)
-    labels = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
+    labels, _ = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
     assert np.mean(labels[1:] == labels[:-1]) > 0.95
     assert agree(labels[::40], who[::40])
+
+
+def test_windows_that_disagree_about_who_speaks_agree_about_how_many() -> None:
+    starts = [0, 119]
+    windows = np.zeros((2, FRAMES, 3), dtype=np.float16)
+    windows[0, :, 0] = windows[1, :, 1] = 0.6
+    count = count_speakers(windows, starts)
+    assert count.tolist() == [1] * (119 + FRAMES)
+    assert sum(track.active[200 - track.first] for track in stitch(windows, starts) if track.first <= 200) == 1
+
+
+def overlapped(length: int, speakers: list[int]) -> tuple[Labels, Vectors, list[Piece], list[Track]]:
+    """The first track speaks for 600 frames; in the midst of that so does the second one, which clustering takes for
+    the same speaker, for so many frames. Further pieces of the first track are of other speakers."""
+    one, two = np.ones(600, dtype=np.bool_), np.zeros(600, dtype=np.bool_)
+    two[200 : 200 + length] = True
+    tracks = [track(range(3), 0, one), track(range(3), 0, two, probability=0.6)]
+    pieces = [
+        Piece(0, (0, 600), np.arange(100, 260), 1.0),
+        Piece(1, (200, 200 + length), np.arange(340, 340 + length), 0.2),
+    ]
+    embeddings = [np.eye(8)[0], np.eye(8)[0] + 0.5 * np.eye(8)[1]]
+    for index, _ in enumerate(speakers, 1):
+        tracks.append(track(range(3, 6), 600 * index, np.ones(600, dtype=np.bool_)))
+        pieces.append(Piece(1 + index, (600 * index, 600 * index + 600), np.arange(160), 1.0))
+        embeddings.append(np.eye(8)[index])
+    voices = np.array(embeddings, dtype=np.float32)
+    voices /= np.linalg.norm(voices, axis=1, keepdims=True)
+    return np.array([0, 0, *speakers]), voices, pieces, tracks
+
+
+def test_tracks_that_speak_at_once_are_different_speakers() -> None:
+    labels, voices, pieces, tracks = overlapped(20, [1, 2])
+    speech = speech_of(labels, voices, pieces, tracks, Bounds())
+    assert speech[:, :600].sum(axis=1).tolist() == [600, 20, 0]  # whose voice it is the most alike
+
+
+@pytest.mark.parametrize(
+    ("length", "bounds", "found"),
+    [(NEW_SPEAKER, Bounds(), 2), (NEW_SPEAKER - 1, Bounds(), 1), (NEW_SPEAKER, Bounds(1, 1), 1)],
+)
+def test_an_overlap_that_lasts_shows_one_more_speaker(length: int, bounds: Bounds, found: int) -> None:
+    labels, voices, pieces, tracks = overlapped(length, [])
+    speech = speech_of(labels, voices, pieces, tracks, bounds)
+    assert speech.sum(axis=1).tolist() == [600, length][:found]

