@@ -3,6 +3,7 @@ meeteval, and the share of words with another speaker's name. Words are compared
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from scipy.optimize import linear_sum_assignment
 
 from tests.support.text import plain
 from workers.messages import Turn
+
+logging.getLogger("preprocess").setLevel(logging.ERROR)  # meeteval's, which says of every text that it has no times
 
 Said = Mapping[str, tuple[float, str]]  # by speaker and start: the start in seconds, and what was said
 
