@@ -14,18 +14,9 @@ from typing import Any
 import pytest
 
 from diarserve import ParallelDiarizationService
+from tests.support.app import CONFIG
 from tests.support.paths import REPOSITORY
 from workers.runtime import logs
-
-CONFIG = """
-separate = false
-[decode]
-engine = "tests.support.standins:Copier"
-[whisper]
-engine = "tests.support.standins:Whisper"
-[embedded]
-engine = "tests.support.standins:Diarizer"
-"""
 
 # The server as `diarserve serve` sets it up, less its HTTP: one recording, and the end.
 SCRIPT = """

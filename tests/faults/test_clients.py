@@ -25,11 +25,6 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         yield begun
 
 
-@pytest.fixture
-def before(target: Target) -> Holdings:
-    return target.holdings()
-
-
 def form(recording: bytes) -> bytes:
     head = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\n\r\n'
     return head % b"file" + recording + b"\r\n--b--\r\n"

@@ -33,11 +33,6 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         yield begun
 
 
-@pytest.fixture
-def before(target: Target) -> Holdings:
-    return target.holdings()
-
-
 def restarts(target: Target) -> int:
     """Of all lanes."""
     return sum(int(target.lane(lane)["restarts"]) for lane in LANES)

@@ -14,23 +14,20 @@ from typing import Any
 import psutil
 import requests
 
+from tests.support.app import CONFIG as STAND_INS
 from tests.support.app import ENDED, wav
 from tests.support.callbacks import Callbacks, receiving
 from tests.support.paths import REPOSITORY
 from tests.support.server import API, Server, running
 from tests.support.waiting import wait_until
 
-CONFIG = """
-separate = false
+CONFIG = (
+    STAND_INS
+    + """
 [webhooks]
 allow_private = true
-[decode]
-engine = "tests.support.standins:Copier"
-[whisper]
-engine = "tests.support.standins:Whisper"
-[embedded]
-engine = "tests.support.standins:Diarizer"
 """
+)
 _GROWTH = 64 * 2**20  # bytes that a process may keep: malloc's and the interpreter's own caches, not a leak
 _BUSY = 120.0  # seconds within which a busy machine is done with what a test began
 
