@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling gpu separation plots storm faults fuzz soak urgency lock clean
+.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling gpu separation confidence plots storm faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: .venv/installed  ## lint, format, types, and who may import whom
 # numpy as in a worker: two threads round otherwise, and a rounding can decide a sentence.
 accuracy: .venv/installed  ## WER and DER on the real recordings
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.accuracy
+
+confidence: .venv/installed  ## how often words are right by the confidence in their speakers
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.confidence
 
 bench: .venv/installed  ## five minutes of speech over HTTP, beside the sequential baseline
 	$(BIN)/python -m bench.performance_test --runs 3 --files --minutes 5

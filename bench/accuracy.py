@@ -7,7 +7,7 @@ mean over several grids of windows, with its spread.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -25,9 +25,9 @@ from workers.messages import Diarization, Diarize, Transcribe, Turn, Word
 from workers.whisper.engine import Whisper
 
 COUNTED = {"podcast.opus": 3, "stereo_diarization.wav": 2, "jfk.flac": 1, "hotwords.mp3": 1}  # speakers; no turns known
-_SCORED = 30.0  # seconds of the real recordings
+SCORED = 30.0  # seconds of the real recordings
 _RATES = ("DER", "smallest-largest", "missed", "false alarm", "confused")
-_RULES = {
+_RULES: Mapping[str, Callable[[Sequence[Word], Sequence[Turn]], Sequence[Any]]] = {
     "diarserve": label,
     "whisperX": joining.whisperx,
     "whisper-diarization": joining.whisper_diarization,
@@ -63,7 +63,7 @@ class Grids:
         return found
 
 
-def _references() -> list[tuple[str, Path, Path]]:
+def references() -> list[tuple[str, Path, Path]]:
     found = [("sample", sample(), sample(".rttm"))]
     if SHARED.is_dir():
         found += [(name, SHARED / f"{name}.wav", SHARED / "dev.rttm") for name in ("dev00", "dev01")]
@@ -73,11 +73,11 @@ def _references() -> list[tuple[str, Path, Path]]:
 def _real(diarizer: Grids) -> str:
     rows = []
     means: dict[bool, list[float]] = {False: [], True: []}  # whether the count was given
-    for name, path, rttm in _references():
+    for name, path, rttm in references():
         truth, samples = rttm_turns(rttm, name), decoded(path)
         for given in (None, speakers(truth)):
             found = diarizer.turns(samples, given)
-            rates = [der(truth, turns, _SCORED) for turns in found]
+            rates = [der(truth, turns, SCORED) for turns in found]
             means[given is not None].append(fmean(rate.der for rate in rates))
             rows.append([name, given or "no", _each(map(speakers, found)), *_columns(rates)])
     for told, values in means.items():
@@ -136,7 +136,7 @@ def _words(diarizer: Grids) -> str:
     for given in (None, 2):
         found = diarizer.turns(decoded(sample()), given)
         for name, rule in _RULES.items():
-            named: list[Any] = [rule(words, turns) for turns in found]
+            named = [rule(words, turns) for turns in found]
             cp = results.mean([scoring.cp_wer(said, some) for some in named], 3)
             wrong = results.mean([scoring.word_speaker_error(said, some) for some in named], 3)
             rows.append([name, given or "no", cp, wrong])

@@ -64,6 +64,16 @@ def peers(figures: Any, axes: list[Axes]) -> None:
     axes[1].set_ylabel("error rate")
 
 
+def confidence(figures: Any, axes: list[Axes]) -> None:
+    axes[0].plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    for name, bins in figures["bins"].items():
+        axes[0].plot([row["said"] for row in bins], [row["right"] for row in bins], marker="o", label=name)
+        axes[1].plot([row["said"] for row in bins], [row["words"] for row in bins], marker="o", label=name)
+    axes[0].set(xlabel="mean confidence of the words in a bin", ylabel="share of them with the right speaker")
+    axes[1].set(xlabel="mean confidence of the words in a bin", ylabel="words", yscale="log")
+    axes[0].legend(fontsize=8)
+
+
 def overhead(figures: Any, axes: list[Axes]) -> None:
     for name, seconds in figures["added"].items():
         ordered = sorted(1e3 * value for value in seconds)
@@ -132,6 +142,7 @@ def bars(axes: Axes, names: list[str], groups: dict[str, list[list[float]]]) -> 
 
 # By the measurement's name: how many plots stand side by side, and who draws them.
 FIGURES: dict[str, tuple[int, Callable[[Any, list[Axes]], None]]] = {
+    "confidence": (2, confidence),
     "performance": (1, performance),
     "peers": (2, peers),
     "overhead": (2, overhead),

@@ -70,6 +70,19 @@ def test_bounds_are_kept(diarize: Diarizer, call: Samples) -> None:
     assert speakers(diarize(call, min_speakers=4)) >= 4
 
 
+def test_whoever_has_a_turn_is_most_active_in_it(diarize: Diarizer, call: Samples) -> None:
+    result = diarize(call)
+    activity = result.activity
+    assert activity
+    levels = np.frombuffer(activity.levels, dtype=np.uint8).reshape(len(activity.speakers), -1)
+    for number, name in enumerate(activity.speakers):
+        own = [turn for turn in result.turns if turn.speaker == name]
+        spans = [[round((time - activity.start) / activity.step) for time in (turn.start, turn.end)] for turn in own]
+        theirs = np.concatenate([levels[:, first:past] for first, past in spans], axis=1)
+        assert (theirs.argmax(axis=0) == number).mean() > 0.8
+        assert theirs[number].mean() > 0.6 * 255
+
+
 def test_a_count_beyond_the_speech_is_admitted(diarize: Diarizer, call: Samples) -> None:
     result = diarize(call[22 * SAMPLE_RATE : 23 * SAMPLE_RATE], num_speakers=4)
     assert 1 <= speakers(result) < 4

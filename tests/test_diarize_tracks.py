@@ -144,7 +144,7 @@ def overlapped(length: int, speakers: list[int]) -> tuple[Labels, Vectors, list[
 
 def test_tracks_that_speak_at_once_are_different_speakers() -> None:
     labels, voices, pieces, tracks = overlapped(20, [1, 2])
-    speech = speech_of(labels, voices, pieces, tracks, Bounds())
+    speech, _ = speech_of(labels, voices, pieces, tracks, Bounds())
     assert speech[:, :600].sum(axis=1).tolist() == [600, 20, 0]  # whose voice it is the most alike
 
 
@@ -154,5 +154,23 @@ def test_tracks_that_speak_at_once_are_different_speakers() -> None:
 )
 def test_an_overlap_that_lasts_shows_one_more_speaker(length: int, bounds: Bounds, found: int) -> None:
     labels, voices, pieces, tracks = overlapped(length, [])
-    speech = speech_of(labels, voices, pieces, tracks, bounds)
+    speech, _ = speech_of(labels, voices, pieces, tracks, bounds)
     assert speech.sum(axis=1).tolist() == [600, length][:found]
+
+
+def test_a_voice_that_could_be_anothers_counts_for_both() -> None:
+    labels, voices, pieces, tracks = overlapped(60, [1])
+    voices[0] = [0.8, 0.6, *[0.0] * 6]  # between the two speakers
+    _, levels = speech_of(labels, voices, pieces, tracks, Bounds())
+    np.testing.assert_allclose(levels[0, :200], 0.95)  # with 0.05 of the silent track
+    assert 0.5 < levels[1, 100] < 0.9
+    np.testing.assert_allclose(levels[1, 700:], 0.9)
+    assert levels[0, 700] < levels[1, 100]
+
+
+def test_in_an_overlap_the_weaker_track_is_not_the_stronger_ones_speaker() -> None:
+    labels, voices, pieces, tracks = overlapped(60, [1, 2])
+    active, levels = speech_of(labels, voices, pieces, tracks, Bounds())
+    np.testing.assert_allclose(levels[0, 200:260], 0.9)  # and not also the weaker one's 0.6
+    assert (levels[1, 200:260] > levels[1, 100] + 0.5).all()
+    assert active[:, 230].tolist() == [True, True, False]

@@ -55,6 +55,7 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
                         "speaker": f"SPEAKER_0{n % 2}",
                         "speaker_confidence": 1.0,
                         "overlap": False,
+                        "other_speakers": [],
                     }
                 ],
             }
@@ -66,6 +67,7 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
             "diarization": "stand-in",
             "alignment": "whisper cross-attention",
             "source_separation": None,
+            "speaker_confidence": "coverage",
         },
         "degraded": False,
         "warnings": [],

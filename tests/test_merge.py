@@ -5,7 +5,7 @@ import pytest
 from diarserve.transcript.document import UNKNOWN
 from diarserve.transcript.join import segments
 from diarserve.transcript.merge import label
-from workers.messages import Turn, Word
+from workers.messages import SpeakerActivity, Turn, Word
 
 
 def words(*spans: tuple[float, float]) -> list[Word]:
@@ -101,3 +101,47 @@ def test_no_word_is_lost(count: int) -> None:
     turns = [Turn(n * 3.0, n * 3.0 + 2.5, f"S{n % 3}") for n in range(count // 5)]
     found = segments(label(said, turns))
     assert [word.word for segment in found for word in segment.words] == [word.word.strip() for word in said]
+
+
+def activity(**levels: list[float]) -> SpeakerActivity:
+    """A frame a second."""
+    everyone = [round(255 * level) for own in levels.values() for level in own]
+    return SpeakerActivity(0.0, 1.0, tuple(levels), bytes(everyone), 0.0, 5.0)
+
+
+def test_confidence_is_the_more_the_clearer_it_is_who_speaks() -> None:
+    said = words((0, 0.9), (1, 1.9), (2, 2.9))
+    heard = activity(A=[1.0, 0.6, 0.4], B=[0.0, 0.4, 0.6])
+    sure, likely, doubtful = (word.speaker_confidence for word in label(said, [Turn(0, 3, "A")], heard))
+    assert 0.95 < sure < 1
+    assert 0.6 < likely < 0.8
+    assert doubtful == pytest.approx(1 - likely, abs=0.002)
+
+
+def test_confidence_of_a_word_beyond_the_activity_is_of_its_last_frame() -> None:
+    [before, after] = label(words((-1.0, -0.5), (7, 8)), [Turn(0, 6, "A")], activity(A=[1.0, 0.0]))
+    assert before.speaker_confidence > 0.95
+    assert after.speaker_confidence == 0.5
+
+
+def test_a_speaker_without_activity_keeps_the_covered_share() -> None:
+    said = words((0, 1), (9, 9.5))
+    for heard in (activity(B=[1.0]), SpeakerActivity(0.0, 1.0, (), b"", 0.0, 5.0)):
+        assert [word.speaker_confidence for word in label(said, [Turn(0, 0.5, "A")], heard)] == [0.5, 0]
+
+
+def test_others_who_speak_during_a_word_are_listed() -> None:
+    turns = [Turn(0, 3, "A"), Turn(0.5, 2, "B"), Turn(0.8, 2, "C"), Turn(3, 5, "B")]
+    said = label(words((0.2, 0.4), (0.45, 1.0), (2.2, 2.8), (2.9, 4)), turns)
+    assert [(word.speaker, word.other_speakers) for word in said] == [
+        ("A", ()), ("A", ("B", "C")), ("A", ()), ("B", ("A",)),
+    ]  # fmt: skip
+    assert [word.overlap for word in said] == [bool(word.other_speakers) for word in said]
+
+
+def test_of_a_word_that_is_moved_to_a_sentences_end_the_turns_speaker_is_listed() -> None:
+    turns = [Turn(0, 2.0, "A"), Turn(2.0, 4, "B")]
+    said = [Word(" now,", 1.5, 1.9, 1), Word(" though.", 2.05, 2.4, 1), Word(" Well,", 2.5, 3, 1)]
+    moved = label(said, turns)[1]
+    assert (moved.speaker, moved.speaker_confidence, moved.other_speakers) == ("A", 0, ("B",))
+    assert label(said, turns, activity(A=[0.9, 0.9, 0.6], B=[0.0, 0.1, 0.4]))[1].speaker_confidence > 0.6

@@ -107,10 +107,29 @@ class Transcript(Message, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class SpeakerActivity(Struct, frozen=True, gc=False):
+    """How well each frame of a recording fits each speaker, by the diarizer: near 1, it is surely this one who speaks;
+    0, surely not. Four hours of four speakers are 600 kB.
+
+    The margin of a word is its speaker's mean level less the highest of the others', from -1 to 1. The probability that
+    its speaker is right is 1 / (1 + exp(-(bias + slope * margin))): the diarizer knows what its levels are worth.
+
+        SpeakerActivity(0.0, 0.1, ("SPEAKER_00", "SPEAKER_01"), bytes([250, 240, 9, 0, 5, 255]), 0.0, 5.0)  # 0.3 s
+    """
+
+    start: float  # seconds, of the first frame
+    step: float  # seconds from one frame to the next
+    speakers: tuple[str, ...]
+    levels: bytes  # one byte a frame, 255 being 1: all frames of the first speaker, of the second, ...
+    bias: float
+    slope: float
+
+
 class Diarization(Message, frozen=True):
     turns: tuple[Turn, ...]  # sorted by start; turns of different speakers may overlap
     model: str
     warnings: tuple[str, ...] = ()
+    activity: SpeakerActivity | None = None  # None: this diarizer knows no more than its turns
 
 
 class Alignment(Message, frozen=True):

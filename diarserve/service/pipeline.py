@@ -95,8 +95,8 @@ async def _both(
 
 
 async def _join(results: Results) -> Joined:
-    words, turns = results.words, results.diarized.result.turns
-    return await offload(len(words) > LARGE, join, words, turns)
+    words, diarized = results.words, results.diarized.result
+    return await offload(len(words) > LARGE, join, words, diarized.turns, diarized.activity)
 
 
 def _models(results: Results) -> Models:
@@ -105,6 +105,7 @@ def _models(results: Results) -> Models:
         diarization=results.diarized.result.model,
         alignment=results.aligned.result.model if results.aligned else CROSS_ATTENTION,
         source_separation=results.separated.result.model if results.separated else None,
+        speaker_confidence="probability" if results.diarized.result.activity else "coverage",
     )
 
 

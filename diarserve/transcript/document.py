@@ -30,9 +30,16 @@ class Word(Struct, frozen=True, gc=False):
     probability: Annotated[float, Meta(description="From 0 to 1, that of the recognizer.")]
     speaker: str
     speaker_confidence: Annotated[
-        float, Meta(description="Share of the word that the speaker's turns cover; 0 where none does.")
+        float,
+        Meta(
+            description="From 0 to 1. With a diarizer that tells more than turns, the probability that the speaker is "
+            "right; else the share of the word that the speaker's turns cover. `models.speaker_confidence` says which."
+        ),
     ]
     overlap: Annotated[bool, Meta(description="Whether turns of several speakers touch the word.")]
+    other_speakers: Annotated[
+        tuple[str, ...], Meta(description="Further speakers whose turns touch the word, who share most of it first.")
+    ] = ()
 
 
 class Segment(Struct, frozen=True):
@@ -61,6 +68,9 @@ class Models(Struct, frozen=True):
     diarization: str
     alignment: Annotated[str, Meta(description="What the word times come from.")]
     source_separation: str | None
+    speaker_confidence: Annotated[
+        Literal["probability", "coverage"], Meta(description="What the words' `speaker_confidence` is.")
+    ] = "coverage"
 
 
 class Performance(Struct, frozen=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diarserve.transcript import document, merge
 from diarserve.transcript.document import Segment
-from workers.messages import Turn, Word
+from workers.messages import SpeakerActivity, Turn, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Joined:
     turns: tuple[document.Turn, ...]
 
 
-def join(words: Sequence[Word], turns: Sequence[Turn]) -> Joined:
+def join(words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivity | None = None) -> Joined:
     """Words in order of time, turns sorted by start. 1,000 words take 5 ms."""
-    labelled = merge.label(words, turns)
+    labelled = merge.label(words, turns, activity)
     parts = segments(labelled)
     return Joined(
         text=" ".join(part.text for part in parts),
@@ -52,6 +52,7 @@ def _segment(number: int, words: Sequence[merge.LabelledWord]) -> Segment:
                 word.speaker,
                 word.speaker_confidence,
                 word.overlap,
+                word.other_speakers,
             )
             for word in words
         ),

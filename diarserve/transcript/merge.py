@@ -1,8 +1,7 @@
 """Who said each word: words from the recogniser and turns from the diarizer, joined. Pure functions.
 
 A word goes to the speaker whose turns cover most of it; one that no turn covers goes to the nearest turn's edge,
-not to the nearest midpoint. Every word gets a speaker or UNKNOWN, a confidence, and whether turns of several
-speakers touch it.
+not to the nearest midpoint. Every word gets a speaker or UNKNOWN, a confidence, and who else's turns touch it.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from diarserve.transcript.confidence import margins, probability
 from diarserve.transcript.document import UNKNOWN
-from workers.messages import Turn, Word
+from workers.messages import SpeakerActivity, Turn, Word
 from workers.words import ends_sentence
 
 _REACH = 2.0  # seconds from the nearest turn's edge beyond which a word's speaker is UNKNOWN
@@ -30,29 +30,34 @@ class LabelledWord(NamedTuple):  # made faster than a frozen dataclass
     end: float
     probability: float
     speaker: str
-    speaker_confidence: float  # share of the word that the speaker's turns cover; 0 where none does
+    speaker_confidence: float  # probability that the speaker is right; without activity, share that turns cover
     overlap: bool  # more than one speaker's turn touches the word
+    other_speakers: tuple[str, ...] = ()  # whose turns touch the word too, those first that share most of it
 
 
-def label(words: Sequence[Word], turns: Sequence[Turn]) -> list[LabelledWord]:
-    """Give every word its speaker. `turns` sorted by start."""
+def label(words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivity | None = None) -> list[LabelledWord]:
+    """Give every word its speaker. `turns` sorted by start. `activity`: what makes the confidence a probability."""
     turns = [turn for turn in turns if turn.start < turn.end]
     starts = [turn.start for turn in turns]
     latest_end = list(accumulate((turn.end for turn in turns), max))  # up to each turn: sorted, so bisectable
     labelled: list[LabelledWord] = []
     speaker = UNKNOWN
+    others: tuple[str, ...]
     for word in words:
         start, end = word.start, word.end
         first, last = bisect_right(latest_end, start), bisect_left(starts, end)
         if last == first + 1 and turns[first].start <= start < end <= turns[first].end:
-            speaker, confidence, overlap = turns[first].speaker, 1.0, False  # as for most words
+            speaker, confidence, others = turns[first].speaker, 1.0, ()  # as for most words
         elif first < last and start < end:
-            speaker, confidence, overlap = _covering(word, turns[first:last], speaker)
+            speaker, confidence, others = _covering(word, turns[first:last], speaker)
         else:
             near = turns[bisect_left(latest_end, start - _REACH) : bisect_right(starts, end + _REACH)]
-            speaker, confidence, overlap = _nearest(word, near), 0.0, False
-        labelled.append(LabelledWord(word.word, start, end, word.probability, speaker, confidence, overlap))
-    return _at_sentence_ends(_without_flicker(labelled))
+            speaker, confidence, others = _nearest(word, near), 0.0, ()
+        labelled.append(
+            LabelledWord(word.word, start, end, word.probability, speaker, confidence, bool(others), others)
+        )
+    settled = _at_sentence_ends(_without_flicker(labelled))
+    return _probable(settled, activity) if activity else settled
 
 
 def groups(words: Iterable[LabelledWord]) -> list[list[LabelledWord]]:
@@ -66,8 +71,8 @@ def groups(words: Iterable[LabelledWord]) -> list[list[LabelledWord]]:
     return found
 
 
-def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, float, bool]:
-    """The word's speaker, the confidence, and whether several speakers touch it. The turns begin before the word ends,
+def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, float, tuple[str, ...]]:
+    """The word's speaker, the confidence, and the others whose turns touch it. The turns begin before the word ends,
     and the first of them ends after it starts."""
     covered: dict[str, float] = {}
     for turn in turns:
@@ -79,7 +84,8 @@ def _covering(word: Word, turns: Sequence[Turn], previous: str) -> tuple[str, fl
     # Where two speakers cover the word equally, the one of the word before keeps it.
     speaker = previous if previous in equal else equal[0]
     confidence = min(1.0, covered[speaker] / max(word.end - word.start, 1e-3)) / len(equal)
-    return speaker, round(confidence, 3), len(covered) > 1
+    others = sorted((other for other in covered if other != speaker), key=covered.__getitem__, reverse=True)
+    return speaker, round(confidence, 3), tuple(others)
 
 
 def _nearest(word: Word, turns: Sequence[Turn]) -> str:
@@ -100,7 +106,7 @@ def _without_flicker(words: list[LabelledWord]) -> list[LabelledWord]:
         sandwiched = before.speaker == after.speaker != word.speaker
         flowing = word.start - before.end < 0.3 and after.start - word.end < 0.3
         if sandwiched and flowing and word.speaker_confidence < 0.5:
-            repaired[index] = word._replace(speaker=before.speaker, speaker_confidence=0.0)
+            repaired[index] = _given(word, before.speaker)
     return repaired
 
 
@@ -118,10 +124,28 @@ def _at_sentence_ends(words: list[LabelledWord]) -> list[LabelledWord]:
             and word.end - word.start < _SLACK
             and word.start - before.end < _SLACK
         ):
-            moved[index] = word._replace(speaker=before.speaker, speaker_confidence=0.0)
+            moved[index] = _given(word, before.speaker)
         elif index > 1 and ends_sentence(moved[index - 2].word) and word.start - before.start < _SLACK:
-            moved[index - 1] = before._replace(speaker=word.speaker, speaker_confidence=0.0)
+            moved[index - 1] = _given(before, word.speaker)
     return moved
+
+
+def _given(word: LabelledWord, speaker: str) -> LabelledWord:
+    """To another speaker than the one whose turns cover it, if any do."""
+    touching = (word.speaker, *word.other_speakers) if word.speaker_confidence else word.other_speakers
+    others = tuple(other for other in touching if other != speaker)
+    return word._replace(speaker=speaker, speaker_confidence=0.0, other_speakers=others)
+
+
+def _probable(words: Sequence[LabelledWord], activity: SpeakerActivity) -> list[LabelledWord]:
+    margin_of = margins(activity)
+    made = []
+    for said in words:
+        word, start, end, certainty, speaker, confidence, overlap, others = said
+        if (margin := margin_of(speaker, start, end)) is not None:
+            confidence = probability(activity, margin)
+        made.append(LabelledWord(word, start, end, certainty, speaker, confidence, overlap, others))
+    return made
 
 
 def _opens_sentence(word: LabelledWord) -> bool:

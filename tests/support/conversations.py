@@ -48,25 +48,35 @@ def conversation(
 ) -> tuple[Samples, list[Turn]]:
     """So many of the voices in turn, the same for the same seed. `overlap`: the share of turns that begin before the
     one before has ended, by up to 1.5 s or half of either."""
+    mixed, spoken = parts(voices, seed, speakers=speakers, seconds=seconds, overlap=overlap)
+    for turn, utterance in spoken:
+        start = round(turn.start * SAMPLE_RATE)
+        mixed[start : start + len(utterance)] += utterance
+    return mixed, [turn for turn, _ in spoken]
+
+
+def parts(
+    voices: Mapping[str, Sequence[Samples]], seed: int, *, speakers: int, seconds: float, overlap: float
+) -> tuple[Samples, list[tuple[Turn, Samples]]]:
+    """What a conversation is the sum of: the room's noise, and each turn with its utterance."""
     random = np.random.default_rng(seed)
     chosen = [str(voice) for voice in random.choice(sorted(voices), speakers, replace=False)]
-    mixed = random.normal(0, NOISE, round(seconds * SAMPLE_RATE)).astype(np.float32)
-    turns: list[Turn] = []
+    noise = random.normal(0, NOISE, round(seconds * SAMPLE_RATE)).astype(np.float32)
+    spoken: list[tuple[Turn, Samples]] = []
     at, last = 0, -1
     while True:
         who = int(random.choice([speaker for speaker in range(speakers) if speaker != last]))
         utterance = _excerpt(voices[chosen[who]][int(random.integers(len(voices[chosen[who]])))], random)
-        if turns and random.random() < overlap:
-            before = turns[-1].end - turns[-1].start
+        if spoken and random.random() < overlap:
+            before = spoken[-1][0].end - spoken[-1][0].start
             shared = min(1.5, before / 2, len(utterance) / SAMPLE_RATE / 2) * random.uniform(0.3, 1.0)
             start = at - round(shared * SAMPLE_RATE)
         else:
             start = at + round(random.exponential(0.4) * SAMPLE_RATE)
         end = start + len(utterance)
-        if end > len(mixed):
-            return mixed, turns
-        mixed[start:end] += utterance
-        turns.append(Turn(start / SAMPLE_RATE, end / SAMPLE_RATE, chosen[who]))
+        if end > len(noise):
+            return noise, spoken
+        spoken.append((Turn(start / SAMPLE_RATE, end / SAMPLE_RATE, chosen[who]), utterance))
         at, last = max(at, end), who
 
 

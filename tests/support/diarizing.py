@@ -36,6 +36,11 @@ def check(result: Diarization, duration: float) -> None:
     for name in appearances:
         own = [turn for turn in turns if turn.speaker == name]
         assert all(one.end < other.start for one, other in pairwise(own))
+    if (activity := result.activity) and appearances:
+        assert list(activity.speakers) == appearances
+        frames, rest = divmod(len(activity.levels), len(appearances))
+        assert rest == 0
+        assert activity.start + frames * activity.step >= turns[-1].end - activity.step
 
 
 def speakers(result: Diarization) -> int:

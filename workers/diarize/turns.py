@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from workers.messages import Diarization, Diarize, Turn
+from workers.messages import Diarization, Diarize, SpeakerActivity, Turn
 
 Mask = npt.NDArray[np.bool_]
 Span = tuple[float, float]  # start and end, in seconds
@@ -33,18 +33,24 @@ def closed(spans: Iterable[Span], pause: float) -> list[Span]:
     return kept
 
 
-def named(spans: Iterable[tuple[float, float, int]]) -> list[Turn]:
-    """Turns of (start, end, speaker): sorted, in milliseconds, the speakers named by first appearance."""
+def speaker_name(number: int) -> str:
+    return f"SPEAKER_{number:02d}"
+
+
+def named(spans: Iterable[tuple[float, float, int]]) -> tuple[list[Turn], list[int]]:
+    """Turns of (start, end, speaker): sorted, in milliseconds, the speakers named by first appearance; and the speakers
+    in the order of their names."""
     names: dict[int, str] = {}
     turns = []
     for start, end, speaker in sorted(spans):
-        name = names.setdefault(speaker, f"SPEAKER_{len(names):02d}")
+        name = names.setdefault(speaker, speaker_name(len(names)))
         turns.append(Turn(round(start, 3), round(end, 3), name))
-    return turns
+    return turns, list(names)
 
 
-def turns_of(speech: Mask, edge: float, frame: float, duration: float) -> list[Turn]:
-    """Turns of speech (speakers, frames), whose frames of `frame` seconds follow each other from `edge` on.
+def turns_of(speech: Mask, edge: float, frame: float, duration: float) -> tuple[list[Turn], list[int]]:
+    """Turns of speech (speakers, frames), whose frames of `frame` seconds follow each other from `edge` on, and the
+    speakers in the order of their names.
 
     Every speaker keeps a turn, however short.
     """
@@ -59,10 +65,18 @@ def turns_of(speech: Mask, edge: float, frame: float, duration: float) -> list[T
     return named(spans)
 
 
-def finish(turns: Sequence[Turn], request: Diarize, model: str) -> Diarization:
+def activity_of(
+    levels: npt.NDArray[np.float32], start: float, step: float, calibration: tuple[float, float]
+) -> SpeakerActivity:
+    """levels (speakers, frames), from 0 to 1, in the order of the speakers' names. calibration: bias and slope."""
+    whole = np.rint(levels.clip(0, 1) * 255).astype(np.uint8)
+    return SpeakerActivity(start, step, tuple(map(speaker_name, range(len(levels)))), whole.tobytes(), *calibration)
+
+
+def finish(turns: Sequence[Turn], request: Diarize, model: str, activity: SpeakerActivity | None = None) -> Diarization:
     found = len({turn.speaker for turn in turns})
     least = request.num_speakers or request.min_speakers or 0
     warnings: tuple[str, ...] = ()
     if found < least:
         warnings = (f"{least} speakers were asked for, but there is only enough speech to tell {found} apart",)
-    return Diarization(tuple(turns), model, warnings)
+    return Diarization(tuple(turns), model, warnings, activity)

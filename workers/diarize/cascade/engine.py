@@ -152,7 +152,8 @@ class ClusteringDiarizer(Engine):
         ]
         bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
         labels = yield from speakers_of(voices_of(embeddings, segments, self.scales), bounds)
-        return finish(named(spans_of(segments[-1], labels)), request, name)
+        turns, _ = named(spans_of(segments[-1], labels))
+        return finish(turns, request, name)
 
     def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         return self._run(items, self.networks)

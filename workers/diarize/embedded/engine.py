@@ -28,9 +28,9 @@ from workers.diarize.embedded.segmentation import (
 )
 from workers.diarize.embedded.speech import speech_of
 from workers.diarize.embedded.tracks import FRAME_SECONDS, cut, stitch
-from workers.diarize.embeddings import Bounds
+from workers.diarize.embeddings import Bounds, Vectors
 from workers.diarize.nme_sc import load_nme_sc
-from workers.diarize.turns import finish, turns_of
+from workers.diarize.turns import activity_of, finish, turns_of
 from workers.engine import Engine, JobSteps, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Diarize, Request
@@ -40,6 +40,8 @@ LOUDNESS = 0.01  # root mean square of a recording as the segmentation network g
 SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 STRETCH = 8  # windows that share a pass over their samples: 19 s
 EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
+THINNING = 6  # frames that share a level of activity: 0.1 s
+CALIBRATION = (-0.4, 5.0)  # bias and slope of a word's margin, as `make confidence` fits them
 
 
 class EmbeddedDiarizer(Engine):
@@ -102,8 +104,10 @@ class EmbeddedDiarizer(Engine):
             return finish([], request, "embedded")
         embeddings = yield [WorkItem("embed", (samples, piece.mel_frames)) for piece in pieces]
         [(labels, voices)] = yield [WorkItem("cluster", (np.stack(embeddings), pieces, tracks, bounds))]
-        speech = speech_of(labels, voices, pieces, tracks, bounds)
-        return finish(turns_of(speech, EDGE, FRAME_SECONDS, len(samples) / SAMPLE_RATE), request, "embedded")
+        active, levels = speech_of(labels, voices, pieces, tracks, bounds)
+        turns, order = turns_of(active, EDGE, FRAME_SECONDS, len(samples) / SAMPLE_RATE)
+        activity = activity_of(thinned(levels[order]), EDGE, THINNING * FRAME_SECONDS, CALIBRATION)
+        return finish(turns, request, "embedded", activity)
 
     @torch.inference_mode()
     def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
@@ -152,6 +156,13 @@ def stretch(samples: Samples, starts: range) -> Samples:
     length = (starts[-1] - starts[0]) * FRAME_STEP + WINDOW
     part = samples[starts[0] * FRAME_STEP :][:length]
     return np.pad(part, (0, length - len(part)))
+
+
+def thinned(levels: Vectors) -> Vectors:
+    """(speakers, frames) to the means of THINNING frames."""
+    padded = np.pad(levels, ((0, 0), (0, -levels.shape[1] % THINNING)), mode="edge")
+    means: Vectors = padded.reshape(len(levels), -1, THINNING).mean(axis=2)
+    return means
 
 
 def mel_windows(samples: Samples, mel_frames: npt.NDArray[np.int64]) -> Samples:

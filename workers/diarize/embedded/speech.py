@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,23 @@ from workers.diarize.turns import Mask, runs
 
 NEW_SPEAKER = 30  # frames, 0.5 s: an overlap of two tracks that lasts as long shows a speaker whom clustering missed
 
+# By how much less a voice is like one speaker's than like the likest's, in cosine similarity, for a level of 1/e. Its
+# levels tell wrong words from right ones best: AUC 0.86, 0.88 and 0.89 at 0.2, 0.4 and 0.8.
+LIKENESS = 0.8
+
 Indices = npt.NDArray[np.int64]  # (frames,) of a track: of a piece or a speaker, -1 where there is none
 Clash = tuple[int, int, int, int]  # first and past-the-last frame; the more and the less probable track
 
 
+class Speech(NamedTuple):
+    active: Mask  # (speakers, frames)
+    levels: Vectors  # (speakers, frames): how well a frame fits a speaker, from 0 to 1
+
+
 def speech_of(
     labels: Labels, voices: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track], bounds: Bounds
-) -> Mask:
-    """(speakers, frames). `voices`: the pieces' embeddings (pieces, dimension), centred, of unit length."""
+) -> Speech:
+    """`voices`: the pieces' embeddings (pieces, dimension), centred, of unit length."""
     weights = np.array([piece.weight for piece in pieces], dtype=np.float32)
     centroids = pooled(voices, weights, labels)
     nearest = nearest_pieces(pieces, tracks)
@@ -37,12 +47,14 @@ def speech_of(
         inside = np.flatnonzero(of >= 0)
         voice_count[of[inside], track.first + inside] += 1
 
+    taken: list[tuple[int, slice, int]] = []  # track, its frames, whose they cannot be: the stronger track's speaker's
     for start, end, stronger, weaker in clashes(tracks, speaker):
         part = slice(start - tracks[weaker].first, end - tracks[weaker].first)
         own = speaker[weaker][part]
         if (own != speaker[stronger][start - tracks[stronger].first :][: end - start]).any():
             continue  # a clash with a third track has given one of them another speaker
         voice_count[own[0], start:end] -= 1
+        taken.append((weaker, part, int(own[0])))
         heard = voices[np.unique(nearest[weaker][part])]
         free = np.flatnonzero(~voice_count[:, start:end].any(axis=1))
         if len(free):
@@ -56,8 +68,31 @@ def speech_of(
             continue
         own[:] = chosen
         voice_count[chosen, start:end] += 1
-    speech: Mask = voice_count > 0
-    return speech[speech.any(axis=1)]
+    active: Mask = voice_count > 0
+    spoken = active.any(axis=1)
+    alike = np.array([np.exp((voice - voice.max()) / LIKENESS) for voice in voices @ centroids.T])
+    return Speech(active[spoken], levels_of(alike, nearest, tracks, taken)[spoken])
+
+
+def levels_of(
+    alike: Vectors, nearest: Sequence[Indices], tracks: Sequence[Track], taken: Sequence[tuple[int, slice, int]]
+) -> Vectors:
+    """How well each frame fits each speaker: the probability of the tracks that speak in it, of which the speaker whose
+    voice is the likest gets all, and others the less the less alike. alike (pieces, speakers), at most 1."""
+    frames = max(track.first + len(track.active) for track in tracks)
+    levels = np.zeros((alike.shape[1], frames), dtype=np.float32)
+    for number, (track, piece) in enumerate(zip(tracks, nearest, strict=True)):
+        heard = np.flatnonzero(piece >= 0)
+        if not len(heard):
+            continue
+        # Where the track is silent the nearest piece counts, by its probability there.
+        around = heard[np.searchsorted((heard[1:] + heard[:-1]) / 2, np.arange(len(piece)))]
+        shares = alike[piece[around]]
+        for _, part, speaker in (some for some in taken if some[0] == number):
+            shares[part, speaker] = 0
+        shares /= np.maximum(shares.max(axis=1, keepdims=True), 1e-9)
+        levels[:, track.first : track.first + len(piece)] += shares.T * track.probability
+    return np.minimum(levels, 1, out=levels)
 
 
 def nearest_pieces(pieces: Sequence[Piece], tracks: Sequence[Track]) -> list[Indices]:
