@@ -122,6 +122,7 @@ define INSTALL
 $(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r $<
 $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 $(BIN)/python -W ignore -m workers.diarize.embedded.prepare
+$(BIN)/python -m workers.whisper.prepare
 touch $@
 endef
 

@@ -20,8 +20,9 @@ from tests.support.words import check_times
 from workers.engine import JobError
 from workers.media.samples import Samples
 from workers.messages import AudioRef, Transcribe, Transcript, Word
+from workers.whisper.decoding import Decoding
 from workers.whisper.engine import REST_SECONDS, Whisper
-from workers.whisper.recognizer import Decoding, _repetitive
+from workers.whisper.texts import repetitive
 from workers.whisper.vad import CHUNK_SECONDS, WINDOW, Chunk, pack, segments
 
 pytestmark = pytest.mark.models
@@ -155,9 +156,9 @@ def test_a_chunk_has_halves() -> None:
 
 def test_a_loop_is_seen() -> None:
     said = "Ask not what your country can do for you, ask what you can do for your country. " * 2
-    assert not _repetitive(said)
-    assert not _repetitive("")
-    assert _repetitive(said + "fi-" * 100)
+    assert not repetitive(said)
+    assert not repetitive("")
+    assert repetitive(said + "fi-" * 100)
 
 
 def test_memory_goes_back_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +220,8 @@ def test_the_first_sentences_of_a_long_chunk_are_known_before_its_rest(engine: W
             try:
                 interims.append(next(writing))
             except StopIteration as end:
-                [words] = end.value
+                [written] = end.value
+                words = written.words
                 break
     [first] = filter(None, interims)
     known = [word.word for word in first.output]

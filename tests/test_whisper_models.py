@@ -22,9 +22,10 @@ from workers.messages import SAMPLE_RATE, AudioRef, Transcribe, Transcript, Word
 from workers.runtime import devices
 from workers.whisper import catalog
 from workers.whisper.catalog import canonical, locate, name_of
+from workers.whisper.decoding import Decoding
 from workers.whisper.engine import Whisper
 from workers.whisper.model_cache import ModelCache
-from workers.whisper.recognizer import Decoding, Recognizer
+from workers.whisper.recognizer import Recognizer
 from workers.whisper.vad import Chunk
 
 pytestmark = pytest.mark.models
@@ -412,9 +413,10 @@ def test_the_language_is_that_of_most_of_the_recording(
 ) -> None:
     """A jingle at the start must not decide."""
     heard = iter([{"en": 0.6, "de": 0.3}, {"en": 0.1, "de": 0.8}, {"en": 0.2, "de": 0.7}])
-    monkeypatch.setattr(Recognizer, "detect", lambda self, chunk: next(heard))
+    monkeypatch.setattr(Recognizer, "_odds", lambda self, encoded: [next(heard)])
+    monkeypatch.setattr(Recognizer, "detect", lambda self, chunk: {"en": 0.5, "de": 0.5})
     part = Chunk(np.zeros(12 * SAMPLE_RATE, np.float32), ((0, 2 * SAMPLE_RATE),))
-    monkeypatch.setattr("workers.whisper.engine.pack", lambda *_: [part] * 5)
+    monkeypatch.setattr("workers.whisper.engine.pack", lambda *_: [part] * 3)
     assert transcribe(engine, ref, model="medium").language == "de"
 
 
@@ -436,12 +438,12 @@ def test_a_whole_batch_at_once_gives_the_same_words(
     """Chunks of different lengths; one of them bears no words, and another is written again."""
     cuts = [call[14 * SAMPLE_RATE : 18 * SAMPLE_RATE], np.zeros(3 * SAMPLE_RATE, np.float32), call[-6 * SAMPLE_RATE :]]
     chunks = [Chunk(cut, ((0, cut.size),)) for cut in cuts]
-    monkeypatch.setattr("workers.whisper.recognizer._repetitive", lambda text: "Jersey" in text or text.endswith("e"))
+    monkeypatch.setattr("workers.whisper.recognizer.repetitive", lambda text: "Jersey" in text or text.endswith("e"))
 
     def write(batched: bool) -> list[tuple[Word, ...]]:
         place = locate(name, str(folder))
         recognizer = Recognizer(place, "cpu", 0, "int8", threads=1, parallel=1, batched=batched)
-        return list(outputs_of(recognizer.write(chunks, Decoding("en"))))
+        return [part.words for part in outputs_of(recognizer.write(chunks, Decoding("en")))]
 
     one_at_a_time = write(False)
     assert one_at_a_time == write(True)

@@ -53,6 +53,7 @@ class Word(Struct, frozen=True, array_like=True, gc=False):
     start: float
     end: float
     probability: float  # 0 to 1
+    language: str = ""  # that is spoken; empty: that of the transcript
 
 
 class Turn(Struct, frozen=True, array_like=True, gc=False):
@@ -102,7 +103,7 @@ class WorkerSpec(Message, frozen=True):
 
 class Transcript(Message, frozen=True):
     words: tuple[Word, ...]
-    language: str
+    language: str  # that most of the speech is in
     model: str
     warnings: tuple[str, ...] = ()
 

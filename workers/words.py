@@ -32,7 +32,7 @@ def spaced(words: Sequence[Word], begin: float, end: float) -> list[Word]:
     for word, start in zip(reversed(words), reversed(starts), strict=True):
         start = min(start, following - shortest)
         stop = min(max(round(1000 * word.end), start + shortest), following)
-        placed.append(Word(word.word, start / 1000, stop / 1000, word.probability))
+        placed.append(Word(word.word, start / 1000, stop / 1000, word.probability, word.language))
         following = start
     return placed[::-1]
 

@@ -95,8 +95,8 @@ async def _both(
 
 
 async def _join(results: Results) -> Joined:
-    words, diarized = results.words, results.diarized.result
-    return await offload(len(words) > LARGE, join, words, diarized.turns, diarized.activity)
+    words, diarized, language = results.words, results.diarized.result, results.transcribed.result.language
+    return await offload(len(words) > LARGE, join, words, diarized.turns, diarized.activity, language)
 
 
 def _models(results: Results) -> Models:

@@ -43,7 +43,7 @@ class Word(Struct, frozen=True, gc=False):
 
 
 class Segment(Struct, frozen=True):
-    """Consecutive words of one speaker."""
+    """Consecutive words of one speaker, in one language."""
 
     id: Annotated[int, Meta(ge=0)]
     start: Seconds
@@ -51,6 +51,7 @@ class Segment(Struct, frozen=True):
     speaker: str
     text: str
     words: tuple[Word, ...]
+    language: Annotated[str, Meta(description="That is spoken, as the document's `language`.")] = ""
 
 
 class Turn(Struct, frozen=True, gc=False):
@@ -93,7 +94,7 @@ class Document(Struct, frozen=True):
     task_id: str
     status: Literal["completed"]
     filename: Annotated[str, Meta(description="What the client called the upload.")]
-    language: Annotated[str, Meta(description="ISO 639-1, as Whisper has it.")]
+    language: Annotated[str, Meta(description="That most of it is in: ISO 639-1, as Whisper has it.")]
     duration: Annotated[Seconds, Meta(description="Of the recording, in seconds.")]
     text: str
     speakers: Annotated[tuple[str, ...], Meta(description="Sorted; UNKNOWN where a word is near no turn.")]

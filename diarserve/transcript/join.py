@@ -20,10 +20,12 @@ class Joined:
     turns: tuple[document.Turn, ...]
 
 
-def join(words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivity | None = None) -> Joined:
-    """Words in order of time, turns sorted by start. 1,000 words take 5 ms."""
+def join(
+    words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivity | None = None, language: str = ""
+) -> Joined:
+    """Words in order of time, turns sorted by start. `language`: of words that name none. 1,000 words take 5 ms."""
     labelled = merge.label(words, turns, activity)
-    parts = segments(labelled)
+    parts = segments(labelled, language)
     return Joined(
         text=" ".join(part.text for part in parts),
         speakers=tuple(sorted({turn.speaker for turn in turns} | {word.speaker for word in labelled})),
@@ -32,11 +34,11 @@ def join(words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivity
     )
 
 
-def segments(labelled: Sequence[merge.LabelledWord]) -> tuple[Segment, ...]:
-    return tuple(_segment(number, group) for number, group in enumerate(merge.groups(labelled)))
+def segments(labelled: Sequence[merge.LabelledWord], language: str = "") -> tuple[Segment, ...]:
+    return tuple(_segment(number, group, language) for number, group in enumerate(merge.groups(labelled)))
 
 
-def _segment(number: int, words: Sequence[merge.LabelledWord]) -> Segment:
+def _segment(number: int, words: Sequence[merge.LabelledWord], language: str) -> Segment:
     return Segment(
         id=number,
         start=words[0].start,
@@ -56,4 +58,5 @@ def _segment(number: int, words: Sequence[merge.LabelledWord]) -> Segment:
             )
             for word in words
         ),
+        language=words[0].language or language,
     )

@@ -33,6 +33,7 @@ class LabelledWord(NamedTuple):  # made faster than a frozen dataclass
     speaker_confidence: float  # probability that the speaker is right; without activity, share that turns cover
     overlap: bool  # more than one speaker's turn touches the word
     other_speakers: tuple[str, ...] = ()  # whose turns touch the word too, those first that share most of it
+    language: str = ""  # as in workers.messages.Word
 
 
 def label(words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivity | None = None) -> list[LabelledWord]:
@@ -54,14 +55,16 @@ def label(words: Sequence[Word], turns: Sequence[Turn], activity: SpeakerActivit
             near = turns[bisect_left(latest_end, start - _REACH) : bisect_right(starts, end + _REACH)]
             speaker, confidence, others = _nearest(word, near), 0.0, ()
         labelled.append(
-            LabelledWord(word.word, start, end, word.probability, speaker, confidence, bool(others), others)
+            LabelledWord(
+                word.word, start, end, word.probability, speaker, confidence, bool(others), others, word.language
+            )
         )
     settled = _at_sentence_ends(_without_flicker(labelled))
     return _probable(settled, activity) if activity else settled
 
 
 def groups(words: Iterable[LabelledWord]) -> list[list[LabelledWord]]:
-    """Consecutive words of one speaker, ended by a change of speaker, a pause, or a long sentence's end."""
+    """Consecutive words of one speaker, ended by a change of speaker or language, a pause, or a long sentence's end."""
     found: list[list[LabelledWord]] = []
     for word in words:
         if found and _continues(found[-1], word):
@@ -141,10 +144,10 @@ def _probable(words: Sequence[LabelledWord], activity: SpeakerActivity) -> list[
     margin_of = margins(activity)
     made = []
     for said in words:
-        word, start, end, certainty, speaker, confidence, overlap, others = said
+        word, start, end, certainty, speaker, confidence, overlap, others, language = said
         if (margin := margin_of(speaker, start, end)) is not None:
             confidence = probability(activity, margin)
-        made.append(LabelledWord(word, start, end, certainty, speaker, confidence, overlap, others))
+        made.append(LabelledWord(word, start, end, certainty, speaker, confidence, overlap, others, language))
     return made
 
 
@@ -154,6 +157,10 @@ def _opens_sentence(word: LabelledWord) -> bool:
 
 def _continues(group: list[LabelledWord], word: LabelledWord) -> bool:
     last, length = group[-1], group[-1].end - group[0].start
-    if word.speaker != last.speaker or word.start - last.end > _PAUSE or length > _LONGEST:
+    if (
+        (word.speaker, word.language) != (last.speaker, last.language)
+        or word.start - last.end > _PAUSE
+        or length > _LONGEST
+    ):
         return False
     return not (length > _SENTENCE and ends_sentence(last.word))

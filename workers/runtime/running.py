@@ -56,11 +56,11 @@ class RunningJob:
         self.items += len(phase)
         self.phases += 1
 
-    def newly_final(self) -> Iterator[Any]:
-        """Partial outputs that are final since the last call: those before which no item is pending."""
+    def newly_final(self) -> Iterator[tuple[Any, ...]]:
+        """What is in the partial outputs that are final since the last call: those before which no item is pending."""
         while self.shown < len(self.phase) and self.outputs[self.shown] is not PENDING:
             if self.phase[self.shown].partial:
-                yield self.outputs[self.shown]
+                yield tuple(self.outputs[self.shown])
             self.shown += 1
 
 

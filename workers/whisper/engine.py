@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from threading import Thread
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from ctranslate2 import get_cuda_device_count
@@ -17,12 +18,16 @@ from workers.engine import Engine, Interim, JobError, JobSteps, StepOutputs, Wor
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
-from workers.whisper import gaps
+from workers.whisper import gaps, languages
 from workers.whisper.catalog import Catalog, weight
+from workers.whisper.decoding import Decoding, Written
 from workers.whisper.model_cache import ModelCache
-from workers.whisper.recognizer import WINDOW_SECONDS, Decoding, Recognizer, Traits, window
+from workers.whisper.recognizer import WINDOW_SECONDS, Recognizer, Traits, window
 from workers.whisper.vad import WINDOW, Chunk, Piece, pack, pieces, segments
 from workers.words import spaced
+
+T = TypeVar("T")
+Steps = Generator[list[WorkItem], list[Any], T]  # a part of a job
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +46,7 @@ class Whisper(Engine):
     are not on the list. `batched`: see Recognizer; None means on a GPU.
     """
 
-    spans: ClassVar = {"load": (0.0, 0.0), "vad": (0.0, 0.1), "language": (0.1, 0.1), "asr": (0.1, 1.0)}
+    spans: ClassVar = {"load": (0.0, 0.0), "vad": (0.0, 0.1), "asr": (0.1, 1.0)}
 
     def __init__(
         self,
@@ -109,6 +114,7 @@ class Whisper(Engine):
             "device": traits.device,
             "compute_type": traits.compute_type,
             "multilingual": traits.multilingual,
+            "translates": traits.multilingual or self.catalog.translates,  # some model does, if not the default
             "models": self.catalog.names,
             "accepts": self.catalog.accepted(),
             "loaded": [*loaded, *on_cpu],
@@ -143,7 +149,8 @@ class Whisper(Engine):
         return self._job(request)
 
     def _job(self, request: Transcribe) -> JobSteps:
-        name, warnings = self.catalog.choose(request.model)
+        english = request.language in (None, "en") and not request.translate
+        name, warnings = self.catalog.choose(request.model, english=english)
         if request.language is not None and request.language not in LANGUAGES:
             raise JobError("invalid_language", f"{request.language!r} is not a language code such as 'en'")
         if name not in self._traits:
@@ -154,13 +161,8 @@ class Whisper(Engine):
         if audio.size:
             found = yield [WorkItem(("vad",), piece) for piece in pieces(audio)]
             chunks = pack(audio, segments(np.concatenate(found), audio.size))
-        if language is None and chunks:
-            # Three chunks: a recording may begin with a jingle or a greeting.
-            some = sorted({0, len(chunks) // 2, len(chunks) - 1})
-            votes = yield [WorkItem(("language", name), chunks[index]) for index in some]
-            language = max(votes[0], key=lambda code: sum(vote[code] for vote in votes))
         decoding = Decoding(
-            language or "en",
+            language,
             "translate" if request.translate else "transcribe",
             request.beam or self.beam,
             request.temperature or 0.0,
@@ -168,24 +170,46 @@ class Whisper(Engine):
             request.hotwords,
             request.interim,
         )
-        words: list[Word] = []
-        for number in range(PASSES):
-            if not chunks:
-                break
-            # What a second pass adds belongs in the middle of what was shown already.
-            items = [
-                WorkItem(
-                    ("asr", name, decoding), chunk, partial=number == 0, size=window(chunk.seconds) / WINDOW_SECONDS
-                )
-                for chunk in chunks
-            ]
-            written = yield items
-            found = [gaps.find(chunk, part) for chunk, part in zip(chunks, written, strict=True)]
-            words += [word for kept, _ in found for word in kept]
-            chunks = [gap for _, left_out in found for gap in left_out]
+        words, main = yield from self._write_all(name, decoding, chunks)
         words.sort(key=lambda word: word.start)
         words = spaced(words, 0.0, request.audio.duration)
-        return Transcript(tuple(words), decoding.language, name, tuple(warnings))
+        return Transcript(tuple(words), main, name, tuple(warnings))
+
+    def _write_all(self, name: str, decoding: Decoding, chunks: Sequence[Chunk]) -> Steps[tuple[list[Word], str]]:
+        """The words of all chunks, and the language that most of them are in."""
+        written = yield _items(name, [(chunk, decoding) for chunk in chunks], partial=True)
+        votes = [(chunk, part.odds) for chunk, part in zip(chunks, written, strict=True) if part.odds]
+        main = decoding.language or (languages.main(votes) if votes else "en")
+        done = [(chunk, part) for chunk, part in zip(chunks, written, strict=True) if part.language]
+        unsure = [chunk for chunk, part in zip(chunks, written, strict=True) if not part.language]
+        words: list[Word] = []
+        if unsure:
+            again = [
+                (chunk, replace(decoding, language=spoken))
+                for chunk, spoken in (yield from self._told(name, unsure, main))
+            ]
+            written = yield _items(name, again)
+            done += zip([chunk for chunk, _ in again], written, strict=True)
+            main = languages.main([(chunk, {part.language: 1.0}) for chunk, part in done])
+        for number in range(PASSES):
+            found = [(gaps.find(chunk, part.words), part.language) for chunk, part in done]
+            words += [word for (kept, _), _ in found for word in kept]
+            left_out = [(gap, replace(decoding, language=spoken)) for (_, missing), spoken in found for gap in missing]
+            if not left_out or number == PASSES - 1:
+                break
+            written = yield _items(name, left_out)
+            done = [(gap, part) for (gap, _), part in zip(left_out, written, strict=True)]
+        return words, main
+
+    def _told(self, name: str, chunks: Sequence[Chunk], main: str) -> Steps[list[tuple[Chunk, str]]]:
+        """Chunks of which the model was not sure, parted where their language changes."""
+        pieces = [languages.pieces(chunk) for chunk in chunks]
+        odds = iter((yield [WorkItem(("language", name), piece) for parts in pieces for piece in parts]))
+        return [
+            run
+            for parts in pieces
+            for run in languages.runs(parts, languages.settled([next(odds) for _ in parts], main))
+        ]
 
     def _language(self, name: str, request: Transcribe) -> str | None:
         """None: to be detected."""
@@ -219,7 +243,7 @@ class Whisper(Engine):
 
     def _write(
         self, cache: ModelCache[Recognizer], name: str, chunks: Sequence[Chunk], decoding: Decoding
-    ) -> Generator[Interim | None, None, list[list[Word]]]:
+    ) -> Generator[Interim | None, None, list[Written]]:
         with self._model(cache, name) as recognizer:
             writing = recognizer.write(chunks, decoding)
             try:
@@ -228,7 +252,7 @@ class Whisper(Engine):
                     yield interim and Interim(interim.index, _placed(chunks[interim.index], interim.output))
             except StopIteration as stop:
                 written = stop.value
-        return [_placed(chunk, words) for chunk, words in zip(chunks, written, strict=True)]
+        return [replace(part, words=_placed(chunk, part.words)) for chunk, part in zip(chunks, written, strict=True)]
 
     @contextmanager
     def _model(self, cache: ModelCache[Recognizer], name: str) -> Iterator[Recognizer]:
@@ -246,6 +270,14 @@ class Whisper(Engine):
         """The probability of speech per window of the piece."""
         samples, lead = piece.samples()
         return np.asarray(self.vad(samples)).reshape(-1)[lead:]
+
+
+def _items(name: str, chunks: Sequence[tuple[Chunk, Decoding]], *, partial: bool = False) -> list[WorkItem]:
+    """`partial`: for the first pass; what a second one adds belongs in the middle of what was shown already."""
+    return [
+        WorkItem(("asr", name, decoding), chunk, partial=partial, size=window(chunk.seconds) / WINDOW_SECONDS)
+        for chunk, decoding in chunks
+    ]
 
 
 def _placed(chunk: Chunk, words: Sequence[Word]) -> list[Word]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,11 @@ from faster_whisper.transcribe import get_suppressed_tokens, merge_punctuations
 from workers.engine import Interim
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, Word
+from workers.whisper import languages
+from workers.whisper.decoding import Decoding, Written
+from workers.whisper.languages import Odds
+from workers.whisper.texts import repetitive, sentences
 from workers.whisper.vad import CHUNK_SECONDS, Chunk
-from workers.words import ends_sentence
 
 WINDOW_SECONDS = 30.0  # what Whisper was trained on; its encoder takes less too, at less cost,
 TAIL_SECONDS = 3.0  # but without this much silence after the speech it loses words
@@ -28,24 +30,10 @@ FRAMES_PER_SECOND = 100
 # Speech is never faster; a model that loops is. Other languages than English take more tokens for as much speech.
 TOKENS_PER_SECOND, ENGLISH_TOKENS_PER_SECOND, SPARE_TOKENS = 12, 6, 9
 
-NO_SPEECH, LOW_LOGPROB, REPETITIVE = 0.6, -1.0, 2.4  # Whisper's own thresholds for silence and for loops
-END, REPETITIVE_END = 100, 3.0  # the last characters of a text
+NO_SPEECH, LOW_LOGPROB = 0.6, -1.0  # Whisper's own thresholds for silence
 BEST_OF = 5  # samples, of which the most likely is taken
-INTERIM_TOKENS, UNSURE_TOKENS = 40, 8  # 30 s of speech have about 100
+INTERIM_TOKENS = 40  # 30 s of speech have about 100
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How to write. Chunks with equal ones may share a step."""
-
-    language: str
-    task: str = "transcribe"
-    beam: int = 5
-    temperature: float = 0.0  # above 0: sample instead of searching
-    prompt: str | None = field(default=None, repr=False)  # logs are no index for what users say
-    hotwords: str | None = field(default=None, repr=False)
-    interim: bool = False  # whether to yield the first sentences before the rest is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +94,26 @@ class Recognizer:
         tokenizer = self._tokenizer(decoding)
         encoded = self._encode([chunk], chunk.seconds)
         self._generate(encoded, 0.0, tokenizer, decoding)
-        self._align([chunk], encoded, [tokenizer.encode(" Hello there.")], tokenizer)
+        self._align([chunk], encoded, [tokenizer.encode(" Hello there.")], tokenizer, decoding)
 
-    def detect(self, chunk: Chunk) -> dict[str, float]:
-        """The probability of each language."""
-        [ranked] = self.model.model.detect_language(self._encode([chunk], chunk.seconds))
-        return {token[2:-2]: probability for token, probability in ranked}  # as "<|en|>"
+    def detect(self, chunk: Chunk) -> Odds:
+        [odds] = self._odds(self._encode([chunk], chunk.seconds))
+        return odds
 
-    def write(
-        self, chunks: Sequence[Chunk], decoding: Decoding
-    ) -> Generator[Interim | None, None, list[tuple[Word, ...]]]:
-        """The words of each chunk. It yields between the parts of the work, where a step may be left.
+    def _odds(self, encoded: Any) -> list[Odds]:
+        """Per chunk. It costs one step of the decoder."""
+        ranked = self.model.model.detect_language(encoded)
+        return [{token[2:-2]: probability for token, probability in chunk} for chunk in ranked]  # as "<|en|>"
+
+    def write(self, chunks: Sequence[Chunk], decoding: Decoding) -> Generator[Interim | None, None, list[Written]]:
+        """The words of each chunk, in its own language where the decoding names none. It yields between the parts of
+        the work, where a step may be left.
 
         With `decoding.interim` and one chunk of many tokens, its first sentences are written on their own, and yielded
         before the rest is: half way through 30 s of speech instead of at its end, for a third more CPU time
         (CTranslate2 reads what is given as the beginning token by token). Chunks that share a step cannot begin with
         texts of different lengths.
         """
-        tokenizer = self._tokenizer(decoding)
         longest = max(chunk.seconds for chunk in chunks)
         size = len(chunks) if self.batched else 1
         groups = [slice(start, start + size) for start in range(0, len(chunks), size)]
@@ -131,16 +121,46 @@ class Recognizer:
         for group in groups:
             encoded.append(self._encode(chunks[group], longest))
             yield None
+        if decoding.language is not None:
+            words = yield from self._write(chunks, encoded, groups, longest, decoding)
+            return [Written(part, decoding.language) for part in words]
+        odds = [one for storage in encoded for one in self._odds(storage)]
+        written = [Written((), languages.sure(one), one) for one in odds]
+        for language in dict.fromkeys(part.language for part in written if part.language):
+            mine = [index for index, part in enumerate(written) if part.language == language]
+            some = [chunks[index] for index in mine]
+            if len(mine) == len(chunks):
+                storages, parts = encoded, groups
+            elif self.batched:  # there is no slicing a GPU's storage
+                storages, parts = [self._encode(some, longest)], [slice(0, len(some))]
+            else:
+                storages, parts = [encoded[index] for index in mine], [slice(at, at + 1) for at in range(len(mine))]
+            words = yield from self._write(some, storages, parts, longest, replace(decoding, language=language))
+            for index, part in zip(mine, words, strict=True):
+                written[index] = Written(part, language, odds[index])
+        return written
+
+    def _write(
+        self,
+        chunks: Sequence[Chunk],
+        encoded: Sequence[Any],
+        groups: Sequence[slice],
+        longest: float,
+        decoding: Decoding,
+    ) -> Generator[Interim | None, None, list[tuple[Word, ...]]]:
+        """The words of chunks that are in one language. `groups`: the chunks of each storage in `encoded`, which was
+        made for `longest` seconds."""
+        tokenizer = self._tokenizer(decoding)
         beginning: list[int] = []
         texts: list[list[int]] = []
         if decoding.interim and len(chunks) == 1:
             written = self._generate(encoded[0], longest, tokenizer, decoding, most=INTERIM_TOKENS)
             if len(written[0]) < INTERIM_TOKENS:
                 texts = written
-            elif beginning := _sentences(written[0], tokenizer):
-                yield Interim(0, self._align(chunks, encoded[0], [beginning], tokenizer)[0])
+            elif beginning := sentences(written[0], tokenizer):
+                yield Interim(0, self._align(chunks, encoded[0], [beginning], tokenizer, decoding)[0])
         texts = texts or self._generate(_stack(encoded), longest, tokenizer, decoding, beginning=beginning)
-        loops = [index for index, text in enumerate(texts) if _repetitive(tokenizer.decode(text))]
+        loops = [index for index, text in enumerate(texts) if repetitive(tokenizer.decode(text))]
         if loops:
             storage = (
                 self._encode([chunks[index] for index in loops], longest)  # there is no slicing a GPU's storage
@@ -153,11 +173,11 @@ class Recognizer:
         words: list[tuple[Word, ...]] = []
         for group, storage in zip(groups, encoded, strict=True):
             yield None
-            words += self._align(chunks[group], storage, texts[group], tokenizer)
+            words += self._align(chunks[group], storage, texts[group], tokenizer, decoding)
         return words
 
     def _tokenizer(self, decoding: Decoding) -> Tokenizer:
-        language, task = decoding.language, decoding.task
+        language, task = decoding.language or "en", decoding.task
         if (language, task) not in self._tokenizers:
             made = Tokenizer(self.model.hf_tokenizer, self.traits.multilingual, task=task, language=language)
             if task == "translate":
@@ -227,7 +247,12 @@ class Recognizer:
         return [tokenizer.sot_prev, *hotwords, *prompt] if hotwords or prompt else []
 
     def _align(
-        self, chunks: Sequence[Chunk], encoded: Any, texts: Sequence[list[int]], tokenizer: Tokenizer
+        self,
+        chunks: Sequence[Chunk],
+        encoded: Any,
+        texts: Sequence[list[int]],
+        tokenizer: Tokenizer,
+        decoding: Decoding,
     ) -> list[tuple[Word, ...]]:
         """Word times by cross-attention."""
         if not any(texts):
@@ -238,7 +263,7 @@ class Recognizer:
         for alignment in alignments:
             merge_punctuations(alignment, PREPENDED, APPENDED)
         return [
-            tuple(_word(chunk, timing) for timing in alignment if timing["word"].strip())
+            tuple(_word(chunk, timing, decoding.language or "") for timing in alignment if timing["word"].strip())
             for chunk, alignment in zip(chunks, alignments, strict=True)
         ]
 
@@ -261,28 +286,6 @@ def _text(tokenizer: Tokenizer, text: str | None) -> list[int]:
     return [token for token in tokenizer.encode(" " + plain) if token < tokenizer.eot] if plain else []
 
 
-def _sentences(tokens: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """The whole sentences of a text that was cut short; none where it loops. The last tokens do not count: the beam
-    search knew nothing of what follows them."""
-    if _repetitive(tokenizer.decode(tokens)):
-        return []
-    for past in range(len(tokens) - UNSURE_TOKENS, 0, -1):
-        following = tokenizer.decode(tokens[past : past + 1])
-        if following[:1].isspace() and ends_sentence(tokenizer.decode(tokens[:past])):
-            return list(tokens[:past])
-    return []
-
-
-def _repetitive(text: str) -> bool:
-    """Whether the text, or its end, is a loop: then it compresses well. A sentence that is said twice is none."""
-    return _ratio(text[-END:]) > REPETITIVE_END or (len(text) > 2 * END and _ratio(text) > REPETITIVE)
-
-
-def _ratio(text: str) -> float:
-    data = text.encode()
-    return len(data) / len(zlib.compress(data))
-
-
-def _word(chunk: Chunk, timing: Mapping[str, Any]) -> Word:
+def _word(chunk: Chunk, timing: Mapping[str, Any], language: str) -> Word:
     start, end = chunk.locate(float(timing["start"]), float(timing["end"]))
-    return Word(timing["word"], round(start, 3), round(end, 3), round(float(timing["probability"]), 4))
+    return Word(timing["word"], round(start, 3), round(end, 3), round(float(timing["probability"]), 4), language)

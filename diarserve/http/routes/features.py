@@ -60,8 +60,8 @@ async def features(request: web.Request) -> web.Response:
 
 def features_of(service: Service) -> Features:
     models = {lane.name: dict(lane.info) or None for lane in service.lanes}
-    multilingual = service.lanes.whisper.info.get("multilingual")
-    translates = None if multilingual is None else bool(multilingual)
+    whisper = service.lanes.whisper.info
+    translates = whisper.get("translates", whisper.get("multilingual"))
     return Features(
         models=models,
         devices=sorted({str(model["device"]) for model in models.values() if model and "device" in model}),
