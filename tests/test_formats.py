@@ -23,7 +23,7 @@ from diarserve.core.settings import Subtitles
 from diarserve.core.types import Format
 from diarserve.http.openai import shapes
 from diarserve.transcript import formats
-from diarserve.transcript.document import Document, Models, Performance, Segment, decode
+from diarserve.transcript.document import Document, Models, Performance, Segment, SpeakerMatch, decode
 from diarserve.transcript.formats import FORMATS, render
 from diarserve.transcript.join import join
 from workers.messages import Turn, Word
@@ -320,13 +320,14 @@ def spoken_by(*speakers: str) -> Document:
 
 
 def test_known_speakers_keep_their_names_and_nobody_gets_no_letter() -> None:
-    shown = spoken_by("S2", "UNKNOWN", "S0", "S1", "S0")
-    assert shapes.speaker_labels(shown, {"S0": "A"}) == {"UNKNOWN": "UNKNOWN", "S0": "A", "S2": "B", "S1": "C"}
+    matches = (SpeakerMatch("A", "S0", "A", 0.99, 5.0, ()), SpeakerMatch("S2", "S2", None, 0.0, 5.0, ()))
+    shown = msgspec.structs.replace(spoken_by("S2", "UNKNOWN", "A", "S1", "A"), speaker_matches=matches)
+    assert shapes.speaker_labels(shown) == {"UNKNOWN": "UNKNOWN", "A": "A", "S2": "B", "S1": "C"}
 
 
 def test_letters_go_on_after_z() -> None:
     shown = spoken_by(*(f"S{number}" for number in range(28)))
-    assert list(shapes.speaker_labels(shown, {}).values())[-3:] == ["Z", "AA", "AB"]
+    assert list(shapes.speaker_labels(shown).values())[-3:] == ["Z", "AA", "AB"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@ is asked of stand-ins."""
 
 from __future__ import annotations
 
+import base64
+import io
 import re
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,10 @@ from openai.types.audio import (
 
 from diarserve.http.openai.options import our_model, read
 from tests.support.app import stand_ins, wav
+from tests.support.recordings import decoded
 from tests.support.server import Server
 from tests.support.serving import serving
+from workers.messages import SAMPLE_RATE
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,7 +49,7 @@ def strict(answer: Any) -> None:
     type(answer).model_validate(answer.model_dump())
 
 
-def transcribe(client: openai.OpenAI, sample: Path, **options: Any) -> Any:
+def transcribe(client: openai.OpenAI, sample: Path | tuple[str, bytes, str], **options: Any) -> Any:
     return client.audio.transcriptions.create(file=sample, **{"model": "whisper-1", **options})
 
 
@@ -100,6 +105,46 @@ def test_diarized_json(client: openai.OpenAI, sample: Path) -> None:
     strict(answer)
     assert {segment.speaker for segment in answer.segments} == {"A", "B"}
     assert " ".join(segment.text for segment in answer.segments) == answer.text
+
+
+def cut(sample: Path, start: float, end: float) -> bytes:
+    """A WAV file of a part of the call."""
+    call, part = decoded(sample), io.BytesIO()
+    with wave.open(part, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((call[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)] * 32767).astype("<i2").tobytes())
+    return part.getvalue()
+
+
+def reference(sample: Path, start: float, end: float) -> str:
+    return f"data:audio/wav;base64,{base64.b64encode(cut(sample, start, end)).decode()}"
+
+
+def test_known_speakers(client: openai.OpenAI, sample: Path) -> None:
+    """As OpenAI has it: who is known has the name, the others have letters. What they say in the references, they do
+    not say in the recording."""
+    options: dict[str, Any] = {"response_format": "diarized_json", "model": "gpt-4o-transcribe-diarize"}
+    one, other = reference(sample, 10.6, 14.4), reference(sample, 21.9, 27.8)
+    call = ("call.wav", cut(sample, 14.5, 21.7), "audio/wav")
+    both = transcribe(
+        client, call, **options, known_speaker_names=["agent", "customer"], known_speaker_references=[one, other]
+    )
+    assert {segment.speaker for segment in both.segments} == {"agent", "customer"}
+    strict(both)
+    alone = ("call.wav", cut(sample, 21.9, 27.8), "audio/wav")
+    absent = transcribe(client, alone, **options, known_speaker_names=["agent"], known_speaker_references=[one])
+    assert {segment.speaker for segment in absent.segments} == {"A"}
+    *events, _ = transcribe(
+        client, alone, **options, known_speaker_names=["customer"], known_speaker_references=[other], stream=True
+    )
+    segments = [event for event in events if isinstance(event, TranscriptionTextSegmentEvent)]
+    assert {segment.speaker for segment in segments} == {"customer"}
+    long = [reference(sample, 10, 22)]
+    with pytest.raises(openai.BadRequestError, match="lasts 12") as refusal:
+        transcribe(client, alone, **options, known_speaker_names=["agent"], known_speaker_references=long)
+    assert (refusal.value.param, refusal.value.code) == ("known_speaker_references", "reference_length")
 
 
 def test_a_stream(client: openai.OpenAI, sample: Path) -> None:

@@ -119,7 +119,10 @@ async def test_a_wrong_option_is_named(
 
 def test_the_signature_has_every_option() -> None:
     parameters = set(inspect.signature(ParallelDiarizationService.process).parameters)
-    assert parameters - {"self", "path", "options"} == set(Options.model_fields) - {"response_format", "callback_url"}
+    assert parameters - {"self", "path", "options", "known_speaker_references"} == set(Options.model_fields) - {
+        "response_format",
+        "callback_url",
+    }
 
 
 async def test_no_more_are_worked_on_than_there_are_workers(

@@ -145,7 +145,21 @@ class Separation(Message, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-Result = AudioRef | Transcript | Diarization | Alignment | Separation
+class Voice(Struct, frozen=True, gc=False):
+    """How one speaker sounds, as a vector: the more alike two voices, the larger the cosine."""
+
+    speaker: str
+    embedding: bytes  # of unit length: float32, little-endian
+    seconds: float  # of the speaker's undisturbed speech that it is the mean of
+
+
+class Embeddings(Message, frozen=True):
+    voices: tuple[Voice, ...]  # by speaker; without those who never speak alone
+    model: str  # vectors of different models must not be compared
+    clipping: float = 0.0  # share of the samples that are as loud as a sample can be
+
+
+Result = AudioRef | Transcript | Diarization | Alignment | Separation | Embeddings
 R = TypeVar("R", bound=Result)
 
 
@@ -196,7 +210,14 @@ class Separate(Asks[Separation], frozen=True):
     target: str  # the file to write
 
 
-Request = Decode | Transcribe | Diarize | Align | Separate
+class Embed(Asks[Embeddings], frozen=True):
+    """How the speakers of a recording sound."""
+
+    audio: AudioRef
+    turns: tuple[Turn, ...] | None = None  # of any diarizer, sorted by start; None: find them
+
+
+Request = Decode | Transcribe | Diarize | Align | Separate | Embed
 
 
 RESULTS: Mapping[type[Request], type[Result]] = {
@@ -205,6 +226,7 @@ RESULTS: Mapping[type[Request], type[Result]] = {
     Diarize: Diarization,
     Align: Alignment,
     Separate: Separation,
+    Embed: Embeddings,
 }
 
 

@@ -91,7 +91,14 @@ async def _serve(settings: Settings, connections: int) -> None:
 
 
 def _workers(settings: Settings) -> int:
-    lanes = (settings.decode, settings.whisper, *settings.diarizers.values(), settings.separate, settings.align)
+    lanes = (
+        settings.decode,
+        settings.whisper,
+        *settings.diarizers.values(),
+        settings.separate,
+        settings.align,
+        settings.embed,
+    )
     return sum(lane.workers for lane in lanes if lane)
 
 

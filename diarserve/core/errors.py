@@ -26,6 +26,14 @@ ServerErrorCode = Literal[
     "too_large",
     "unprocessable",
     "idempotency_key_reused",
+    "reference_length",  # of a known speaker: it is too short or too long
+    "too_little_speech",  # in a reference or a sample of a voice
+    "several_speakers",
+    "clipped",
+    "voices_disabled",
+    "voice_not_found",
+    "voice_exists",
+    "too_many_voices",
     "queue_full",
     "model_failed",
     "not_ready",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     AnyHttpUrl,
     BaseModel,
@@ -32,6 +35,33 @@ Beam = Annotated[Annotated[int, Field(ge=1, le=20)] | None, BeforeValidator(blan
 Temperature = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(blank_is_absent)]
 
 
+MAX_REFERENCES = 4  # known speakers of one request, as OpenAI has it
+_RESERVED = re.compile(r"UNKNOWN|SPEAKER_\d+")
+
+
+def speaker_name(name: str) -> str:
+    """A name that a speaker may have. Raises ValueError.
+
+    >>> speaker_name(" Ann ")
+    'Ann'
+    """
+    name = name.strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise ValueError("a speaker's name has 1 to 100 printable characters")
+    if _RESERVED.fullmatch(name):
+        raise ValueError(f"{name} is what speakers without a name are called")
+    return name
+
+
+def _all_or_some(values: Any) -> Any:
+    """true is all voices, false none."""
+    values = [values] if isinstance(values, (str, bool)) else values
+    if isinstance(values, (list, tuple)):
+        said = [str(value).lower() for value in values]
+        return ["true"] if "true" in said else [] if said == ["false"] else values
+    return values
+
+
 class CommonOptions(BaseModel):
     """What every endpoint that takes a recording understands, under the same name."""
 
@@ -51,6 +81,27 @@ class CommonOptions(BaseModel):
     num_speakers: Annotated[Count, Field(description="How many people speak, if it is known.")] = None
     min_speakers: Count = None
     max_speakers: Count = None
+
+    known_speaker_names: Annotated[
+        tuple[Annotated[str, AfterValidator(speaker_name)], ...],
+        Field(max_length=MAX_REFERENCES, description="Of the known_speaker_references, in their order."),
+    ] = ()
+    known_voices: Annotated[
+        tuple[Annotated[str, Field(max_length=200)], ...],
+        BeforeValidator(_all_or_some),
+        Field(max_length=100, description="Stored voices that may speak, by name or id; `true`: all of this key's."),
+    ] = ()
+
+    @property
+    def compares_voices(self) -> bool:
+        """Whether speakers' embeddings are needed."""
+        return bool(self.known_speaker_names or self.known_voices)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len(set(self.known_speaker_names)) < len(self.known_speaker_names):
+            raise ValueError("known_speaker_names must be different")
+        return self
 
     @model_validator(mode="after")
     def _speakers_agree(self) -> Self:
@@ -82,6 +133,12 @@ class Options(CommonOptions):
         Field(description="Asked by POST when the task has ended. For tasks and batches of tasks."),
     ] = None
 
+    speaker_embeddings: Annotated[bool, Field(description="Return the voice of each speaker as a vector.")] = False
+
+    @property
+    def compares_voices(self) -> bool:
+        return super().compares_voices or self.speaker_embeddings
+
     @model_validator(mode="before")
     @classmethod
     def _formats_agree(cls, values: Any) -> Any:
@@ -95,11 +152,21 @@ class Options(CommonOptions):
 Model = TypeVar("Model", bound=BaseModel)
 
 
+@cache
+def lists(model: type[BaseModel]) -> frozenset[str]:
+    """The options that have several values. In a form they are sent several times, with brackets after their name or
+    without."""
+    return frozenset(name for name, field in model.model_fields.items() if "tuple[" in str(field.annotation))
+
+
 def parse(model: type[Model], fields: Mapping[str, list[str]]) -> Model:
     """The options that a form's fields ask for. Raises InvalidRequest naming the first field that is wrong, unknown, or
     sent more than once."""
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for name, given in fields.items():
+        if (plain := name.removesuffix("[]")) in lists(model):
+            values[plain] = values.get(plain, []) + [value for value in given if value]
+            continue
         if len(given) > 1:
             raise InvalidRequest(f"The field '{name}' was sent {len(given)} times.", param=name)
         values[name] = given[0]

@@ -195,6 +195,20 @@ class Subtitles(_Section):
     seconds: float = Field(7.0, gt=0)  # that a cue is shown at most; a longer word is shown as long as it lasts
 
 
+class Voices(_Section):
+    """Voices that are kept for later requests, so that speakers are called by their names (docs/voices.md). They are
+    biometric data: off by default, and encrypted."""
+
+    enabled: bool = False
+    # 32 random bytes in base64 (`openssl rand -base64 32`), in the environment as DIARSERVE_VOICES_KEY; or a file with
+    # such a key, or several, one a line: the first encrypts, all decrypt.
+    key: SecretStr | None = None
+    key_file: Path | None = None
+    max_voices: int = Field(1000, gt=0)  # of one access key
+    min_seconds: float = Field(3.0, gt=0)  # of speech in a sample
+    max_clipping: float = Field(0.01, ge=0, le=1)  # share of a sample's samples that are clipped
+
+
 class Settings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -212,6 +226,7 @@ class Settings(_Section):
     subtitles: Subtitles = Subtitles()
     access: Access = Access()
     tls: Tls = Tls()
+    voices: Voices = Voices()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.
@@ -220,6 +235,7 @@ class Settings(_Section):
     clustering: OptionalLane = None
     separate: OptionalLane = None  # for source_separation
     align: OptionalLane = None  # for enhanced_alignment
+    embed: OptionalLane = None  # for known voices, where there is no [embedded], which does it too
 
     @property
     def diarizers(self) -> dict[str, Lane]:

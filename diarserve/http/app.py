@@ -14,11 +14,13 @@ from diarserve.http.context import CONNECTIONS, GATE, REQUESTS, ROUTES, SERVICE
 from diarserve.http.gate import Gate
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
-from diarserve.http.routes import docs, events, features, operations, tasks, transcribe
+from diarserve.http.routes import docs, events, features, operations, tasks, transcribe, voices
 from diarserve.service.service import Service
 
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
-TABLES = tuple(module.routes for module in (transcribe, tasks, events, features, operations, openai, openapi, docs))
+TABLES = tuple(
+    module.routes for module in (transcribe, tasks, voices, events, features, operations, openai, openapi, docs)
+)
 
 
 def make(settings: Settings) -> web.Application:

@@ -27,7 +27,7 @@ from diarserve.core.errors import (
     UnsupportedMedia,
 )
 from diarserve.core.settings import MIB, Limits
-from diarserve.http import pace
+from diarserve.http import pace, references
 from diarserve.http.context import SERVICE
 from diarserve.service.service import Service
 from diarserve.tasks.disk_space import DiskSpace
@@ -73,6 +73,7 @@ class Upload:
 class Form:
     uploads: list[Upload] = field(default_factory=list)
     fields: dict[str, list[str]] = field(default_factory=dict)
+    references: list[Path] = field(default_factory=list)  # of known speakers, in the order in which they were sent
 
     @property
     def upload(self) -> Upload:
@@ -118,6 +119,7 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
         # what aiohttp raises for a body that is not a well-formed multipart
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
     _merge_query(request.query, form)
+    references.attach(form.references, form.fields, [upload.folder for upload in form.uploads if not upload.error])
     return form
 
 
@@ -127,7 +129,9 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
     field, filename = _field_and_file_name(part.headers.get(hdrs.CONTENT_DISPOSITION))
     if field is None:
         raise InvalidRequest("Nested multipart bodies are not understood.")
-    if field not in ("file", "files"):
+    if field.removesuffix("[]") == references.FIELD:
+        await _receive_reference(part, form, new_folder, limits, disk, is_file=filename is not None)
+    elif field not in ("file", "files"):
         if filename:
             await _discard(part, 0, limits)
             message = f"The recording goes into the field 'file' ('files' in a batch); it was sent as {field!r}."
@@ -142,6 +146,39 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
         folder = new_folder()
         name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
         form.uploads.append(Upload(folder, name, await _receive_recording(part, folder, limits, disk)))
+
+
+async def _receive_reference(
+    part: BodyPartReader, form: Form, new_folder: Callable[[], Path], limits: Limits, disk: DiskSpace, *, is_file: bool
+) -> None:
+    """A reference of a known speaker, as a file or as a data URL. All lie in one folder, until they are linked into
+    those of the recordings."""
+    number = len(form.references)
+    folder = form.references[0].parent if form.references else new_folder()
+    target = folder / references.check_number(number)
+    head = b""
+    try:
+        size = 0
+        with create_private(target) as file:
+            decode = None if is_file else references.DataUrl()
+            while chunk := await part.read_chunk(_READ_SIZE):
+                data = chunk if decode is None else decode.feed(chunk)
+                head, size = (head + data)[:HEAD] if len(head) < HEAD else head, size + len(data)
+                references.check_size(size)
+                with disk.reserved(len(data)):
+                    file.write(data)
+                    file.flush()
+            if decode:
+                decode.close()
+    except InvalidRequest:
+        await _discard(part, 0, limits)
+        raise
+    if not head and not is_file:  # left blank, as a form does
+        target.unlink()
+        return
+    if error := _why_unreadable(head):
+        raise type(error)(f"Reference {number + 1}: {error.message}", code=error.code, param=references.FIELD)
+    form.references.append(target)
 
 
 def _merge_query(query: MultiMapping[str], form: Form) -> None:

@@ -29,9 +29,15 @@ class Lanes:
     diarizers: Mapping[str, Lane]  # by the name that a request chooses them by
     separate: Lane | None
     align: Lane | None
+    own_embed: Lane | None = None
+
+    @property
+    def embed(self) -> Lane | None:
+        """For the embeddings of speakers; None where known voices are not available."""
+        return self.own_embed or self.diarizers.get("embedded")
 
     def __iter__(self) -> Iterator[Lane]:
-        lanes = (self.decode, self.whisper, *self.diarizers.values(), self.separate, self.align)
+        lanes = (self.decode, self.whisper, *self.diarizers.values(), self.separate, self.align, self.own_embed)
         return (lane for lane in lanes if lane)
 
 
@@ -85,4 +91,5 @@ def make_lanes(settings: Settings, metrics: Metrics, folders: Sequence[Path] = (
         diarizers={name: lane(name, section) for name, section in settings.diarizers.items()},
         separate=lane("separate", settings.separate) if settings.separate else None,
         align=lane("align", settings.align) if settings.align else None,
+        own_embed=lane("embed", settings.embed) if settings.embed else None,
     )

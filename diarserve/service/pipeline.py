@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,12 +13,14 @@ from diarserve.core.offload import offload
 from diarserve.core.types import Diarizer
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import Lanes
+from diarserve.service.speakers import Speakers, find_speakers
 from diarserve.service.stages import Results, Stages
 from diarserve.service.timings import overlap_ratio, performance, wall
 from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import LARGE, Document, Models
 from diarserve.transcript.join import Joined, join
+from diarserve.voices.voice import Voice
 from workers.messages import CROSS_ATTENTION, AudioRef
 
 log = logging.getLogger(__name__)
@@ -36,18 +38,20 @@ async def run(
     max_seconds: float,
     parallel: bool,
     diarizer: Diarizer,
+    voices: Sequence[Voice] = (),
 ) -> Document:
     """The document of a task whose upload lies in its folder. Raises ServiceError.
 
     max_seconds: of audio; a longer recording is refused.
     parallel: False runs one model after the other.
     diarizer: where the task names none.
+    voices: stored ones that may speak.
     """
     began = time.monotonic()
-    results = await _run_stages(Stages(task, lanes, disk), max_seconds, diarizer, parallel=parallel)
+    results, speakers = await _run_stages(task, lanes, disk, max_seconds, diarizer, voices, parallel=parallel)
     metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized))
     joining = time.monotonic()
-    joined = await _join(results)
+    joined = await _join(results, speakers)
     timings = performance(results, began=began, joining=joining, ended=time.monotonic(), parallel=parallel)
     return Document(
         task_id=task.id,
@@ -62,21 +66,36 @@ async def run(
         models=_models(results),
         degraded=any(done.degraded for done in results.ran),
         performance=timings,
-        warnings=(*_unhonoured(task, lanes), *_warnings(results)),
+        warnings=(*_unhonoured(task, lanes), *_warnings(results), *speakers.warnings),
+        speaker_matches=speakers.matches,
+        speaker_embeddings=speakers.embeddings,
     )
 
 
-async def _run_stages(stages: Stages, max_seconds: float, diarizer: Diarizer, *, parallel: bool) -> Results:
+async def _run_stages(
+    task: Task,
+    lanes: Lanes,
+    disk: DiskSpace,
+    max_seconds: float,
+    diarizer: Diarizer,
+    voices: Sequence[Voice],
+    *,
+    parallel: bool,
+) -> tuple[Results, Speakers]:
+    stages = Stages(task, lanes, disk)
     decoded = await stages.decode(max_seconds)
     audio: AudioRef = decoded.result
     log.debug("decoded: %.1f s of audio", audio.duration)
     if separated := await stages.separate(audio):
         audio = separated.result.audio
-    (transcribed, aligned), diarized = await _both(
-        partial(stages.recognize, audio), partial(stages.diarize, audio, diarizer), parallel=parallel
+    (transcribed, aligned), speakers = await _both(
+        partial(stages.recognize, audio),
+        partial(find_speakers, stages, task, audio, diarizer, voices),
+        parallel=parallel,
     )
+    diarized = speakers.diarized
     log.debug("both models are done: %.3f s and %.3f s", wall(transcribed), wall(diarized))
-    return Results(decoded, separated, transcribed, aligned, diarized)
+    return Results(decoded, separated, transcribed, aligned, diarized, speakers.embedded), speakers
 
 
 async def _both(
@@ -94,8 +113,8 @@ async def _both(
     return first, beside.result()
 
 
-async def _join(results: Results) -> Joined:
-    words, diarized, language = results.words, results.diarized.result, results.transcribed.result.language
+async def _join(results: Results, speakers: Speakers) -> Joined:
+    words, diarized, language = results.words, speakers.diarization, results.transcribed.result.language
     return await offload(len(words) > LARGE, join, words, diarized.turns, diarized.activity, language)
 
 
@@ -121,4 +140,6 @@ def _unhonoured(task: Task, lanes: Lanes) -> list[str]:
         warnings.append("a translation cannot be aligned with what is heard: Whisper's own word times stand")
     elif task.options.enhanced_alignment and not lanes.align:
         warnings.append("enhanced_alignment is not available in this configuration: Whisper's own word times stand")
+    if task.options.compares_voices and not lanes.embed:
+        warnings.append("known voices are not available in this configuration: no speaker was compared with them")
     return warnings

@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -108,12 +108,18 @@ class ParallelDiarizationService:
         hotwords: str | None = None,
         beam_size: int | None = None,
         temperature: float | None = None,
+        known_speaker_names: Sequence[str] | None = None,
+        known_speaker_references: Sequence[str | Path] = (),
+        known_voices: Sequence[str] | None = None,
+        speaker_embeddings: bool | None = None,
         priority: Priority | None = None,
     ) -> Document:
         """The document that POST /api/v1/parallel/transcribe answers. Cancelling the caller stops both models.
 
         options: what is asked of many recordings; the keyword arguments go before it. `response_format` means nothing
             here (diarserve.transcript.formats renders documents), and `callback_url` is refused.
+
+        known_speaker_references: files with 2 to 10 s of speech of each of the known_speaker_names.
 
         Raises InvalidRequest naming the option that is wrong, any other ServiceError, and OSError where the recording
         cannot be read.
@@ -134,10 +140,15 @@ class ParallelDiarizationService:
             "hotwords": hotwords,
             "beam_size": beam_size,
             "temperature": temperature,
+            "known_speaker_names": known_speaker_names and tuple(known_speaker_names),
+            "known_voices": known_voices and tuple(known_voices),
+            "speaker_embeddings": speaker_embeddings,
             "priority": priority,
         }
         options = _merged(options, given)
         service.check(options)
+        if len(options.known_speaker_names) != len(known_speaker_references):
+            raise InvalidRequest("Each known speaker needs a name and a reference.", param="known_speaker_references")
         task = Task(service.spool.incoming / new_id(), Path(path).name, options)
         self._active[task.id] = task
         outcome, error = "cancelled", None
@@ -147,6 +158,8 @@ class ParallelDiarizationService:
                 task.folder.mkdir(0o700)
                 try:
                     await asyncio.to_thread(_copy, path, task.source)
+                    for number, reference in enumerate(known_speaker_references):
+                        await asyncio.to_thread(_copy, reference, task.reference(number))
                     document = await service.process(task)
                 finally:
                     service.spool.remove(task.folder)
@@ -197,7 +210,11 @@ def _merged(options: Options | None, given: Mapping[str, Any]) -> Options:
     fields.update((name, value) for name, value in given.items() if value is not None)
     if fields.get("callback_url"):
         raise InvalidRequest("Nobody is called back here: the document is returned.", param="callback_url")
-    return parse(Options, {name: [str(value)] for name, value in fields.items() if value is not None})
+    return parse(Options, {name: _texts(value) for name, value in fields.items() if value is not None})
+
+
+def _texts(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, tuple) else [str(value)]
 
 
 def _shown(task: Task, error: str | None = None) -> dict[str, Any]:

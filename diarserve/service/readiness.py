@@ -1,7 +1,7 @@
 """Which lanes must be up for which requests.
 
-Every recording passes through [decode], [whisper] and a diarizer. [separate], [align] and, of several diarizers, the
-single one are needed only by requests that ask for them: if such a lane is halted, only those fail.
+Every recording passes through [decode], [whisper] and a diarizer. [separate], [align], [embed] and, of several
+diarizers, the single one are needed only by requests that ask for them: if such a lane is halted, only those fail.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Readiness:
             self.lanes.separate if options.source_separation else None,
             self.lanes.align if options.enhanced_alignment else None,
             self.lanes.diarizers.get(options.diarizer or ""),
+            self.lanes.embed if options.compares_voices else None,
         ]
         for lane in asked:
             if lane and lane.halted:

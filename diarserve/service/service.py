@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from diarserve.access.audio_quota import AudioQuota
-from diarserve.core.errors import InvalidRequest, NotReady, is_temporary
+from diarserve.core.errors import InvalidRequest, NotFound, NotReady, is_temporary
 from diarserve.core.options import Options
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.types import Status
@@ -20,6 +21,7 @@ from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import make_lanes
 from diarserve.service import diarizer_choice, pipeline
 from diarserve.service.readiness import Readiness
+from diarserve.service.stages import Stages
 from diarserve.tasks import data_directory
 from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.registry import Tasks
@@ -29,11 +31,18 @@ from diarserve.tasks.store.sqlite import SqliteStore
 from diarserve.tasks.task import Task
 from diarserve.tasks.webhooks import Webhooks
 from diarserve.transcript.document import Document
+from diarserve.voices import quality
+from diarserve.voices.encryption import cipher
+from diarserve.voices.store import VoiceStore
+from diarserve.voices.voice import Sample, Voice
+from workers.messages import Embeddings
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
 
 _RESTART_PAUSE = 5.0  # seconds
+LONGEST_SAMPLE = 60.0  # seconds of a voice
+_NO_VOICES = "Voices are not kept here: they are turned on by `enabled` in [voices]."
 
 
 class Service:
@@ -43,6 +52,7 @@ class Service:
     store: SqliteStore
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError where voices are to be kept and there is no key for them."""
         self.settings = settings
         self.metrics = Metrics()
         limits = settings.limits
@@ -51,18 +61,24 @@ class Service:
         self.readiness = Readiness(self.lanes, settings.diarizer)
         self.tasks = Tasks(limits.max_pending, limits.max_uploads, self.metrics)
         self.audio = AudioQuota()
+        self._cipher = cipher(settings.voices) if settings.voices.enabled else None
+        self._voices: VoiceStore | None = None
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
         self.metrics.watch(self._state)
         self.stopping = False
 
     async def start(self) -> None:
-        """Returns at once, before the models are loaded. Raises StoreError."""
+        """Returns at once, before the models are loaded. Raises StoreError, and ConfigError where stored voices cannot
+        be decrypted."""
         await asyncio.to_thread(data_directory.prepare, self.settings.data_dir)
         # The store first: it lets only one server in, and what lies in the spool may be another's.
         self.store = await SqliteStore.open(self.settings.data_dir / data_directory.DATABASE)
         webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
         self.backlog = Backlog(self.store, self.spool, self.tasks, self.run, webhooks.wake, self.settings.limits)
         try:
+            if self._cipher:
+                folder = self.settings.data_dir / data_directory.VOICES
+                self._voices = VoiceStore(folder, self._cipher, self.settings.voices.max_voices)
             self.spool.prepare()
             await self.backlog.recover()
         except BaseException:
@@ -119,6 +135,7 @@ class Service:
                     max_seconds=self.settings.limits.max_audio_seconds,
                     parallel=self.settings.parallel_processing,
                     diarizer=self.settings.diarizer,
+                    voices=self._chosen_voices(task.options, task.owner),
                 )
             except Exception as error:
                 if not is_temporary(error):
@@ -131,9 +148,33 @@ class Service:
             asyncio.get_running_loop().call_soon(log.info, *line)  # once the answer is on its way
             return document
 
-    def check(self, options: Options) -> None:
-        """Raises InvalidRequest for what this configuration cannot do, and LaneUnavailable where a worker is needed
-        that cannot start, so that nobody waits to hear it."""
+    @property
+    def voices(self) -> VoiceStore:
+        """Raises NotFound where none are kept."""
+        if self._voices is None:
+            raise NotFound(_NO_VOICES, code="voices_disabled")
+        return self._voices
+
+    def _chosen_voices(self, options: Options, owner: str) -> list[Voice]:
+        """Raises InvalidRequest."""
+        if not options.known_voices:
+            return []
+        if self._voices is None:
+            raise InvalidRequest(_NO_VOICES, code="voices_disabled", param="known_voices")
+        return self._voices.chosen(owner, options.known_voices)
+
+    async def sample(self, task: Task) -> Sample:
+        """A recording of one person, measured. Raises ServiceError."""
+        stages = Stages(task, self.lanes, self.spool.disk)
+        audio = (await stages.decode(LONGEST_SAMPLE)).result
+        answer: Embeddings = (await stages.embed(audio)).result
+        voice = quality.require(answer, self.settings.voices)
+        return Sample(voice.embedding, voice.seconds, answer.model, answer.clipping, time.time())
+
+    def check(self, options: Options, owner: str = "") -> None:
+        """Raises InvalidRequest for what this configuration cannot do and for stored voices that are not the owner's,
+        and LaneUnavailable where a worker is needed that cannot start, so that nobody waits to hear it."""
+        self._chosen_voices(options, owner)
         diarizer_choice.require(options, self.lanes.diarizers)
         self.readiness.require_for(options)
         accepted = self.lanes.whisper.info.get("accepts")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from diarserve.core.errors import NotReady
 from diarserve.core.types import Diarizer
 from diarserve.pool.job import virtual_deadline
 from diarserve.pool.lane import Lane
@@ -24,11 +25,14 @@ from workers.messages import (
     Diarization,
     Diarize,
     Done,
+    Embed,
+    Embeddings,
     R,
     Separate,
     Separation,
     Transcribe,
     Transcript,
+    Turn,
     Word,
 )
 
@@ -42,10 +46,11 @@ class Results:
     transcribed: Done[Transcript]
     aligned: Done[Alignment] | None
     diarized: Done[Diarization]
+    embedded: Done[Embeddings] | None = None
 
     @property
     def ran(self) -> list[Done[Any]]:
-        stages = (self.decoded, self.separated, self.transcribed, self.aligned, self.diarized)
+        stages = (self.decoded, self.separated, self.transcribed, self.aligned, self.diarized, self.embedded)
         return [done for done in stages if done]
 
     @property
@@ -110,9 +115,25 @@ class Stages:
         options = self._task.options
         lane = diarizer_choice.choose(options, default, self._lanes.diarizers, audio.duration)
         counts = (options.num_speakers, options.min_speakers, options.max_speakers)
-        done = await self._run("diarize", lane, Diarize(audio, *counts))
-        self._task.turns = done.result.turns
-        return done
+        return await self._run("diarize", lane, Diarize(audio, *counts))
+
+    @property
+    def can_embed(self) -> bool:
+        return self._lanes.embed is not None
+
+    async def embed(self, audio: AudioRef, turns: tuple[Turn, ...] | None = None) -> Done[Embeddings]:
+        """How the speakers sound; without turns, those of a recording that is not the task's own. Raises NotReady
+        where there is no lane for it."""
+        if (lane := self._lanes.embed) is None:
+            raise NotReady("Voices cannot be compared in this configuration: it has no [embedded] and no [embed].")
+        return await lane.run(Embed(audio, turns), virtual_deadline=self._deadline, task=self._task.id)
+
+    async def decode_other(self, source: str, max_seconds: float) -> AudioRef:
+        """Of another recording in the task's folder: a reference of a known speaker."""
+        async with self._disk.reserved_for_conversion(decoded_bound(upload_size(source), max_seconds)):
+            request = Decode(source, f"{source}.f32", max_seconds)
+            done = await self._lanes.decode.run(request, virtual_deadline=self._deadline, task=self._task.id)
+        return done.result
 
     def _set_deadline(self, duration: float) -> None:
         waited = time.monotonic() - self._arrived

@@ -15,7 +15,7 @@ def performance(results: Results, *, began: float, joining: float, ended: float,
     processing, join = ended - began, ended - joining
     first = min(transcribed.started, diarized.started)
     models = max(transcribed.finished, diarized.finished) - first
-    models_and_alignment = max((aligned or transcribed).finished, diarized.finished) - first
+    models_and_alignment = max((aligned or transcribed).finished, (results.embedded or diarized).finished) - first
     before = wall(results.decoded) + wall(results.separated)
     return Performance(
         parallel_processing=parallel,

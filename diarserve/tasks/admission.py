@@ -13,7 +13,7 @@ from diarserve.core.errors import Busy, StorageFull, Unprocessable
 from diarserve.core.options import Options
 from diarserve.core.types import Priority
 from diarserve.tasks.completion import run_to_completion
-from diarserve.tasks.spool import Spool
+from diarserve.tasks.spool import Spool, sent
 from diarserve.tasks.store.protocol import NewTask, QueueFull, Store, StoreError, TaskRow
 
 log = logging.getLogger(__name__)
@@ -90,12 +90,17 @@ class Admission:
 
 
 def _digests(folders: Sequence[Path]) -> list[bytes]:
-    """The SHA-256 of each upload. A GiB takes 0.7 s of CPU time, so only those with an Idempotency-Key are read."""
+    """The SHA-256 of each upload, and of the references with it where there are such. A GiB takes 0.7 s of CPU time, so
+    only those with an Idempotency-Key are read."""
+    return [_digest(folder) for folder in folders]
+
+
+def _digest(folder: Path) -> bytes:
     digests = []
-    for folder in folders:
-        with (folder / "upload").open("rb") as file:
+    for path in sent(folder):
+        with path.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").digest())
-    return digests
+    return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
 
 
 def _is_same_request(row: TaskRow, new: NewTask) -> bool:

@@ -17,6 +17,8 @@ from diarserve.tasks.disk_space import DiskSpace
 
 _LARGE = 16 * 2**20  # bytes whose removal takes milliseconds, for which the event loop does not wait
 UPLOAD = "upload"  # the file in each folder that holds the recording as it was sent
+REFERENCE = "reference-{}"  # the files beside it that hold the references of known speakers, numbered from 0
+_REFERENCES = REFERENCE.format("")
 _MOST_SPARE = 64  # empty folders that are kept for new tasks
 
 
@@ -45,18 +47,19 @@ class Spool:
 
     def sweep(self, unfinished: Collection[str]) -> None:
         """Remove the durable folders of all other tasks: they have ended, or the store does not know them. Of the
-        unfinished ones only the upload stays: whatever else there is will be made again."""
+        unfinished ones only what was sent stays: whatever else there is will be made again."""
         for folder in self.durable.iterdir():
             if folder.name not in unfinished:
                 self.remove(folder)
                 continue
             for file in folder.iterdir():
-                if file.name != UPLOAD:
+                if not _is_sent(file.name):
                     file.unlink()
 
     def make_durable(self, folder: Path) -> None:
-        """Make an incoming task's folder outlive a crash: its upload synced, then moved, then the move synced."""
-        _sync(folder / UPLOAD)
+        """Make an incoming task's folder outlive a crash: what was sent synced, then moved, then the move synced."""
+        for file in sent(folder):
+            _sync(file)
         _sync(folder)
         os.rename(folder, self.durable / folder.name)
         _sync(self.durable)
@@ -112,6 +115,15 @@ class Spool:
         end."""
         folders = [folder for root in (self.incoming, self.durable) for folder in _entries(root)]
         return sum(_file_size(file) for folder in folders for file in _entries(folder))
+
+
+def sent(folder: Path) -> list[Path]:
+    """The files in a task's folder that the client sent: the recording, then references of known speakers."""
+    return [folder / UPLOAD, *sorted(file for file in folder.iterdir() if file.name != UPLOAD and _is_sent(file.name))]
+
+
+def _is_sent(name: str) -> bool:
+    return name == UPLOAD or (name.startswith(_REFERENCES) and "." not in name)
 
 
 def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from diarserve.core.options import Options
 from diarserve.core.types import Priority
 from diarserve.tasks.partial_transcript import PartialTranscript
+from diarserve.tasks.spool import REFERENCE
 from workers.messages import Progress, Turn, Word
 
 # How much of a task each stage is, for a progress that moves evenly.
@@ -58,6 +59,10 @@ class Task:
     @property
     def source(self) -> str:
         return os.path.join(self.folder, "upload")
+
+    def reference(self, number: int) -> str:
+        """The file of the known speaker with this number among `options.known_speaker_names`."""
+        return os.path.join(self.folder, REFERENCE.format(number))
 
     @property
     def partial_words(self) -> Sequence[tuple[Word, ...]]:

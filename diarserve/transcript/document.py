@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from diarserve.core.encoding import encode_in_pieces
 
@@ -90,6 +90,35 @@ class Performance(Struct, frozen=True):
     speedup_estimate: Annotated[float, Meta(description="Both models' times added, over the time in which both ran.")]
 
 
+class VoiceCandidate(Struct, frozen=True):
+    """A known voice that a speaker may be."""
+
+    name: str
+    voice_id: Annotated[str | None, Meta(description="Of a stored voice; null for one that came with the request.")]
+    similarity: Annotated[float, Meta(description="Cosine of the voices, from -1 to 1.")]
+    confidence: Annotated[float, Meta(description="From 0 to 1: how often a voice as similar is the same person's.")]
+
+
+class SpeakerMatch(Struct, frozen=True):
+    """How one speaker compares with the voices that are known."""
+
+    speaker: Annotated[str, Meta(description="As everywhere in the document: the name, or SPEAKER_nn.")]
+    diarized: Annotated[str, Meta(description="What the diarizer called the speaker: SPEAKER_nn.")]
+    name: Annotated[str | None, Meta(description="Null where no known voice is similar enough.")]
+    confidence: Annotated[float, Meta(description="Of the name; of the first candidate where there is no name.")]
+    seconds: Annotated[Seconds, Meta(description="Of undisturbed speech that were compared.")]
+    candidates: Annotated[tuple[VoiceCandidate, ...], Meta(description="The most similar first.")]
+
+
+class SpeakerEmbedding(Struct, frozen=True):
+    """The voice of a speaker as a vector of length 1."""
+
+    speaker: str
+    embedding: tuple[float, ...]
+    seconds: Annotated[Seconds, Meta(description="Of undisturbed speech that it is the mean of.")]
+    model: Annotated[str, Meta(description="Vectors of different models cannot be compared.")]
+
+
 class Document(Struct, frozen=True):
     task_id: str
     status: Literal["completed"]
@@ -106,6 +135,9 @@ class Document(Struct, frozen=True):
     ]
     performance: Performance
     warnings: tuple[str, ...] = ()
+    # Only where voices were to be compared, or embeddings returned.
+    speaker_matches: tuple[SpeakerMatch, ...] | UnsetType = UNSET
+    speaker_embeddings: tuple[SpeakerEmbedding, ...] | UnsetType = UNSET
 
     @property
     def words(self) -> int:

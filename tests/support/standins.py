@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import struct
 import sys
 import threading
 import time
@@ -28,12 +29,15 @@ from workers.messages import (
     Decode,
     Diarization,
     Diarize,
+    Embed,
+    Embeddings,
     Request,
     Separate,
     Separation,
     Transcribe,
     Transcript,
     Turn,
+    Voice,
     Word,
 )
 
@@ -186,10 +190,27 @@ class Diarizer(StandIn):
     kind = "embedded"
 
     def job(self, request: Request) -> JobSteps:
+        if isinstance(request, Embed):
+            return (yield from self.embed(request))
         assert isinstance(request, Diarize)
         numbers = yield _items(request.audio)
         turns = tuple(Turn(float(number), number + 1.0, f"SPEAKER_0{number % 2}") for number in numbers)
         return Diarization(turns, str(self.describe()["model"]))
+
+    def embed(self, request: Embed) -> JobSteps:
+        """Samples that begin `voices 1,0 0,1` and a new line have speakers of these voices, with `clipped` in it all of
+        them clipped. A recording with turns has two, (1, 0) and (0, 1)."""
+        yield _items(request.audio)
+        line = Path(request.audio.path).read_bytes()[:200].partition(b"\n")[0].decode("latin-1")
+        said = line.split()[1:] if line.startswith("voices ") else ["1,0", "0,1"]
+        vectors = [tuple(map(float, word.split(","))) for word in said if word != "clipped"]
+        voices = tuple(
+            Voice(
+                f"SPEAKER_{number:02d}", struct.pack(f"<{len(vector)}f", *vector), request.audio.duration / len(vectors)
+            )
+            for number, vector in enumerate(vectors)
+        )
+        return Embeddings(voices, str(self.limits.get("embeddings", "stand-in")), float("clipped" in said))
 
 
 class Aligner(StandIn):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from diarserve.core.errors import InvalidRequest
-from diarserve.core.options import CommonOptions, Options, Text, validate
+from diarserve.core.options import CommonOptions, Options, Text, lists, validate
 from diarserve.core.types import OpenAIFormat
 from diarserve.http.openai.shapes import Granularity
 
@@ -39,8 +39,6 @@ class OpenAIOptions(CommonOptions):
     keywords: Annotated[tuple[str, ...], Field(description="As hotwords.")] = ()
     languages: Annotated[tuple[str, ...], Field(description="Honoured where it is one.")] = ()
     include: tuple[str, ...] = ()
-    known_speaker_names: tuple[str, ...] = ()
-    known_speaker_references: tuple[str, ...] = ()
 
     def ours(self, accepted: Collection[str] = ()) -> Options:
         """`accepted`: the model names that the server takes. Raises InvalidRequest."""
@@ -58,9 +56,6 @@ class OpenAIOptions(CommonOptions):
         )
 
 
-_LISTS = frozenset(name for name, field in OpenAIOptions.model_fields.items() if "tuple[" in str(field.annotation))
-
-
 def read(fields: Mapping[str, list[str]]) -> tuple[OpenAIOptions, list[str]]:
     """The options that a form's fields ask for, and a warning for each field that is not honoured. Lists come with
     brackets after their name or without. Raises InvalidRequest naming the first field that is wrong."""
@@ -68,7 +63,7 @@ def read(fields: Mapping[str, list[str]]) -> tuple[OpenAIOptions, list[str]]:
     ignored = []
     for name, given in fields.items():
         plain = name.removesuffix("[]")
-        if plain in _LISTS:
+        if plain in lists(OpenAIOptions):
             values[plain] = values.get(plain, []) + [value for value in given if value]
         elif name in OpenAIOptions.model_fields:
             if len(given) > 1:
@@ -79,7 +74,6 @@ def read(fields: Mapping[str, list[str]]) -> tuple[OpenAIOptions, list[str]]:
     options = validate(OpenAIOptions, {name: value for name, value in values.items() if value != []})
     asked = {
         "include": options.include,
-        "known_speaker_names": options.known_speaker_names or options.known_speaker_references,
         "languages": options.languages if options.language or len(options.languages) > 1 else (),
         "keywords": options.keywords if options.hotwords else (),
     }

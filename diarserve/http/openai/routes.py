@@ -122,7 +122,7 @@ async def _answer(request: web.Request, *, translate: bool) -> web.StreamRespons
         slot.grow(1)
         (options, ignored), upload = read(form.fields), form.upload
         ours = options.ours(_accepted(service))
-        service.check(ours)
+        service.check(ours, client(request).owner)
         task = Task(upload.folder, upload.filename, ours, translate=translate, owner=client(request).owner)
         with audio_reserved(request, form.uploads):
             if options.stream:
@@ -188,7 +188,7 @@ async def _events(
         yield errors.body(error)
         return
     if diarized:
-        labels = shapes.speaker_labels(document, {})
+        labels = shapes.speaker_labels(document)
         for number, segment in enumerate(document.segments, 1):
             yield shapes.diarized_segment(segment, labels[segment.speaker], number)
     yield shapes.TextDone(text=document.text, warnings=_warnings(document, ignored) or UNSET)

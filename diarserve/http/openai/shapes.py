@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count, product
 from string import ascii_uppercase
 from typing import Literal
@@ -126,9 +126,8 @@ def verbose_json(
     return answer
 
 
-def diarized_json(document: Document, names: Mapping[str, str] | None = None) -> TranscriptionDiarized:
-    """`names`: what the speakers of the document that are known are called. The others are A, B, …"""
-    labels = speaker_labels(document, names or {})
+def diarized_json(document: Document) -> TranscriptionDiarized:
+    labels = speaker_labels(document)
     return TranscriptionDiarized(
         duration=document.duration,
         text=document.text,
@@ -146,11 +145,12 @@ def diarized_segment(segment: Segment, label: str, number: int) -> DiarizedSegme
     )
 
 
-def speaker_labels(document: Document, names: Mapping[str, str]) -> dict[str, str]:
+def speaker_labels(document: Document) -> dict[str, str]:
     """Each speaker's name or letter, letters by who speaks first. Words that are nobody's stay UNKNOWN: a letter
     would say that one person spoke them."""
-    labels = {UNKNOWN: UNKNOWN, **names}
-    letters = (letter for letter in _letters() if letter not in names.values())
+    names = [match.name for match in document.speaker_matches or () if match.name]
+    labels = {UNKNOWN: UNKNOWN, **{name: name for name in names}}
+    letters = (letter for letter in _letters() if letter not in names)
     for segment in document.segments:
         if segment.speaker not in labels:
             labels[segment.speaker] = next(letters)

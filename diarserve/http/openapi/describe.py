@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from diarserve.access.roles import Scope
 from diarserve.core.errors import ErrorAnswer
 
-Tag = Literal["transcripts", "tasks", "OpenAI", "operation"]
+Tag = Literal["transcripts", "tasks", "voices", "OpenAI", "operation"]
 
 RECEIVING = (400, 408, 413, 429, 507)  # what may be wrong with any upload
 ACCEPTING = (*RECEIVING, 415, 422)  # ... and with a recording that becomes a task
@@ -52,6 +52,7 @@ class Form:
     files: Literal["file", "files"] = "file"
     without: Collection[str] = ()  # options that this endpoint refuses
     open: bool = False  # whether unknown fields are passed over
+    references: bool = True  # whether references of known speakers are taken
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from diarserve import __version__
+from diarserve.core.options import MAX_REFERENCES
 from diarserve.http.context import GATE, ROUTES
 from diarserve.http.openapi.describe import Answer, Events, Form, Operation, Parameter, describe, operation_of
 from diarserve.http.responses import json
@@ -30,6 +31,7 @@ that are not listed answer 404, methods that are not listed 405 with `Allow`."""
 _TAGS = {
     "transcripts": "The client waits for the answer.",
     "tasks": "The client comes back for the answer; tasks survive a restart.",
+    "voices": "Voices that are kept, so that later transcripts call their speakers by name.",
     "OpenAI": "For clients of OpenAI's audio endpoints.",
     "operation": "What the server can do, and how it is.",
 }
@@ -44,7 +46,8 @@ _ERRORS = {
     413: "The recording is too large or too long, or too much was sent.",
     415: "This is not a recording that can be read.",
     421: "The Host is not this server's.",
-    422: "The recording cannot be decoded; or the Idempotency-Key was used before, for something else.",
+    422: "The recording cannot be decoded, or no voice known by it; or the Idempotency-Key was used before, for "
+    "something else.",
     429: "Every place is taken, or this key has had what it may.",
     500: "A model failed on this recording.",
     503: "The models are not loaded.",
@@ -195,9 +198,17 @@ def _body(form: Form) -> Schema:
     fields: Schema = {
         form.files: recording if form.files == "file" else {"type": "array", "items": recording, "minItems": 1}
     }
-    for name, field in form.options.model_json_schema()["properties"].items():
+    for name, field in form.options.model_json_schema().get("properties", {}).items():
         if name not in form.without:
             fields[f"{name}[]" if field.get("type") == "array" else name] = _form_field(field)
+    if form.references:
+        fields["known_speaker_references[]"] = {
+            "type": "array",
+            "items": {"type": "string"},
+            "maxItems": MAX_REFERENCES,
+            "description": "Of each of the known_speaker_names 2 to 10 s of speech: a recording as a data URL "
+            "(`data:audio/wav;base64,...`) or as a file.",
+        }
     schema = {
         "type": "object",
         "properties": fields,

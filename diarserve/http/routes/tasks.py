@@ -56,7 +56,7 @@ async def submit(request: web.Request) -> web.Response:
         await service.backlog.admit()
         form = await uploads.receive(request, new_folder, service.settings.limits)
         options, upload = parse(Options, form.fields), form.upload
-        service.check(options)
+        service.check(options, owner)
         recording = [(upload.folder, upload.filename)]
         with audio_reserved(request, form.uploads) as kept:
             [row] = await service.backlog.submit(recording, options, options.priority or "normal", key=key, owner=owner)
@@ -82,7 +82,7 @@ async def submit_batch(request: web.Request) -> web.Response:
         await service.backlog.admit()
         form = await uploads.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
-        service.check(options)
+        service.check(options, owner)
         for upload in form.recordings:
             if upload.error:
                 message = f"{upload.filename}: {upload.error.message}"

@@ -49,7 +49,7 @@ async def transcribe(request: web.Request) -> web.Response:
         form = await uploads.receive(request, new_folder, service.settings.limits)
         slot.grow(1)
         options, upload = parse(Options, form.fields), form.upload
-        service.check(options)
+        service.check(options, owner)
         refuse_callback(options)
         priority = options.priority or "high"
         with audio_reserved(request, form.uploads) as kept:
@@ -69,7 +69,7 @@ async def transcribe(request: web.Request) -> web.Response:
     "Many recordings in, a transcript or an error for each out",
     {200: Answer("In the order of the files.", views.BatchResults, mentions=[Document, views.FailedFile])},
     tag="transcripts",
-    errors=(*RECEIVING, 503),
+    errors=(*RECEIVING, 415, 503),
     form=Form(Options, "files", without=["callback_url"]),
     needs="submit",
 )
@@ -79,7 +79,7 @@ async def batch(request: web.Request) -> web.Response:
     with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
         form = await uploads.receive(request, new_folder, service.settings.limits)
         options = parse(Options, form.fields)
-        service.check(options)
+        service.check(options, owner)
         refuse_callback(options)
         recordings, began = form.recordings, time.monotonic()
         slot.grow(len(recordings))

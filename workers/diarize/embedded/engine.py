@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from workers.diarize.embedded.clustering import assign
-from workers.diarize.embedded.embedding import Encoder
+from workers.diarize.embedded.embedding import Encoder, model_name
 from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, Fbank
 from workers.diarize.embedded.packaged import installed
 from workers.diarize.embedded.segmentation import (
@@ -28,12 +28,13 @@ from workers.diarize.embedded.segmentation import (
 )
 from workers.diarize.embedded.speech import speech_of
 from workers.diarize.embedded.tracks import FRAME_SECONDS, cut, stitch
+from workers.diarize.embedded.voices import clipping, mean_voice, pieces_of, solo
 from workers.diarize.embeddings import Bounds, Vectors
 from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import activity_of, finish, turns_of
 from workers.engine import Engine, JobSteps, WorkItem
 from workers.media.samples import Samples, load
-from workers.messages import SAMPLE_RATE, Diarize, Request
+from workers.messages import SAMPLE_RATE, Diarize, Embed, Embeddings, Request
 from workers.runtime.devices import upload
 
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
@@ -89,7 +90,22 @@ class EmbeddedDiarizer(Engine):
         return self.batches[str(key)]
 
     def job(self, request: Request) -> JobSteps:
+        if isinstance(request, Embed):
+            return (yield from self.embed(request))
         assert isinstance(request, Diarize)
+        return (yield from self.diarize(request))
+
+    def embed(self, request: Embed) -> JobSteps:
+        samples, turns, clipped = load(request.audio), request.turns, 0.0
+        if turns is None:  # a reference, which is short
+            turns, clipped = (yield from self.diarize(Diarize(request.audio))).turns, clipping(samples)
+        pieces = {speaker: pieces_of(spans, len(samples)) for speaker, spans in solo(turns).items()}
+        outputs = yield [WorkItem("embed", (samples, piece)) for own in pieces.values() for piece in own]
+        found = iter(outputs)
+        voices = [mean_voice(speaker, [next(found) for _ in own], own) for speaker, own in pieces.items() if own]
+        return Embeddings(tuple(voices), model_name(), clipped)
+
+    def diarize(self, request: Diarize) -> JobSteps:
         samples = load(request.audio)
         bounds = Bounds(request.num_speakers or request.min_speakers or 1, request.num_speakers or request.max_speakers)
         if len(samples) < MEL_WINDOW:
