@@ -101,12 +101,13 @@ audit: .venv/installed  ## known vulnerabilities of the locked packages, less th
 	$(BIN)/python -m tests.support.audit
 
 # Versions are chosen once, in requirements.lock: the CPU's lock is a part of it, and the developers' holds all of it.
+EXTRAS = --extra embedded --extra voices --extra uvloop
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header --override overrides.txt
 lock: $(UV)  ## resolve pyproject.toml anew; ARGUMENTS="--upgrade-package aiohttp" or --upgrade
-	$(COMPILE) $(ARGUMENTS) --extra embedded --extra separation --extra uvloop pyproject.toml --output-file requirements.lock
-	$(COMPILE) --constraint requirements.lock --override overrides-cpu.txt --extra embedded --extra uvloop pyproject.toml \
+	$(COMPILE) $(ARGUMENTS) $(EXTRAS) --extra separation --extra multilingual pyproject.toml --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --override overrides-cpu.txt $(EXTRAS) pyproject.toml \
 		--output-file requirements-cpu.lock
-	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock --extra embedded --extra separation --extra uvloop --extra dev \
+	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock $(EXTRAS) --extra separation --extra multilingual --extra dev \
 		pyproject.toml --output-file requirements-dev.lock
 
 clean:
