@@ -112,7 +112,7 @@ async def test_what_an_engine_started_ends_with_its_worker(
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-async def test_a_worker_inherits_its_end_of_the_channel_and_streams_for_its_log_alone(tmp_path: Path) -> None:
+async def test_a_worker_inherits_its_ends_of_two_sockets_and_streams_for_its_log_alone(tmp_path: Path) -> None:
     with (tmp_path / "secret").open("w") as file:
         os.set_inheritable(file.fileno(), True)
         worker = await WorkerProcess.start(SPEC)
@@ -120,7 +120,7 @@ async def test_a_worker_inherits_its_end_of_the_channel_and_streams_for_its_log_
         opened = {int(fd.name): os.readlink(fd) for fd in Path(f"/proc/{worker.pid}/fd").iterdir()}
     assert opened.pop(0) == "/dev/null"
     assert opened.pop(1) == opened.pop(2) != os.readlink("/proc/self/fd/2")  # the server takes in what it prints
-    assert sorted(target.partition(":")[0] == "socket" for target in opened.values()) == [False, True]
+    assert sorted(target.partition(":")[0] == "socket" for target in opened.values()) == [False, True, True]
     assert os.readlink("/proc/self/fd/2") in opened.values()  # for its log
     await worker.close()
 

@@ -95,7 +95,7 @@ class WorkerSpec(Message, frozen=True):
     step_timeout: float = 120.0  # seconds; a step that takes longer hangs
     log_level: str = "info"
     log_modules: Mapping[str, str] = field(default_factory=dict)
-    folders: tuple[str, ...] = ()  # all that an engine with `jailed` may write to, or read besides Python's modules
+    open_files: int = 256  # descriptors that the process of an engine with `jailed` may have (RLIMIT_NOFILE)
 
 
 # Results: what a finished job hands back. Decode's is an AudioRef.
@@ -174,6 +174,9 @@ class Decode(Asks[AudioRef], frozen=True):
     source: str  # the uploaded file
     target: str  # the file to write samples to; the result may name the source instead
     max_seconds: float
+    # Of the source, to be read, and of the target, to be written, which are the engine's to close. In an engine with
+    # `jailed` only, which could open neither path: the server opens them (diarserve.pool.job_files).
+    descriptors: tuple[int, int] | None = None
 
 
 class Transcribe(Asks[Transcript], frozen=True):
@@ -238,6 +241,7 @@ class Submit(Message, frozen=True):
     task: str  # what the log calls it
     request: Request
     virtual_deadline: float  # the smaller, the more urgent (diarserve.pool.job)
+    files: int = 0  # how many open descriptors were sent ahead of it (workers.runtime.job_files)
 
 
 class Cancel(Message, frozen=True):

@@ -35,12 +35,12 @@ class Job:
     request: Request
     virtual_deadline: float  # seconds on the monotonic clock
     on_progress: OnProgress | None
-    answer: asyncio.Future[Done[Any]]  # or a ServiceError
+    answer: asyncio.Future[Done[Any]]  # or a ServiceError or OSError
     queued: float  # when it came, on the monotonic clock
     attempts: int = 0  # including the one under way
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
 
-    def end(self, answer: Done[Any] | ServiceError) -> None:
+    def end(self, answer: Done[Any] | ServiceError | OSError) -> None:
         """Set the answer, unless there is one or the caller was cancelled."""
         if self.answer.done():
             return

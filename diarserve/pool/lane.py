@@ -129,7 +129,7 @@ class Lane:
     ) -> Done[R]:
         """Do one job of a task (its name in the log). Cancelling the caller cancels it. Raises ServiceError:
         NotReady where no worker can start, ModelFailed where all attempts failed, and what the engine says of the
-        recording (diarserve.core.errors.from_job)."""
+        recording (diarserve.core.errors.from_job). Raises OSError where the job's files cannot be opened."""
         if self.halted:
             raise self._not_ready()
         answer: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
@@ -197,6 +197,9 @@ class Lane:
                 min(slots, key=lambda slot: len(slot.jobs)).submit(job)
             except UnicodeError:  # a lone surrogate, which JSON and Python's strings can hold
                 job.end(errors.InvalidRequest("The request holds text that is not valid Unicode."))
+            except OSError as error:  # no room for its target, or no descriptor is left: the caller knows what to do
+                log.error("the files of a job of the %s lane cannot be opened: %s", self.name, error.strerror)
+                job.end(error)
             except Exception:
                 log.exception("a job of the %s lane could not be sent", self.name)
                 job.end(errors.ModelFailed("The request could not be sent to a worker."))

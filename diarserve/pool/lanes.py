@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.settings import Lane as LaneSettings
@@ -17,6 +16,8 @@ from workers.messages import SAMPLE_RATE, BatchFill, WorkerSpec
 from workers.runtime.privacy import OFFLINE, offline
 
 _SAMPLE_BYTES = 4  # float32
+# A worker holds up to twice its width of jobs. FFmpeg has a descriptor of its own of the recording.
+_OPEN_FILES, _FILES_OF_A_JOB = 232, 3
 _FILE_SLACK = 64 * MIB  # decoded before it is seen that a recording is too long; a log that is a file
 
 
@@ -52,9 +53,8 @@ def environment(settings: Settings, lane: LaneSettings) -> dict[str, str]:
     return caches | (dict.fromkeys(OFFLINE, "0") if may_download(settings) else {}) | lane.environment
 
 
-def make_lanes(settings: Settings, metrics: Metrics, folders: Sequence[Path] = ()) -> Lanes:
-    """Not started yet. `folders`: where the recordings are, which must exist when the lanes start; workers that read
-    hostile files reach nothing else."""
+def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
+    """Not started yet."""
     start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
 
     def lane(name: str, section: LaneSettings, start: Start = start, file_limit: int | None = None) -> Lane:
@@ -70,7 +70,7 @@ def make_lanes(settings: Settings, metrics: Metrics, folders: Sequence[Path] = (
                 step_timeout=section.step_timeout,
                 log_level=settings.log_level,
                 log_modules=settings.log_modules,
-                folders=tuple(str(folder.absolute()) for folder in folders),
+                open_files=_OPEN_FILES + 2 * section.width * _FILES_OF_A_JOB,
             )
             for number in range(section.workers)
         ]

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from diarserve.observe.metrics import Metrics
+from diarserve.pool import results
 from diarserve.pool.job import Job
 from diarserve.pool.worker import Start, Worker
 from workers.messages import (
-    RESULTS,
     BootFailed,
     Cancel,
     Done,
@@ -105,7 +105,8 @@ class Slot:
         )
 
     def submit(self, job: Job) -> None:
-        """Give the worker a job. Raises UnicodeError and TypeError for a request that cannot be sent."""
+        """Give the worker a job. Raises UnicodeError and TypeError for a request that cannot be sent, and OSError where
+        its files cannot be opened."""
         assert self._worker is not None
         self._worker.send(Submit(job.id, job.task, job.request, job.virtual_deadline))
         self.jobs[job.id] = job
@@ -214,8 +215,8 @@ class Slot:
         job = self.jobs.get(message.job)
         if job is None:
             return  # cancelled meanwhile
-        if isinstance(message, Done) and not isinstance(message.result, RESULTS[type(job.request)]):
-            raise ProtocolError(f"{type(message.result).__name__} in answer to {type(job.request).__name__}")
+        if isinstance(message, Done):
+            results.check(job.request, message.result)
         if isinstance(message, Progress):
             if job.on_progress:
                 job.on_progress(message)

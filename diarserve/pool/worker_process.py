@@ -12,10 +12,13 @@ import sys
 from asyncio import subprocess
 from os import pidfd_open
 
+from msgspec.structs import replace
+
+from diarserve.pool import job_files
 from diarserve.pool.worker import StreamWorker
 from diarserve.pool.worker_environment import environment_of
 from diarserve.pool.worker_output import WorkerOutput
-from workers.messages import WorkerSpec
+from workers.messages import Submit, ToWorker, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +37,22 @@ def kill_all() -> None:
 
 
 class WorkerProcess(StreamWorker):
-    """Runs workers.runtime.process, which gets its end of the channel and the server's standard error, for its log, as
-    open descriptors, and its spec as the first message. It leads a session, and so a process group, of its own: what
-    the engine starts is killed along with it."""
+    """Runs workers.runtime.process, which gets its ends of the channel and of the socket for jobs' files, and the
+    server's standard error, for its log, as open descriptors, and its spec as the first message. It leads a session,
+    and so a process group, of its own: what the engine starts is killed along with it."""
 
     def __init__(
         self,
         process: subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        files: socket.socket,
         pidfd: int,
         output: WorkerOutput,
     ) -> None:
         super().__init__(process.pid, reader, writer)
         self._process = process
+        self._files = files
         self._pidfd = pidfd
         self._output = output
         self._reaper = asyncio.create_task(self._reap())
@@ -61,26 +66,50 @@ class WorkerProcess(StreamWorker):
             undo.callback(ours.close)
             reader, writer = await asyncio.open_connection(sock=ours)
             undo.callback(writer.transport.abort)
+            files, their_files = job_files.socketpair()
+            theirs.callback(their_files.close)
+            undo.callback(files.close)
             written, output = os.pipe()
             theirs.callback(os.close, output)
             undo.callback(os.close, written)
             log = _log_descriptor()
             theirs.callback(os.close, log)
+            inherited = (channel.fileno(), their_files.fileno(), log)
             process = await subprocess.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "workers.runtime.process", str(channel.fileno()), str(log)),
+                *(sys.executable, "-P", "-m", "workers.runtime.process", *map(str, inherited)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=environment_of(spec.environment),
-                pass_fds=(channel.fileno(), log),
+                pass_fds=inherited,
                 start_new_session=True,
             )
             undo.callback(process.kill)
             pidfd = pidfd_open(process.pid)
             undo.pop_all()
-        worker = cls(process, reader, writer, pidfd, WorkerOutput(written, f"{spec.lane} worker {process.pid}"))
+        taken = WorkerOutput(written, f"{spec.lane} worker {process.pid}")
+        worker = cls(process, reader, writer, files, pidfd, taken)
         worker.send(spec)
         return worker
+
+    def send(self, message: ToWorker) -> None:
+        """As Worker.send. Raises OSError where a job's files cannot be opened."""
+        if isinstance(message, Submit) and not self._exit.done():
+            message = self._with_files(message)
+        super().send(message)
+
+    def _with_files(self, submit: Submit) -> Submit:
+        """Open the files of the job, and send them ahead of its message."""
+        with job_files.opened(submit.request) as descriptors:
+            if descriptors:
+                try:
+                    socket.send_fds(self._files, [submit.job.encode()], descriptors)
+                except ConnectionError:
+                    pass  # it has died
+                except OSError as error:  # it has left hundreds of jobs' files where they are
+                    log.error("worker process %d is killed: it does not take files (%s)", self.pid, error)
+                    self.kill()
+            return replace(submit, files=len(descriptors))
 
     def kill(self) -> None:
         if not self._exit.done():
@@ -94,6 +123,7 @@ class WorkerProcess(StreamWorker):
         except TimeoutError:
             log.error("worker process %d was killed and does not end: it is left behind", self.pid)
             code = -signal.SIGKILL
+        self._files.close()
         await self._disconnect()
         return code
 

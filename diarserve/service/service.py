@@ -57,7 +57,7 @@ class Service:
         self.metrics = Metrics()
         limits = settings.limits
         self.spool = Spool(settings.data_dir, limits.min_free_mib * MIB, limits.reserve_mib * MIB)
-        self.lanes = make_lanes(settings, self.metrics, self.spool.folders)
+        self.lanes = make_lanes(settings, self.metrics)
         self.readiness = Readiness(self.lanes, settings.diarizer)
         self.tasks = Tasks(limits.max_pending, limits.max_uploads, self.metrics)
         self.audio = AudioQuota()

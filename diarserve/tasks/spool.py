@@ -32,11 +32,6 @@ class Spool:
         self._trash = data_dir / TRASH
         self._spare: list[str] = []
 
-    @property
-    def folders(self) -> tuple[Path, Path]:
-        """In which those of the tasks are."""
-        return self.incoming, self.durable
-
     def prepare(self) -> None:
         """Make the folders. What was incoming when an earlier server ended is removed: its request is gone."""
         for folder in (self.incoming, self._trash):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.engine import Engine, JobSteps, WorkItem
-from workers.messages import Request, Transcribe, Transcript, Word
+from workers.messages import Decode, Request, Transcript, Word
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_ADMIN = 21
@@ -33,20 +33,23 @@ class Prisoner(Engine):
         return {"model": "prisoner", "device": "cpu", "jail": dict(self.jail)}
 
     def job(self, request: Request) -> JobSteps:
-        """The audio's path is that of a file that it may write."""
-        assert isinstance(request, Transcribe)
-        ends = yield [WorkItem(name, request.audio.path) for name in attempts(request.audio.path, self._server)]
+        """Beside the folder with its files is that of another job, of the same form."""
+        assert isinstance(request, Decode)
+        ends = yield [WorkItem(name, request) for name in attempts(request, self._server)]
         return Transcript(tuple(Word(said, 0, 0, 1) for said in ends), "en", "prisoner")
 
     def run(self, items: Sequence[WorkItem]) -> Sequence[str]:
         return [f"{item.key}={_end(attempts(item.payload, self._server)[str(item.key)])}" for item in items]
 
 
-def attempts(own: str, server: int) -> Mapping[str, Callable[[], object]]:
-    folder = Path(own).parent
-    stranger = folder.parent.parent / "stranger"  # outside of the folders that it is given
+def attempts(request: Decode, server: int) -> Mapping[str, Callable[[], object]]:
+    folder = Path(request.source).parent
+    other = folder.with_name("other")
+    stranger = folder.parent.parent / "stranger"
+    source, target = request.descriptors or (-1, -1)
     return {
-        "work-with-its-file": lambda: _work_with(Path(own)),
+        "read-its-source": lambda: _read(source),
+        "write-its-target": lambda: _write(target),
         "import-a-module": lambda: __import__("wave"),
         "start-a-thread": _start_a_thread,
         "signal-itself": lambda: os.kill(os.getpid(), 0),
@@ -56,7 +59,21 @@ def attempts(own: str, server: int) -> Mapping[str, Callable[[], object]]:
         "connect-what-is-open": _connect,
         "read-a-neighbour-of-passwd": Path("/etc/group").read_text,
         "read-the-environment-of-the-server": Path(f"/proc/{server}/environ").read_bytes,
-        "list-a-folder": lambda: os.listdir(folder),
+        "write-its-source": lambda: os.write(source, b"mine"),
+        "truncate-its-source": lambda: os.truncate(source, 0),
+        "read-its-target": lambda: os.read(target, 1),
+        "open-its-source": Path(request.source).read_bytes,
+        "open-its-source-again": lambda: os.open(f"/proc/self/fd/{source}", os.O_RDWR),
+        "open-its-target": lambda: Path(request.target).write_bytes(b"mine"),
+        "remove-its-target": Path(request.target).unlink,
+        "make-a-file-beside-its-own": folder.joinpath("new").touch,
+        "read-another-jobs-source": (other / "upload").read_bytes,
+        "write-another-jobs-source": lambda: (other / "upload").write_bytes(b"mine"),
+        "write-another-jobs-target": lambda: (other / "audio.f32").write_bytes(b"mine"),
+        "truncate-another-jobs-target": lambda: os.truncate(other / "audio.f32", 0),
+        "swap-another-jobs-files": lambda: os.rename(other / "audio.f32", other / "upload"),
+        "link-to-another-jobs-file": lambda: os.link(other / "upload", folder / "link"),
+        "list-its-folder": lambda: os.listdir(folder),
         "list-the-root": lambda: os.listdir("/"),
         "read-a-strangers-file": stranger.read_text,
         "write-a-strangers-file": lambda: stranger.write_text("mine"),
@@ -95,12 +112,14 @@ def _end(attempt: Callable[[], object]) -> str:
     return "done"
 
 
-def _work_with(file: Path) -> None:
-    file.write_bytes(b"mine")
-    assert file.read_bytes() == b"mine"
-    with file.with_name("another").open("w+b") as other:
-        other.truncate(10)
-    file.with_name("another").unlink()
+def _read(source: int) -> None:
+    if os.pread(source, 100, 0) != b"its recording":
+        raise RuntimeError("another file")
+
+
+def _write(target: int) -> None:
+    os.pwrite(target, b"samples", 0)
+    os.ftruncate(target, 4)
 
 
 def _start_a_thread() -> None:
@@ -112,9 +131,9 @@ def _start_a_thread() -> None:
 
 
 def _connect() -> None:
-    [server] = [number for number in range(3, 256) if _is_a_socket(number)]
-    with socket.socket(fileno=os.dup(server)) as channel:
-        channel.connect("/dev/log")
+    for number in filter(_is_a_socket, range(3, 256)):
+        with socket.socket(fileno=os.dup(number)) as channel:
+            channel.connect("/dev/log")
 
 
 def _is_a_socket(number: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from io import BufferedReader, FileIO
 from typing import Any, ClassVar
 
 import av
@@ -18,7 +20,8 @@ from av.filter import Graph
 from workers.engine import Engine, JobError, JobSteps, WorkItem
 from workers.media import containers
 from workers.media.cpu_limit import CpuLimit
-from workers.media.samples import Samples, create
+from workers.media.private_files import open_private
+from workers.media.samples import Samples, undoing_when_full, write_all
 from workers.media.wav import PlainReader, RightSizes, plain_reader, with_right_sizes
 from workers.messages import SAMPLE_RATE, AudioRef, Decode, Request
 
@@ -77,7 +80,8 @@ class Decoder(Engine):
 def _job(request: Decode) -> JobSteps:
     # Nothing closes `steps`: a cancelled job may be dropped while a thread is in it. Its files close with its
     # last reference, at the end of that step.
-    steps = decode(request.source, request.target, request.max_seconds)
+    source, target = request.descriptors or (request.source, open_private(request.target))
+    steps = decode(request, BufferedReader(FileIO(source)), FileIO(target, "wb"))
     while True:
         [outcome] = yield [WorkItem("decode", steps)]
         if isinstance(outcome, JobError):
@@ -97,27 +101,26 @@ def _advance(steps: Steps) -> AudioRef | JobError | None:
     return None
 
 
-def decode(source: str, target: str, max_seconds: float) -> Steps:
-    """Write `target`, a step at a time. Returns where the samples are: there, or in `source` if that is a short WAV
-    file of 16-bit mono at 16 kHz. Raises JobError."""
-    with open(source, "rb") as file:
-        head = file.read(containers.HEAD)
+def decode(request: Decode, source: BufferedReader, target: FileIO) -> Steps:
+    """Write the target, a step at a time. Returns where the samples are: there, or in the source if that is a short WAV
+    file of 16-bit mono at 16 kHz. The request's paths are but names here. Raises JobError."""
+    with source, target:
+        head = source.read(containers.HEAD)
         if not head:
             raise JobError("empty_audio", "the file is empty")
         kind = containers.sniff(head)
         if kind is None:
             raise JobError("unsupported_media", "this is not an audio or video file of a kind that is served")
-        promised = containers.promised_seconds(file, kind)
-
-    limit = int(max_seconds * SAMPLE_RATE)
-    with _reading(source, kind) as reader:
-        if isinstance(reader, PlainReader) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
-            audio = AudioRef(source, reader.samples, reader.begin)
-        else:
-            audio = AudioRef(target, (yield from _write(reader, target, limit)))
+        promised = containers.promised_seconds(source, kind)
+        limit = int(request.max_seconds * SAMPLE_RATE)
+        with _reading(source, kind) as reader:
+            if isinstance(reader, PlainReader) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
+                audio = AudioRef(request.source, reader.samples, reader.begin)
+            else:
+                audio = AudioRef(request.target, (yield from _write(reader, target, limit)))
 
     if audio.samples > limit:
-        raise JobError("too_long", f"the audio is longer than the {max_seconds:g} s that are allowed")
+        raise JobError("too_long", f"the audio is longer than the {request.max_seconds:g} s that are allowed")
     if reader.damaged > reader.good:
         raise JobError("undecodable", "the file is damaged: too little of its audio can be decoded")
     if promised is not None and promised - audio.duration > 0.1 + min(1.0, 0.02 * promised):
@@ -130,13 +133,13 @@ def decode(source: str, target: str, max_seconds: float) -> Steps:
     return audio
 
 
-def _write(reader: PlainReader | Reader, target: str, limit: int) -> Generator[None, None, int]:
+def _write(reader: PlainReader | Reader, target: FileIO, limit: int) -> Generator[None, None, int]:
     """The number of samples written: all, or those up to the first block beyond the limit."""
     samples = reported = 0
-    with create(target) as out:
+    with undoing_when_full(partial(target.truncate, 0)):
         for packets, block in enumerate(reader.blocks()):
             samples += block.size
-            out.write(block.data)
+            write_all(target, block)
             if samples > limit:
                 break
             if samples - reported >= STEP_SECONDS * SAMPLE_RATE or packets % STEP_PACKETS == STEP_PACKETS - 1:
@@ -146,29 +149,29 @@ def _write(reader: PlainReader | Reader, target: str, limit: int) -> Generator[N
 
 
 @contextmanager
-def _reading(source: str, kind: str) -> Iterator[PlainReader | Reader]:
-    if kind == "wav":
-        with plain_reader(source) as file:
-            if file:
-                yield file
-                return
-    with (
-        with_right_sizes(source) if kind == "wav" else nullcontext() as mended,
-        _opened(source, kind, mended) as opened,
-    ):
+def _reading(source: BufferedReader, kind: str) -> Iterator[PlainReader | Reader]:
+    if kind == "wav" and (plain := plain_reader(source)):
+        yield plain
+        return
+    mended = with_right_sizes(source) if kind == "wav" else None
+    with _opened(source, kind, mended) as opened:
         yield Reader(opened)
 
 
 @contextmanager
-def _opened(source: str, kind: str, mended: RightSizes | None) -> Iterator[InputContainer]:
-    """With one demuxer and one protocol: playlists and scripts that name other files cannot read them."""
+def _opened(source: BufferedReader, kind: str, mended: RightSizes | None) -> Iterator[InputContainer]:
+    """With one demuxer and one protocol, which knows no paths: playlists and scripts that name other files cannot read
+    them."""
+    if not mended:
+        os.lseek(source.fileno(), 0, os.SEEK_SET)  # FFmpeg goes on where the descriptor is
     try:
         container = av.open(
-            mended or f"file:{os.path.abspath(source)}",
+            mended or "fd:",
             format=kind,
             options={
                 "format_whitelist": kind,
-                "protocol_whitelist": "file",
+                "protocol_whitelist": "fd",
+                **({} if mended else {"fd": str(source.fileno())}),
                 "codec_whitelist": CODECS,
                 "max_streams": str(MAX_STREAMS),
                 # WAV only: FFmpeg would look for other codecs in the first 5 MB of every PCM file, and then hand it

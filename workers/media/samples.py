@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,11 +37,24 @@ def load(ref: AudioRef) -> Samples:
 def create(path: str) -> Iterator[BinaryIO]:
     """A new file to write samples to. Raises JobError("storage_full") where there is no room for them, and then leaves
     no file. Use its `write`: numpy's `tofile` does not say why it failed."""
+    with undoing_when_full(partial(Path(path).unlink, missing_ok=True)), create_private(path) as file:
+        yield file
+
+
+@contextmanager
+def undoing_when_full(undo: Callable[[], object]) -> Iterator[None]:
+    """While samples are written. Calls `undo` and raises JobError("storage_full") where there is no room for them."""
     try:
-        with create_private(path) as file:
-            yield file
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        Path(path).unlink(missing_ok=True)
+        undo()
         raise JobError("storage_full", "There is no room left for the decoded audio; try again later.") from error
+
+
+def write_all(file: FileIO, block: Samples) -> None:
+    """To a file without a buffer, which may write a part of what there is. Raises OSError."""
+    left = block.view(np.uint8).data
+    while left:
+        left = left[file.write(left) or 0 :]

@@ -8,7 +8,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BufferedReader
 
 import numpy as np
@@ -55,24 +54,19 @@ class PlainReader:
             yield np.multiply(read[:whole], PCM_SCALE, out=block[:whole])
 
 
-@contextmanager
-def plain_reader(source: str) -> Iterator[PlainReader | None]:
+def plain_reader(file: BufferedReader) -> PlainReader | None:
     """None for every other kind of file: those are PyAV's."""
-    with open(source, "rb") as file:
-        header = read_header(file)
-        if header is None or not _is_plain(header):
-            yield None
-            return
-        file.seek(header.begin)
-        yield PlainReader(file, header.size // 2)
+    header = read_header(file)
+    if header is None or not _is_plain(header):
+        return None
+    file.seek(header.begin)
+    return PlainReader(file, header.size // 2)
 
 
-@contextmanager
-def with_right_sizes(source: str) -> Iterator[RightSizes | None]:
+def with_right_sizes(file: BufferedReader) -> RightSizes | None:
     """None where the sizes are right."""
-    with open(source, "rb") as file:
-        header = read_header(file)
-        yield None if header is None or header.regular else RightSizes(file, header)
+    header = read_header(file)
+    return None if header is None or header.regular else RightSizes(file, header)
 
 
 class RightSizes:

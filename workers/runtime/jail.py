@@ -1,6 +1,6 @@
 """What a worker gives up for good before it reads hostile files, so that a bug in a parser of C gains little.
 
-    jail.enter(["/data/spool"])  # {"no_new_privs": True, "capabilities": "none", "seccomp": True, "landlock": 7}
+    jail.enter()  # {"no_new_privs": True, "capabilities": "none", "seccomp": True, "landlock": 7}
 
 Every part is the kernel's, and one that a kernel lacks is left out: the answer tells.
 """
@@ -15,7 +15,6 @@ import resource
 import struct
 import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ _SET_NO_NEW_PRIVS, _BOUNDING_SET_DROP, _AMBIENT, _AMBIENT_CLEAR = 38, 24, 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _LIMITS = {
-    resource.RLIMIT_NOFILE: 256,  # a job takes three
     # Counts all threads of the user, the other workers' too. Nothing can be started here but threads.
     resource.RLIMIT_NPROC: 8192,
     resource.RLIMIT_CORE: 0,
@@ -37,19 +35,20 @@ _LIMITS = {
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(folders: Sequence[str]) -> dict[str, Any]:
-    """Confine this process to writing and reading files of these folders and below, whose names it must know, and to
-    reading the Python environment: no network, no other program or process. This must be its only thread, as Landlock
-    binds one thread and those that it starts. Returns what holds from now on, for an operator; of what the kernel lacks
-    the value is False."""
-    for limit, value in _LIMITS.items():
+def enter(open_files: int = 256) -> dict[str, Any]:
+    """Confine this process to what is open by now or is handed to it, and to reading the Python environment: no files,
+    no network, no other program or process. This must be its only thread, as Landlock binds one thread and those that
+    it starts. Returns what holds from now on, for an operator; of what the kernel lacks the value is False.
+
+    open_files: the most descriptors from now on."""
+    for limit, value in {resource.RLIMIT_NOFILE: open_files, **_LIMITS}.items():
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
     return {
         "no_new_privs": _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0,
         "capabilities": "none" if _drop_capabilities() else False,
-        "landlock": _confine_files(folders),
+        "landlock": _confine_files(),
         "seccomp": _filter_calls(),  # the last: what is above needs calls that it denies
     }
 
@@ -69,10 +68,10 @@ def _drop_capabilities() -> bool:
     return number is not None and _libc.syscall(number, header, bytes(24)) == 0
 
 
-def _confine_files(folders: Sequence[str]) -> int | bool:
+def _confine_files() -> int | bool:
     with contextlib.suppress(OSError):
         if landlock.abi():
-            return landlock.apply(_environment(), folders)
+            return landlock.apply(_environment())
     return False
 
 

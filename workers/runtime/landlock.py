@@ -1,6 +1,6 @@
-"""Files and folders outside of which this process sees nothing any more (https://docs.kernel.org/userspace-api/landlock).
+"""Folders outside of which this process can open nothing any more (https://docs.kernel.org/userspace-api/landlock).
 
-What stays possible, of any file: to ask for its size, owner and times by its path.
+What stays possible: to use what is open, and to ask for any file's size, owner and times by its path.
 """
 
 from __future__ import annotations
@@ -11,17 +11,12 @@ import struct
 from collections.abc import Iterable
 
 # linux/landlock.h
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_FILE = (1 << bit for bit in (0, 1, 2, 3, 5, 8))
-_TRUNCATE = 1 << 14
+_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILES_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # rights that are known
 _TCP, _TCP_ABI = 0b11, 4  # to bind and to connect
 _SCOPES, _SCOPES_ABI = 0b11, 6  # abstract Unix sockets and signals to processes outside
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
 _VERSION, _PATH_BENEATH = 1, 1
-
-READ = _READ_FILE | _READ_DIR
-# Files by their name, which must be known: the names in a folder cannot be read.
-WRITE = _WRITE_FILE | _READ_FILE | _REMOVE_FILE | _MAKE_FILE | _TRUNCATE
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,8 +26,8 @@ def abi() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)))
 
 
-def apply(readable: Iterable[str], writable: Iterable[str]) -> int:
-    """To this thread and those that it starts from now on; no_new_privs must be set. Paths that cannot be reached are
+def apply(readable: Iterable[str]) -> int:
+    """To this thread and those that it starts from now on; no_new_privs must be set. Folders that cannot be reached are
     left out. Returns the version of Landlock. Raises OSError where there is none."""
     version = abi()
     files = max(rights for since, rights in _FILES_BY_ABI.items() if since <= max(version, 1))
@@ -42,9 +37,8 @@ def apply(readable: Iterable[str], writable: Iterable[str]) -> int:
     packed = struct.pack(f"={len(attributes)}Q", *attributes)
     rules = _call(_CREATE_RULESET, packed, ctypes.c_size_t(len(packed)), 0)
     try:
-        for paths, rights in ((readable, READ), (writable, WRITE)):
-            for path in paths:
-                _allow(rules, path, rights & files)
+        for path in readable:
+            _allow(rules, path, _READ_FILE | _READ_DIR)
         _call(_RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)

@@ -1,7 +1,8 @@
 """A worker process, from its start to its exit: limits, the engine, Ready, then jobs until the server goes.
 
-python -m workers.runtime.process 7 8    # its end of the channel is open as descriptor 7, where its spec comes first;
-                                         # its log goes to 8, since the server takes in what it prints
+python -m workers.runtime.process 7 8 9    # its end of the channel is open as descriptor 7, where its spec comes
+                                           # first; jobs' files come to 8 (workers.runtime.job_files); its log goes to
+                                           # 9, since the server takes in what it prints
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from workers.engine import Engine
-from workers.messages import BootFailed, Ready, WorkerSpec
+from workers.messages import BootFailed, Ready, Submit, WorkerSpec
 from workers.runtime import devices, engines, jail, logs, model_files, privacy
 from workers.runtime.channel import Channel
+from workers.runtime.job_files import JobFiles
 from workers.runtime.scheduler import Scheduler
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _NICE = 5  # the event loop gets a core before the models do
 
 
-def main(descriptor: int, log_descriptor: int) -> None:
+def main(descriptor: int, files_descriptor: int, log_descriptor: int) -> None:
     """Never returns. Interpreters are not taken down: libraries' threads may be in the midst of a step."""
     started = time.monotonic()
     _die_with_parent()
@@ -67,7 +69,8 @@ def main(descriptor: int, log_descriptor: int) -> None:
     if engine.jailed:
         _enter_jail(engine, spec)
     scheduler: Future[Scheduler] = Future()
-    threading.Thread(target=_read, args=(channel, scheduler), daemon=True).start()
+    files = JobFiles(socket.socket(fileno=files_descriptor), wanted=engine.jailed)
+    threading.Thread(target=_read, args=(channel, files, scheduler), daemon=True).start()
     channel.send(Ready(dict(engine.describe()), time.monotonic() - started))
     try:
         scheduler.set_result(Scheduler(engine, channel.send, fill=spec.fill, step_timeout=spec.step_timeout))
@@ -103,7 +106,7 @@ def _watch(channel: Channel, done: int) -> None:
 
 def _enter_jail(engine: Engine, spec: WorkerSpec) -> None:
     others = _other_threads()
-    engine.jail = jail.enter(spec.folders)
+    engine.jail = jail.enter(spec.open_files)
     if lacking := jail.missing(engine.jail):
         logging.warning("this kernel does not confine the %s worker by: %s", spec.lane, ", ".join(lacking))
     if others:
@@ -120,11 +123,13 @@ def _other_threads() -> int:
     return threads - 1
 
 
-def _read(channel: Channel, scheduler: Future[Scheduler]) -> None:
+def _read(channel: Channel, files: JobFiles, scheduler: Future[Scheduler]) -> None:
     """Give messages to the scheduler. When the server is gone the process ends at once, whatever its steps do."""
     try:
         while True:
             message = channel.receive()
+            if isinstance(message, Submit):
+                message = files.attach(message)
             scheduler.result().take(message)
     except EOFError:
         os._exit(0)

@@ -1,0 +1,28 @@
+"""Whether what a worker answers can be the answer. A recording that has taken a worker over writes what it likes."""
+
+from __future__ import annotations
+
+import os
+
+from workers.messages import RESULTS, AudioRef, Decode, Request, Separate, Separation
+from workers.runtime.channel import ProtocolError
+
+
+def check(request: Request, result: object) -> None:
+    """Raises ProtocolError unless the result is of the request's type and its samples, if any, lie in a file of the
+    request."""
+    if not isinstance(result, RESULTS[type(request)]):
+        raise ProtocolError(f"{type(result).__name__} in answer to {type(request).__name__}")
+    match request, result:
+        case Decode(source=source, target=target), AudioRef() as audio:
+            _check_audio(audio, source, target)
+        case Separate(audio=original, target=target), Separation(audio=audio) if audio != original:
+            _check_audio(audio, target)
+
+
+def _check_audio(audio: AudioRef, *files: str) -> None:
+    if audio.path not in files:
+        raise ProtocolError("samples in a file that is not the job's")
+    begin, size = (0, 4) if audio.pcm is None else (audio.pcm, 2)
+    if audio.samples < 0 or begin < 0 or begin + audio.samples * size > os.path.getsize(audio.path):
+        raise ProtocolError(f"{audio.samples} samples that the file does not hold")
