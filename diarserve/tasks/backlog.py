@@ -202,6 +202,7 @@ class Backlog:
         for id in await self._with_reserve(partial(self._store.expire, time.time() - age)):
             self._spool.remove(self._spool.durable / id)
         await self._store.purge(time.time() - 7 * age)
+        self._spool.clear_again()
         await asyncio.to_thread(self._spool.reserve.take)
 
 

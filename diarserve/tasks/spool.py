@@ -11,6 +11,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
+from diarserve.core import descriptors
 from diarserve.tasks.data_directory import DURABLE, INCOMING, RESERVE, TRASH
 from diarserve.tasks.disk_reserve import DiskReserve
 from diarserve.tasks.disk_space import DiskSpace
@@ -31,6 +32,8 @@ class Spool:
         self.durable = data_dir / DURABLE
         self._trash = data_dir / TRASH
         self._spare: list[str] = []
+        self._uncleared: list[str] = []  # trashed folders that no descriptor was left to look into
+        self._size = 0  # as last seen
 
     def prepare(self) -> None:
         """Make the folders. What was incoming when an earlier server ended is removed: its request is gone."""
@@ -74,6 +77,13 @@ class Spool:
         a new file into it while it is being removed."""
         if trashed := self._discard(folder):
             self._clear(trashed, reuse=False)
+        self.clear_again()
+
+    def clear_again(self) -> None:
+        """Remove what could not be removed for want of descriptors."""
+        uncleared, self._uncleared = self._uncleared, []
+        for trashed in uncleared:
+            self._clear(trashed, reuse=False)
 
     def recycle(self, folder: Path) -> None:
         """Empty the folder of a task that no worker writes to any more, for another task. To make and remove a folder
@@ -81,6 +91,7 @@ class Spool:
         deleted in the last minute. The files are removed after the answer is sent."""
         if trashed := self._discard(folder):
             asyncio.get_running_loop().call_soon(partial(self._clear, trashed, reuse=True))
+        self.clear_again()
 
     def _discard(self, folder: Path) -> str | None:
         trashed = os.path.join(self._trash, folder.name)
@@ -94,8 +105,14 @@ class Spool:
         return trashed
 
     def _clear(self, trashed: str, *, reuse: bool) -> None:
-        with os.scandir(trashed) as scan:
-            files = list(scan)
+        try:
+            with os.scandir(trashed) as scan:
+                files = list(scan)
+        except OSError as error:
+            if not descriptors.are_short(error):
+                raise
+            self._uncleared.append(trashed)
+            return
         if sum(file.stat().st_size for file in files) > _LARGE:
             threading.Thread(target=shutil.rmtree, args=(trashed, True)).start()
         elif reuse and len(self._spare) < _MOST_SPARE:
@@ -106,10 +123,15 @@ class Spool:
             shutil.rmtree(trashed, ignore_errors=True)
 
     def size(self) -> int:
-        """Bytes of all uploads and decoded audio. Safe in any thread: folders and files may vanish meanwhile, as tasks
-        end."""
-        folders = [folder for root in (self.incoming, self.durable) for folder in _entries(root)]
-        return sum(_file_size(file) for folder in folders for file in _entries(folder))
+        """Bytes of all uploads and decoded audio; as last seen, where no descriptor is left to look. Safe in any
+        thread: folders and files may vanish meanwhile, as tasks end."""
+        try:
+            folders = [folder for root in (self.incoming, self.durable) for folder in _entries(root)]
+            self._size = sum(_file_size(file) for folder in folders for file in _entries(folder))
+        except OSError as error:
+            if not descriptors.are_short(error):
+                raise
+        return self._size
 
 
 def sent(folder: Path) -> list[Path]:

@@ -62,6 +62,26 @@ def test_it_recovers_when_descriptors_are_back(tmp_path: Path, uvloop: bool) -> 
         assert len([line for line in server.lines if "accept" in line["message"]]) < 3
 
 
+def test_without_descriptors_it_is_still_watched_and_deletes(tmp_path: Path) -> None:
+    """The store has its files open; what is left of the task's recording goes when there are descriptors again."""
+    with stopping.running(tmp_path) as server, requests.Session() as session:
+        server.wait_ready()
+        id = server.submit("endless whisper")
+        server.wait_jobs()
+        session.get(server.url + "/livez", timeout=30)
+        with exhausted(server):
+            metrics = session.get(server.url + "/metrics", timeout=30)
+            assert metrics.status_code == 200
+            assert "diarserve_spool_bytes" in metrics.text
+            for path in ("/stats", f"{API}/tasks", f"{API}/status/{id}"):
+                assert session.get(server.url + path, timeout=30).status_code == 200
+            deleted = session.delete(f"{server.url}{API}/tasks/{id}", timeout=30)
+            assert (deleted.status_code, deleted.json()["status"]["status"]) == (200, "cancelled")
+        assert_serves(server)
+        wait_until(lambda: not [file for file in (tmp_path / "data").rglob("*/upload") if file.is_file()])
+        assert server.other_lines == []
+
+
 @pytest.mark.parametrize("limit", [64, 1024])
 def test_idle_connections_leave_descriptors_for_the_rest(tmp_path: Path, limit: int) -> None:
     with stopping.running(tmp_path, descriptors=limit) as server, ExitStack() as idle:
