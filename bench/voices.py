@@ -1,6 +1,6 @@
 """Known voices: how often somebody absent is named, and somebody present is not, by seconds of speech.
 
-    python -m bench.voices [--more FOLDER]
+    python -m bench.voices [--more FOLDER] [--gallery 4]
 
 Leave one out: of every speaker, speech of the seconds asked for is enrolled, and other speech of them is what a
 recording holds. Present: the speaker is among the voices known to the request. Absent: only others are. Speakers are
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import butter, sosfilt
 
-from diarserve.voices.matching import MARGIN, THRESHOLD, confidence
+from diarserve.voices.matching import FEW, MARGIN, confidence, threshold
 from tests.support.conversations import LOUDNESS, voices
 from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, decoded
@@ -31,7 +31,6 @@ from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, Diarize
 
 SECONDS = (2, 5, 10, 30)
-GALLERY = 4  # voices that a request knows
 DRAWS = 60  # of each speaker
 LONGEST = 20.0  # seconds used of one file
 BAND, NOISE = (300, 3400), 0.18  # Hz; of the loudness: 15 dB below it
@@ -111,16 +110,16 @@ class Trial:
     own: float | None  # cosine to the speaker's own voice; None where that is not known
     others: tuple[float, ...]  # to those of others, descending
 
-    def named(self, threshold: float, margin: float) -> bool | None:
+    def named(self, least: float, margin: float) -> bool | None:
         """Whether the right name was given; None: no name was."""
         ranked = sorted([*self.others, *([] if self.own is None else [self.own])], reverse=True)
-        if ranked[0] < threshold or (len(ranked) > 1 and ranked[0] - ranked[1] < margin):
+        if ranked[0] < least or (len(ranked) > 1 and ranked[0] - ranked[1] < margin):
             return None
         return ranked[0] == self.own
 
 
 def trials(
-    speakers: Mapping[str, Speaker], enrolled: float, heard: float, *, telephone: bool, seed: int = 0
+    speakers: Mapping[str, Speaker], enrolled: float, heard: float, *, telephone: bool, gallery: int, seed: int = 0
 ) -> list[Trial]:
     """Of every speaker with speech enough, each twice: present and absent."""
     random = np.random.default_rng(seed)
@@ -146,9 +145,9 @@ def trials(
     made = []
     for name, probe, voice in pairs:
         others = [other for other in known if other != name]
-        if len(others) < GALLERY:
+        if len(others) < gallery:
             continue
-        chosen = [known[others[i]][0] for i in random.choice(len(others), GALLERY, replace=False)]
+        chosen = [known[others[i]][0] for i in random.choice(len(others), gallery, replace=False)]
         cosines = sorted((float(probe @ vector) for vector in chosen), reverse=True)
         made.append(Trial(name, None, tuple(cosines)))
         if voice is not None:
@@ -156,30 +155,30 @@ def trials(
     return made
 
 
-def row(found: Sequence[Trial], threshold: float, margin: float) -> str:
+def row(found: Sequence[Trial], least: float, margin: float) -> str:
     present, absent = [t for t in found if t.own is not None], [t for t in found if t.own is None]
     if not present or not absent:
         return "too little speech"
-    false = np.mean([t.named(threshold, margin) is not None for t in absent])
-    named = [t.named(threshold, margin) for t in present]
+    false = np.mean([t.named(least, margin) is not None for t in absent])
+    named = [t.named(least, margin) for t in present]
     missed, wrong = np.mean([one is None for one in named]), np.mean([one is False for one in named])
     people = len({t.speaker for t in present}), len({t.speaker for t in absent})
     return f"{false:7.2%} ({people[1]:3d} people) {missed:7.2%} {wrong:7.2%} ({people[0]:3d} people)"
 
 
-def report(speakers: Mapping[str, Speaker]) -> None:
+def report(speakers: Mapping[str, Speaker], gallery: int) -> None:
     for telephone in (False, True):
         print(f"\n{'enrolled by telephone' if telephone else 'enrolled like recorded'}: {len(speakers)} speakers")
         print("enrolled  heard   absent: named            present: missed, misnamed")
         everything = []
         for enrolled in SECONDS:
             for heard in (2, 5, 10):
-                found = trials(speakers, enrolled, heard, telephone=telephone)
+                found = trials(speakers, enrolled, heard, telephone=telephone, gallery=gallery)
                 everything += found
-                print(f"{enrolled:6d} s {heard:4d} s   {row(found, THRESHOLD, MARGIN)}")
-        for threshold in THRESHOLDS:
+                print(f"{enrolled:6d} s {heard:4d} s   {row(found, threshold(gallery), MARGIN)}")
+        for least in THRESHOLDS:
             for margin in (0.0, MARGIN):
-                print(f"threshold {threshold:.2f} margin {margin:.2f}: {row(everything, threshold, margin)}")
+                print(f"threshold {least:.2f} margin {margin:.2f}: {row(everything, least, margin)}")
         calibration(everything)
 
 
@@ -199,13 +198,14 @@ def calibration(found: Sequence[Trial]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--more", type=Path, help="a folder of other speakers")
-    more = parser.parse_args().more
+    parser.add_argument("--gallery", type=int, default=FEW, help="voices that a request knows")
+    arguments = parser.parse_args()
     recordings = Recordings()
     print("# the open recordings")
-    report(recordings.open())
-    if more:
-        print(f"\n# {more}")
-        report(recordings.more(more))
+    report(recordings.open(), min(arguments.gallery, FEW))
+    if arguments.more:
+        print(f"\n# {arguments.more}")
+        report(recordings.more(arguments.more), arguments.gallery)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,13 @@ def test_a_second_best_voice_is_nobody_s_name() -> None:
     assert assign([[0.95, 0.1], [0.8, 0.6]]) == {0: 0}
 
 
+def test_the_more_are_known_the_more_alike_a_voice_must_be() -> None:
+    far = [100.0 + number for number in range(99)]
+    [one, *_] = match([Heard("SPEAKER_00", at(0), 9.0)], [Known("A", at(54)), *(Known(str(n), at(n)) for n in far)])
+    assert one.name is None
+    assert names([0], [54]) == ["A"]
+
+
 def test_too_little_speech_makes_no_name_but_candidates() -> None:
     [one] = match([Heard("SPEAKER_00", at(0), 1.0)], [Known("A", at(5)), Known("B", at(80))])
     assert (one.name, one.speaker) == (None, "SPEAKER_00")

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 from diarserve.transcript.document import SpeakerMatch, VoiceCandidate
 
-THRESHOLD = 0.57  # least cosine of a name: the most at which fewer than 1 % of absent people got one
+THRESHOLD = 0.57  # least cosine of a name where FEW are known: with it fewer than 1 % of absent people got one
+FEW = 4
+RISE = 0.025  # of the threshold for ten times as many, among whom somebody is more similar by chance
 LEAST_SECONDS = 1.5  # of a speaker's speech for a name: what shorter speech does was not measured
 MARGIN = 0.1  # by which a voice must be more similar than the next
 # Confidence as a logistic function of the cosine, fitted where half of the people are present: half at CENTRE.
@@ -75,6 +77,15 @@ def confidence(cosine: float) -> float:
     return 1 / (1 + math.exp(-SLOPE * (cosine - CENTRE)))
 
 
+def threshold(known: int) -> float:
+    """The least cosine of a name where so many voices are known.
+
+    >>> [round(threshold(known), 3) for known in (1, 4, 40, 400)]
+    [0.57, 0.57, 0.595, 0.62]
+    """
+    return THRESHOLD + RISE * math.log10(max(known, FEW) / FEW)
+
+
 def match(heard: Sequence[Heard], known: Sequence[Known]) -> list[SpeakerMatch]:
     """For each speaker the name, if there is one, and the candidates. No two speakers get one name. `speaker` is the
     name, or what the diarizer calls the speaker. Vectors have length 1 and are of one model."""
@@ -96,7 +107,8 @@ def assign(cosines: Sequence[Sequence[float]]) -> dict[int, int]:
     A pair stands where it is the speaker's best, and better by the margin than every voice that is nobody else's: of
     two voices that are much alike, each is told by its own speaker where both speak.
     """
-    allowed = [[cosine if cosine >= THRESHOLD else 0.0 for cosine in row] for row in cosines]
+    least = threshold(max(map(len, cosines), default=0))
+    allowed = [[cosine if cosine >= least else 0.0 for cosine in row] for row in cosines]
     if not any(map(any, allowed)):
         return {}
     from scipy.optimize import linear_sum_assignment  # takes 0.3 s to import: only servers that know voices pay it
