@@ -37,6 +37,8 @@ ServerErrorCode = Literal[
     "queue_full",
     "model_failed",
     "not_ready",
+    "url_not_supported",  # a recording was to be fetched
+    "upgrade_required",  # it is a WebSocket
     "http_error",  # whatever else aiohttp refuses
 ]
 ErrorCode = Literal[JobErrorCode, ServerErrorCode]

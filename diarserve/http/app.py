@@ -11,6 +11,7 @@ from diarserve.core.settings import Settings
 from diarserve.http import drain, guard, metrics_port, middleware
 from diarserve.http.client_limits import ClientLimit
 from diarserve.http.context import CONNECTIONS, GATE, REQUESTS, ROUTES, SERVICE
+from diarserve.http.deepgram import routes as deepgram
 from diarserve.http.gate import Gate
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
@@ -19,7 +20,8 @@ from diarserve.service.service import Service
 
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
 TABLES = tuple(
-    module.routes for module in (transcribe, tasks, voices, events, features, operations, openai, openapi, docs)
+    module.routes
+    for module in (transcribe, tasks, voices, events, features, operations, openai, deepgram, openapi, docs)
 )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import re
-import uuid
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -16,7 +14,9 @@ from diarserve.core import descriptors
 from diarserve.core.errors import ErrorCode, NotReady, ServiceError, StorageFull
 from diarserve.http.client_address import client_address
 from diarserve.http.context import REQUESTS, SERVICE
+from diarserve.http.deepgram import errors as deepgram_errors
 from diarserve.http.openai import errors as openai_errors
+from diarserve.http.request_id import request_id
 from diarserve.http.responses import json
 from diarserve.http.security_headers import SECURITY_HEADERS
 from diarserve.observe.metrics import Metrics
@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HTTP_CODES: Mapping[int, ErrorCode] = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-
-_REQUEST_ID = web.RequestKey("request_id", str)
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")  # what can stand in a header and in a line of the log
 
 
 @web.middleware
@@ -42,14 +39,6 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 async def show_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """A signal: streams have sent their headers before a middleware sees them."""
     response.headers["X-Request-ID"] = request_id(request)
-
-
-def request_id(request: web.Request) -> str:
-    """What the client sent as X-Request-ID, or an id of ours where that is missing or odd."""
-    if _REQUEST_ID not in request:
-        sent = request.headers.get("X-Request-ID", "")
-        request[_REQUEST_ID] = sent if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
-    return request[_REQUEST_ID]
 
 
 @web.middleware
@@ -100,15 +89,22 @@ def error_response(request: web.Request, error: ServiceError, headers: dict[str,
         # A stream has begun. The client would take an error written now for a part of it, so the connection is closed.
         raise ConnectionAbortedError(error.message)
     headers = {"Allow": headers["Allow"]} if headers and "Allow" in headers else {}
-    return refusal(error, request.path, request.app[SERVICE].metrics, headers)
+    return refusal(error, request, request.app[SERVICE].metrics, headers)
 
 
-def refusal(error: ServiceError, path: str, metrics: Metrics, headers: Mapping[str, str] | None = None) -> web.Response:
+def refusal(
+    error: ServiceError, request: web.BaseRequest, metrics: Metrics, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """The answer for an error in the shape that clients of this path expect, counted."""
     metrics.rejects.labels(error.code).inc()
     log.log(logging.INFO if error.status < 500 else logging.WARNING, "answered %d %s", error.status, error.code)
     headers = {**SECURITY_HEADERS, **(headers or {})}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
-    body = openai_errors.body(error) if path.startswith("/v1/") else error.body()
-    return json(body, error.status, headers)
+    return json(_body(error, request), error.status, headers)
+
+
+def _body(error: ServiceError, request: web.BaseRequest) -> object:
+    if request.path == deepgram_errors.PATH:
+        return deepgram_errors.body(error, request_id(request))
+    return openai_errors.body(error) if request.path.startswith("/v1/") else error.body()

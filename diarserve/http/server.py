@@ -63,7 +63,7 @@ class Server(web.Server):
         return await answer_errors(request, self._route)
 
     def refuse(self, error: ServiceError, request: web.BaseRequest) -> web.Response:
-        return refusal(error, request.path, self.app[SERVICE].metrics)
+        return refusal(error, request, self.app[SERVICE].metrics)
 
 
 class Connection(web.RequestHandler):

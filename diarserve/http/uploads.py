@@ -7,14 +7,12 @@ with new_folders(service) as new_folder:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from aiofiles.threadpool import wrap
 from aiohttp import BodyPartReader, content_disposition_filename, hdrs, parse_content_disposition, web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import MultiMapping
@@ -22,27 +20,21 @@ from multidict import MultiMapping
 from diarserve.core.errors import (
     InvalidRequest,
     ServiceError,
-    StorageFull,
     TooLarge,
-    UnsupportedMedia,
 )
 from diarserve.core.settings import MIB, Limits
-from diarserve.http import pace, references
-from diarserve.http.context import SERVICE
+from diarserve.http import references
+from diarserve.http.recordings import READ_SIZE, discard, receive_recording, receiving, too_large, why_unreadable
 from diarserve.service.service import Service
 from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import new_id
-from workers.media.containers import HEAD, sniff
+from workers.media.containers import HEAD
 from workers.media.private_files import create_private
 
 _MAX_FIELD = 64 * 1024  # bytes of one text field
 _MAX_FIELDS = 100
 _MAX_TEXT = 256 * 1024  # bytes of all text fields: they are held in memory
 _FRAMING = MIB  # bytes of a body that are neither files nor fields
-_READ_SIZE = 64 * 1024  # bytes read at once: larger chunks do not fit into the CPU's cache and take longer
-_WRITE_SIZE = MIB  # bytes written at once, in a thread: handing over to it takes as long as writing half of them
-_WRITE_AFTER = 0.5  # seconds after which fewer are written: many slow uploads would hold much memory
-_WITHOUT_THREAD = MIB  # the first bytes of an upload, which are written in the event loop
 
 
 @contextmanager
@@ -97,24 +89,15 @@ class Form:
 async def receive(request: web.Request, new_folder: Callable[[], Path], limits: Limits) -> Form:
     """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
     caller removes. Raises ServiceError: Busy where as many uploads are under way as may be."""
-    service = request.app[SERVICE]
-    if (request.content_length or 0) > limits.max_upload_mib * MIB:
-        raise _too_large(limits)
     if not request.content_type.startswith("multipart/"):
         raise InvalidRequest("Send multipart/form-data with the recording in the field 'file'.", param="file")
-    # What cannot fit is refused before it is sent. No room is held for it: slow clients that announce much would take
-    # the whole disk from the others. What is written is reserved block by block.
-    if not service.spool.disk.fits(request.content_length or 0):
-        raise StorageFull("There is no room left for recordings; try again later.", retry_after=60)
     form = Form()
     try:
-        with service.tasks.uploads.request() as place:
-            place.grow(1)
-            async with pace.expected(request, limits):
-                async for part in await request.multipart():
-                    await _read_part(part, form, new_folder, limits, service.spool.disk)
-                    if request.content.total_bytes > limits.max_upload_mib * MIB + _FRAMING:
-                        raise _too_large(limits)
+        async with receiving(request, limits) as disk:
+            async for part in await request.multipart():
+                await _read_part(part, form, new_folder, limits, disk)
+                if request.content.total_bytes > limits.max_upload_mib * MIB + _FRAMING:
+                    raise too_large(limits)
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
         # what aiohttp raises for a body that is not a well-formed multipart
         raise InvalidRequest("The multipart body is malformed or cut short.") from error
@@ -133,7 +116,7 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
         await _receive_reference(part, form, new_folder, limits, disk, is_file=filename is not None)
     elif field not in ("file", "files"):
         if filename:
-            await _discard(part, 0, limits)
+            await discard(part, 0, limits)
             message = f"The recording goes into the field 'file' ('files' in a batch); it was sent as {field!r}."
             raise InvalidRequest(message, param=field)
         values = [value for given in form.fields.values() for value in given]
@@ -145,7 +128,7 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
     else:
         folder = new_folder()
         name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
-        form.uploads.append(Upload(folder, name, await _receive_recording(part, folder, limits, disk)))
+        form.uploads.append(Upload(folder, name, await receive_recording(part, folder, limits, disk)))
 
 
 async def _receive_reference(
@@ -161,7 +144,7 @@ async def _receive_reference(
         size = 0
         with create_private(target) as file:
             decode = None if is_file else references.DataUrl()
-            while chunk := await part.read_chunk(_READ_SIZE):
+            while chunk := await part.read_chunk(READ_SIZE):
                 data = chunk if decode is None else decode.feed(chunk)
                 head, size = (head + data)[:HEAD] if len(head) < HEAD else head, size + len(data)
                 references.check_size(size)
@@ -171,12 +154,12 @@ async def _receive_reference(
             if decode:
                 decode.close()
     except InvalidRequest:
-        await _discard(part, 0, limits)
+        await discard(part, 0, limits)
         raise
     if not head and not is_file:  # left blank, as a form does
         target.unlink()
         return
-    if error := _why_unreadable(head):
+    if error := why_unreadable(head):
         raise type(error)(f"Reference {number + 1}: {error.message}", code=error.code, param=references.FIELD)
     form.references.append(target)
 
@@ -208,80 +191,3 @@ async def _read_text(part: BodyPartReader, field: str) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The field '{field}' is not UTF-8 text.", param=field) from error
-
-
-async def _receive_recording(
-    part: BodyPartReader, folder: Path, limits: Limits, disk: DiskSpace
-) -> ServiceError | None:
-    """Stream a recording into the folder. Returns the error for a file that is no recording: a batch lists it, other
-    endpoints raise it."""
-    head = await _read_head(part)
-    error = _why_unreadable(head)
-    if error:
-        await _discard(part, len(head), limits)
-    else:
-        await _store(part, head, folder, limits, disk)
-    return error
-
-
-async def _read_head(part: BodyPartReader) -> bytes:
-    """The first bytes, as many as `sniff` needs; fewer of a shorter file."""
-    head = b""
-    while len(head) < HEAD and (chunk := await part.read_chunk(_READ_SIZE)):
-        head += chunk
-    return head
-
-
-def _why_unreadable(head: bytes) -> ServiceError | None:
-    """Why a file that begins so cannot be a recording."""
-    if not head:
-        return InvalidRequest("The file is empty.", code="empty_file", param="file")
-    if sniff(head[:HEAD]) is None:
-        return UnsupportedMedia(
-            "This is not a recording that can be read. Send WAV, FLAC, MP3, M4A/AAC, OGG, Opus, WebM, MP4 or MKV.",
-            param="file",
-        )
-    return None
-
-
-async def _store(part: BodyPartReader, head: bytes, folder: Path, limits: Limits, disk: DiskSpace) -> None:
-    """Raises TooLarge and StorageFull."""
-    # Opened here, not in a thread: if the client disconnected while the thread opens it, nothing would close it.
-    with create_private(folder / "upload") as plain:
-        file, size = wrap(plain), 0
-        while block := await _read_block(part, head):
-            size += sum(map(len, block))
-            if size > limits.max_upload_mib * MIB:
-                raise _too_large(limits)
-            with disk.reserved(sum(map(len, block))):
-                if size > _WITHOUT_THREAD:
-                    await file.writelines(block)
-                else:
-                    plain.writelines(block)
-                plain.flush()  # what is written is seen as taken from here on
-            head = b""
-
-
-async def _read_block(part: BodyPartReader, head: bytes) -> list[bytes]:
-    """The chunks to write next, `head` first; empty at the end of the part."""
-    chunks, size = [head] if head else [], len(head)
-    until = time.monotonic() + _WRITE_AFTER
-    while size < _WRITE_SIZE and (chunk := await part.read_chunk(_READ_SIZE)):
-        chunks.append(chunk)
-        size += len(chunk)
-        if time.monotonic() > until:
-            break
-    return chunks
-
-
-async def _discard(part: BodyPartReader, size: int, limits: Limits) -> None:
-    """Read what is refused to its end, so that the client gets to see the answer instead of a closed connection.
-    `size`: bytes of it that have been read. Raises TooLarge."""
-    while chunk := await part.read_chunk(_READ_SIZE):
-        size += len(chunk)
-        if size > limits.max_upload_mib * MIB:
-            raise _too_large(limits)
-
-
-def _too_large(limits: Limits) -> TooLarge:
-    return TooLarge(f"The upload is larger than {limits.max_upload_mib} MiB.", param="file")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from aiohttp.typedefs import Handler
 from msgspec import Meta
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from diarserve.access.roles import Scope
 from diarserve.core.errors import ErrorAnswer
 
-Tag = Literal["transcripts", "tasks", "voices", "OpenAI", "operation"]
+Tag = Literal["transcripts", "tasks", "voices", "OpenAI", "Deepgram", "operation"]
 
 RECEIVING = (400, 408, 413, 429, 507)  # what may be wrong with any upload
 ACCEPTING = (*RECEIVING, 415, 422)  # ... and with a recording that becomes a task
@@ -76,6 +77,7 @@ class Operation:
     parameters: Collection[Parameter]
     form: Form | None
     needs: Scope | None
+    recording_is_body: bool = False  # instead of a form
 
 
 H = TypeVar("H", bound=Handler)
@@ -91,9 +93,10 @@ def describe(
     parameters: Collection[Parameter] = (),
     form: Form | None = None,
     needs: Scope | None = "admin",
+    recording_is_body: bool = False,
 ) -> Callable[[H], H]:
     """needs: what an access key must be for; None: no key is needed."""
-    operation = Operation(summary, answers, tag, errors, error, parameters, form, needs)
+    operation = Operation(summary, answers, tag, errors, error, parameters, form, needs, recording_is_body)
 
     def mark(handler: H) -> H:
         handler.__operation__ = operation  # type: ignore[attr-defined]
@@ -110,6 +113,21 @@ def operation_of(handler: Any) -> Operation:
             f"{handler.__module__}.{handler.__name__} is not described: see diarserve.http.openapi.describe"
         )
     return operation
+
+
+def parameters_of(model: type[BaseModel]) -> list[Parameter]:
+    """Those of the query, one for each of the model's fields."""
+    schemas = model.model_json_schema()["properties"]
+    return [
+        Parameter(name, type=_without_none(field.annotation), text=schemas[name].get("description", ""))
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _without_none(type: Any) -> Any:
+    """A parameter that is absent is not sent."""
+    kinds = [kind for kind in get_args(type) if kind is not NoneType]
+    return kinds[0] if NoneType in get_args(type) else type
 
 
 # Parameters of several endpoints.

@@ -33,6 +33,7 @@ _TAGS = {
     "tasks": "The client comes back for the answer; tasks survive a restart.",
     "voices": "Voices that are kept, so that later transcripts call their speakers by name.",
     "OpenAI": "For clients of OpenAI's audio endpoints.",
+    "Deepgram": "For clients of Deepgram's speech-to-text.",
     "operation": "What the server can do, and how it is.",
 }
 _ERRORS = {
@@ -59,6 +60,10 @@ _KEYS = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 _TRY_LATER = (429, 503, 507)
+_RECORDING = {
+    "required": True,
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
 _REF = "#/components/schemas/{name}"
 
 
@@ -146,6 +151,8 @@ def _operation(path: str, operation: Operation, types: _Types, *, keyed: bool) -
         "responses": {str(status): answer for status, answer in {**answers, **errors}.items()},
         "security": [{name: []} for name in _KEYS] if keyed and operation.needs else [],
     }
+    if operation.recording_is_body:
+        return described | {"requestBody": _RECORDING}
     return described | ({"requestBody": _body(operation.form)} if operation.form else {})
 
 
