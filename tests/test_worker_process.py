@@ -17,9 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diarserve.observe.metrics import Metrics
+from diarserve.pool.lane import Lane
 from diarserve.pool.worker_process import WorkerProcess
 from tests.support.app import Start, service
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import until
 from workers.messages import Ready, WorkerSpec
 
 SPEC = WorkerSpec("whisper", "tests.support.standins:Whisper")
@@ -182,3 +185,24 @@ async def test_descriptors_that_run_out_at_any_point_leave_nothing() -> None:
     async with asyncio.timeout(30):
         while (me.num_fds(), len(me.children(recursive=True))) != (before, children):
             await asyncio.sleep(0.01)
+
+
+async def test_a_worker_that_cannot_be_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits for a driver: it is stopped, and no signal reaches it."""
+    lane = Lane([SPEC], Metrics())
+    lane.start()
+    await lane.wait_ready()
+    first = psutil.Process(lane.state()["workers"][0]["pid"])
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "pidfd_send_signal", lambda *arguments: None)
+            first.suspend()
+            lane._slots[0]._worker.kill()  # type: ignore[union-attr] # as when it is silent for too long
+            await until(lambda: lane.state()["workers"][0]["restarts"] == 1)
+            await lane.wait_ready()
+            assert lane.ready
+            assert first.is_running()
+    finally:
+        first.kill()
+        await lane.close()
+    first.wait(10)

@@ -22,7 +22,9 @@ from workers.messages import Submit, ToWorker, WorkerSpec
 
 log = logging.getLogger(__name__)
 
-_REAP_TIMEOUT = 10.0  # seconds for a killed process to be gone: a driver or a network disk may hold it for longer
+# Seconds for a killed process to be gone. A driver or a network disk may hold it for longer: then the next worker is
+# started beside it, and a server that stops has time left to close its store (diarserve.cli.watchdog).
+_REAP_TIMEOUT = 1.5
 _PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, from Linux 6.9 on
 
 
@@ -114,6 +116,7 @@ class WorkerProcess(StreamWorker):
     def kill(self) -> None:
         if not self._exit.done():
             self._kill_group()
+            self._writer.transport.abort()  # nobody listens to one that cannot be killed
 
     async def close(self) -> int:
         self.kill()
@@ -121,7 +124,7 @@ class WorkerProcess(StreamWorker):
             async with asyncio.timeout(_REAP_TIMEOUT):
                 code = await self.wait()
         except TimeoutError:
-            log.error("worker process %d was killed and does not end: it is left behind", self.pid)
+            log.error("worker process %d was killed and is not gone yet: nobody waits for it any longer", self.pid)
             code = -signal.SIGKILL
         self._files.close()
         await self._disconnect()

@@ -11,7 +11,8 @@ import requests
 from tests.support import stopping
 from tests.support.app import wav
 from tests.support.server import API
-from tests.support.stopping import SITUATIONS, TWICE, Request
+from tests.support.stop_situations import SITUATIONS, TWICE
+from tests.support.stopping import Request
 from tests.support.waiting import wait_until
 
 STOP = 2.0  # seconds

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support import stopping
-from tests.support.stopping import SITUATIONS, TWICE
+from tests.support.stop_situations import SITUATIONS, TWICE
 
 SIGNALS = {"SIGTERM": (signal.SIGTERM,), "SIGINT": (signal.SIGINT,), "SIGTERM twice": TWICE}
 

@@ -1,11 +1,10 @@
-"""Servers in situations in which they are told to stop."""
+"""Servers that are told to stop."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,6 @@ engine = "tests.support.standins:Diarizer"
 [whisper]
 engine = "tests.support.standins:Whisper"
 """
-TWICE = (signal.SIGTERM, signal.SIGTERM)
 
 
 class Process:
@@ -56,7 +54,7 @@ class Process:
         descriptors: int | tuple[int, int] | None = None,
     ) -> None:
         (folder / "config.toml").write_text(CONFIG + config)
-        command = [sys.executable, "-m", "tests.support.hung_disk", str(folder), "serve", "--port", "0"]
+        command = [sys.executable, "-m", "tests.support.hung_machine", str(folder), "serve", "--port", "0"]
         command += ["--config", str(folder / "config.toml"), "--data-dir", str(folder / "data")]
         stop = {} if stop_seconds is None else {"DIARSERVE_STOP_SECONDS": str(stop_seconds)}
         loop = {} if uvloop else {"WITHOUT_UVLOOP": ""}
@@ -187,99 +185,6 @@ class Ended:
     code: int
     left: Sequence[psutil.Process]  # workers that outlived it
     unlocked: bool  # whether the store may be opened by another server
-
-
-Arrange = Callable[[Process], None]
-
-
-def _idle(server: Process) -> None:
-    server.wait_ready()
-
-
-def _starting(server: Process) -> None:
-    wait_until(lambda: len(server.family()) >= 3)
-
-
-def _request(server: Process) -> None:
-    server.wait_ready()
-    Request(server, "endless whisper")
-    server.wait_jobs()
-
-
-def _upload(server: Process) -> None:
-    server.wait_ready()
-    client = socket.create_connection(("127.0.0.1", server.port))
-    server.clients.enter_context(client)
-    head = f"POST {API}/transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
-    part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-    client.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n{part}".encode() + wav(2))
-    wait_until(lambda: any((server.folder / "data" / "spool").glob("*")))
-
-
-def _durable(server: Process) -> None:
-    server.wait_ready()
-    server.submit("endless whisper")
-    server.wait_jobs()
-
-
-def _watcher(server: Process) -> None:
-    server.wait_ready()
-    id = server.submit("endless whisper")
-    events = requests.get(f"{server.url}{API}/events/{id}", stream=True, timeout=120)
-    server.clients.enter_context(events)
-    assert next(events.iter_lines())
-
-
-def _stopped_worker(server: Process) -> None:
-    _request(server)
-    for pid in server.workers().values():
-        os.kill(pid, signal.SIGSTOP)
-
-
-def _full_disk(server: Process) -> None:
-    _durable(server)
-    psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_FSIZE, (0, 0))
-
-
-def _hung_store(server: Process) -> None:
-    _durable(server)
-    (server.folder / "store-hangs").touch()
-
-
-def _hung_loop(server: Process) -> None:
-    server.wait_ready()
-    (server.folder / "spool-hangs").touch()
-    Request(server, "")
-    wait_until(lambda: _does_not_answer(server.url))
-
-
-def _does_not_answer(url: str) -> bool:
-    try:
-        requests.get(url + "/livez", timeout=1)
-    except requests.Timeout:
-        return True
-    return False
-
-
-@dataclass(frozen=True)
-class Situation:
-    arrange: Arrange
-    code: int = 0  # after one signal
-    config: str = ""
-
-
-SITUATIONS: Mapping[str, Situation] = {
-    "nothing under way": Situation(_idle),
-    "models loading": Situation(_starting, config='boot = "hang"'),
-    "a request under way": Situation(_request),
-    "an upload under way": Situation(_upload),
-    "a durable task under way": Situation(_durable),
-    "a watcher of events": Situation(_watcher),
-    "workers stopped (SIGSTOP)": Situation(_stopped_worker),
-    "disk full": Situation(_full_disk),
-    "store hangs": Situation(_hung_store, code=1),
-    "event loop hangs": Situation(_hung_loop, code=1),
-}
 
 
 @contextmanager

@@ -1,12 +1,14 @@
-"""`python -m tests.support.hung_disk FOLDER serve ...`: diarserve on a disk that stops to answer.
+"""`python -m tests.support.hung_machine FOLDER serve ...`: diarserve on a machine that stops to answer.
 
 While there is a file "store-hangs" in the folder, no call of the store returns; while there is "spool-hangs", no folder
-of the spool is made, which hangs the event loop. With WITHOUT_UVLOOP in the environment, asyncio's own loop is used.
+of the spool is made, which hangs the event loop; while there is "kills-fail", no worker is killed. With WITHOUT_UVLOOP
+in the environment, asyncio's own loop is used.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import sys
 import time
@@ -21,6 +23,7 @@ from diarserve.tasks.spool import Spool
 _folder = Path(sys.argv[1])
 _connect = aiosqlite.connect
 _new = Spool.new
+_kill = signal.pidfd_send_signal
 
 
 def _wait(name: str) -> None:
@@ -43,9 +46,15 @@ def _hanging_new(self: Spool, id: str) -> Path:
     return _new(self, id)
 
 
+def _failing_kill(*arguments: Any) -> None:
+    if not (_folder / "kills-fail").exists():
+        _kill(*arguments)
+
+
 if __name__ == "__main__":
     aiosqlite.connect = _hanging_connect
     Spool.new = _hanging_new  # type: ignore[method-assign]
+    signal.pidfd_send_signal = _failing_kill
     if "WITHOUT_UVLOOP" in os.environ:
         sys.modules["uvloop"] = None  # type: ignore[assignment]
     raise SystemExit(main(sys.argv[2:]))
