@@ -38,7 +38,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from workers.messages import JobErrorCode, Request
+from workers.messages import JobErrorCode, LiveRequest, Request
+from workers.messages.live import LiveEnd, LiveOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,25 @@ class WorkItem:
 
 
 JobSteps = Generator[list[WorkItem], list[Any], Any]  # yields phases, is sent their outputs, returns the result
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """What a live job yields to wait for audio: it is resumed with an Append (workers.messages.live) as soon as there
+    are `samples` or more in its file, or it is to flush or to end; at once where that is so. The Append holds all that
+    came since the last one that it was given. It holds no thread meanwhile."""
+
+    samples: int = 0  # since the session's start; what the job has seen already is never enough
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """What a live job yields to tell something; it is resumed with None at once."""
+
+    output: LiveOutput
+
+
+LiveSteps = Generator[list[WorkItem] | Await | Emit, Any, LiveEnd]  # of a job whose audio keeps arriving
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +93,8 @@ class Engine:
 
     Times are seconds, audio is 16 kHz mono float32 in [-1, 1], shape (samples,).
 
-    Threads: `job` and its generator, `describe` and `maintain` run one at a time, under the scheduler's lock: they must
-    be quick. `run` and `fallback` run in up to `parallel` + 1 threads at once.
+    Threads: `job`, `live` and their generators, `describe` and `maintain` run one at a time, under the scheduler's
+    lock: they must be quick. `run` and `fallback` run in up to `parallel` + 1 threads at once.
 
     Errors: a JobError, from a job or a step, fails the job with its code. A device's out-of-memory error
     (workers.runtime.devices knows them) makes the step run again, first in smaller batches, then by `fallback`. After
@@ -104,6 +124,12 @@ class Engine:
         """The generator that does the request: only what takes little time, the model's work is for `run`. It is closed
         when the job is cancelled. See workers.messages for requests and their results."""
         raise NotImplementedError
+
+    def live(self, request: LiveRequest) -> LiveSteps:
+        """As `job`, of audio that keeps arriving: it also yields Await and Emit. Engines that have it say "live": True
+        in `describe`."""
+        raise JobError("model_unavailable", "This model does not take live audio.")
+        yield
 
     def batch(self, key: Hashable) -> int:
         """The most items of size 1 with this key that one step may hold. Each is counted as large as the largest."""

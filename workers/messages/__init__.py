@@ -11,68 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
-SAMPLE_RATE = 16_000  # Hz
+from workers.messages.live import Append, Awaiting, Heard, LiveEnd
+from workers.messages.values import SAMPLE_RATE as SAMPLE_RATE
+from workers.messages.values import AudioRef as AudioRef
+from workers.messages.values import JobErrorCode as JobErrorCode
+from workers.messages.values import Message as Message
+from workers.messages.values import Turn as Turn
+from workers.messages.values import Word as Word
+
 CROSS_ATTENTION = "whisper cross-attention"  # where word times come from without forced alignment
-
-# Why a job cannot be done: stable, for machines. diarserve.core.errors gives each its HTTP status.
-JobErrorCode = Literal[
-    "unsupported_media",  # not a kind of file or codec that is served
-    "undecodable",  # damaged
-    "truncated",  # much shorter than its header says
-    "empty_audio",
-    "no_audio",  # a video without sound
-    "too_long",
-    "invalid_language",  # no language code
-    "language_unavailable",
-    "translation_unavailable",
-    "model_unavailable",
-    "too_many_speakers",
-    "out_of_memory",  # of the device
-    "storage_full",
-    "internal",  # the engine raised something else
-    "crashed",  # the worker died of it; said by the server
-]
-
-
-class Message(Struct, frozen=True, tag=True):
-    """Told from others by its class's name."""
-
-
-# What messages are made of. `gc=False`: they hold no references back, so that the garbage collector need not look.
-
-
-class Word(Struct, frozen=True, array_like=True, gc=False):
-    """Of a hundred bytes and no field names, since hours have tens of thousands: 40,000 are packed in 1 ms and read in
-    5 ms (pickled NamedTuples: 39 and 23 ms)."""
-
-    word: str  # as Whisper spells it, with its leading space where it has one
-    start: float
-    end: float
-    probability: float  # 0 to 1
-    language: str = ""  # that is spoken; empty: that of the transcript
-
-
-class Turn(Struct, frozen=True, array_like=True, gc=False):
-    start: float
-    end: float
-    speaker: str  # SPEAKER_00, SPEAKER_01, … in order of first appearance
-
-
-class AudioRef(Message, frozen=True, gc=False):
-    """A file of raw samples, 16 kHz mono, for every worker to read: float32, or, from byte `pcm` on, 16-bit."""
-
-    path: str
-    samples: int
-    pcm: int | None = None
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return self.samples / SAMPLE_RATE
 
 
 class BatchFill(Struct, frozen=True, gc=False):
@@ -159,7 +110,7 @@ class Embeddings(Message, frozen=True):
     clipping: float = 0.0  # share of the samples that are as loud as a sample can be
 
 
-Result = AudioRef | Transcript | Diarization | Alignment | Separation | Embeddings
+Result = AudioRef | Transcript | Diarization | Alignment | Separation | Embeddings | LiveEnd
 R = TypeVar("R", bound=Result)
 
 
@@ -220,7 +171,31 @@ class Embed(Asks[Embeddings], frozen=True):
     turns: tuple[Turn, ...] | None = None  # of any diarizer, sorted by start; None: find them
 
 
-Request = Decode | Transcribe | Diarize | Align | Separate | Embed
+class Listen(Asks[LiveEnd], frozen=True):
+    """Recognize audio that keeps arriving: answered with LiveWords (workers.messages.live)."""
+
+    audio: AudioRef  # a file that grows: the samples are those that are in it by now
+    language: str | None = None  # None, here and below: as in Transcribe
+    model: str | None = None
+    prompt: str | None = None
+    hotwords: str | None = None
+    interim: bool = True  # whether words are told before they are final
+    endpointing: float = 0.5  # seconds of silence that end an utterance
+    resume: bytes = b""  # the state of the last output that was received, where an earlier worker died
+
+
+class Follow(Asks[LiveEnd], frozen=True):
+    """Diarize audio that keeps arriving: answered with LiveTurns. Fields as in Listen and Diarize."""
+
+    audio: AudioRef
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    resume: bytes = b""
+
+
+LiveRequest = Listen | Follow
+Request = Decode | Transcribe | Diarize | Align | Separate | Embed | Listen | Follow
 
 
 RESULTS: Mapping[type[Request], type[Result]] = {
@@ -230,6 +205,8 @@ RESULTS: Mapping[type[Request], type[Result]] = {
     Align: Alignment,
     Separate: Separation,
     Embed: Embeddings,
+    Listen: LiveEnd,
+    Follow: LiveEnd,
 }
 
 
@@ -248,7 +225,7 @@ class Cancel(Message, frozen=True):
     job: str
 
 
-ToWorker = WorkerSpec | Submit | Cancel
+ToWorker = WorkerSpec | Submit | Cancel | Append
 
 
 # Worker to server.
@@ -296,4 +273,4 @@ class Failed(Message, frozen=True):
     trace: str = ""  # for the log of the server, which knows whether anybody still waits for the job
 
 
-FromWorker = Ready | BootFailed | Report | Progress | Done[Result] | Failed
+FromWorker = Ready | BootFailed | Report | Progress | Done[Result] | Failed | Heard | Awaiting
