@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import orjson
 import pytest
@@ -19,7 +21,7 @@ from diarserve.access.keyring import Keyring
 from diarserve.core.configuration import ConfigError, load
 from diarserve.core.errors import RateLimited
 from diarserve.core.settings import Settings
-from diarserve.http import app
+from diarserve.http import app, sse
 from diarserve.http.openapi import document as openapi
 from tests.support.app import API, TRANSCRIBE, Client, Start, error, form, wav
 from tests.support.serving import serving
@@ -240,6 +242,25 @@ async def test_keys_come_and_go_while_the_server_runs(start: Start, tmp_path: Pa
     file.unlink()
     await until(lambda: _is(status(later), 401))
     assert await status() == 401  # a file that is gone opens nothing
+
+
+async def test_the_stream_of_a_revoked_key_ends(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
+    gate = tmp_path / "gate"
+    gate.touch()
+    file = tmp_path / "keys.json"
+    _, secret = key_file.add(file, "app", "submit")
+    client = await start(access={"keys_file": str(file)}, whisper={"gate": str(gate)})
+    headers = {"X-API-Key": secret}
+    submitted = await client.post(f"{TRANSCRIBE}/async", data=form(wav(1)), headers=headers)
+    id = (await submitted.json())["task_id"]
+    events = await client.get(f"{API}/events/{id}", headers=headers)
+    await events.content.readline()
+    await asyncio.to_thread(key_file.revoke, file, "app")
+    with contextlib.suppress(aiohttp.ClientError):  # cut off
+        async with asyncio.timeout(30):
+            await events.content.read()
+    gate.unlink()
 
 
 def _added(file: Path, other: Path, before: str) -> tuple[Any, str]:

@@ -27,6 +27,7 @@ async def answered(client: Client, request: bytes) -> tuple[int, dict[str, str |
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         assert b"content-type: application/json" in head.lower()
         assert head.startswith(b"HTTP/1.")
+        assert b"\r\nx-request-id: " in head.lower()
         return int(head.split()[1]), json.loads(await reader.readexactly(length))["error"]
     finally:
         writer.close()

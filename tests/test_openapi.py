@@ -92,6 +92,13 @@ def test_the_document_says_where_a_key_is_needed() -> None:
     assert paths["/livez"]["get"]["security"] == []
 
 
+def test_what_any_request_may_be_refused_for_is_said_of_every_endpoint() -> None:
+    for path, item in openapi.document(app.TABLES)["paths"].items():
+        for method, operation in item.items():
+            assert {"403", "417", "421", "429", "503"} <= operation["responses"].keys(), (method, path)
+    assert "Readiness" in str(openapi.document(app.TABLES)["paths"]["/readyz"]["get"]["responses"]["503"])
+
+
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     routes = {
         (route.resource.canonical, route.method.lower())

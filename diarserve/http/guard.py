@@ -40,6 +40,15 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
 
 
+def is_still_known(request: web.Request) -> bool:
+    """Whether the key that was let in may do this even now: a stream outlives the revocation of its key."""
+    try:
+        _identified(request, request.app[GATE])
+    except (Forbidden, Unauthorized):
+        return False
+    return True
+
+
 def _require_host(request: web.Request, gate: Gate) -> None:
     # None, as HTTP/1.0 allows, is sent by no browser.
     for host in request.headers.getall("Host", ()):

@@ -98,7 +98,7 @@ def refusal(
     """The answer for an error in the shape that clients of this path expect, counted."""
     metrics.rejects.labels(error.code).inc()
     log.log(logging.INFO if error.status < 500 else logging.WARNING, "answered %d %s", error.status, error.code)
-    headers = {**SECURITY_HEADERS, **(headers or {})}
+    headers = {"X-Request-ID": request_id(request), **SECURITY_HEADERS, **(headers or {})}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     return json(_body(error, request), error.status, headers)

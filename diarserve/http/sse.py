@@ -8,11 +8,13 @@ async with sse.stream(request) as events:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from aiohttp import web
+
+from diarserve.http.guard import is_still_known
 
 HEARTBEAT = 15.0  # seconds between comments: proxies close streams that are silent for 30 to 60 s
 
@@ -20,8 +22,10 @@ HEARTBEAT = 15.0  # seconds between comments: proxies close streams that are sil
 class EventStream:
     """An answer that consists of events. Two writes never overlap: a heartbeat stands between events, not in one."""
 
-    def __init__(self, response: web.StreamResponse) -> None:
+    def __init__(self, response: web.StreamResponse, permitted: Callable[[], bool] = lambda: True) -> None:
+        """permitted: asked before every write. Where it says no, the client is taken for gone."""
         self.response = response
+        self._permitted = permitted
         self._writing = asyncio.Lock()
 
     async def send(self, data: object, event: str | None = None) -> None:
@@ -41,6 +45,8 @@ class EventStream:
 
     async def _write(self, data: bytes) -> None:
         async with self._writing:
+            if not self._permitted():
+                raise ConnectionAbortedError("the access key was revoked")
             await self.response.write(data)
 
 
@@ -50,10 +56,16 @@ async def stream(request: web.Request) -> AsyncIterator[EventStream]:
     dead one."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
-    events = EventStream(response)
-    heart = asyncio.create_task(events.beat(HEARTBEAT))
+    events = EventStream(response, lambda: is_still_known(request))
+    heart = asyncio.create_task(_beat(events, request))
     try:
         yield events
     finally:
         heart.cancel()
         await asyncio.wait((heart,))
+
+
+async def _beat(events: EventStream, request: web.Request) -> None:
+    await events.beat(HEARTBEAT)
+    if request.transport:  # nothing more may be sent: this cancels the handler, which may wait for hours
+        request.transport.close()

@@ -46,12 +46,13 @@ _ERRORS = {
     410: "The result was kept for its time and is gone.",
     413: "The recording is too large or too long, or too much was sent.",
     415: "This is not a recording that can be read.",
+    417: "Of `Expect`, only `100-continue` is understood.",
     421: "The Host is not this server's.",
     422: "The recording cannot be decoded, or no voice known by it; or the Idempotency-Key was used before, for "
     "something else.",
-    429: "Every place is taken, or this key has had what it may.",
+    429: "Every place is taken, this client asks too much at a time, or this key has had what it may.",
     500: "A model failed on this recording.",
-    503: "The models are not loaded.",
+    503: "The models are not loaded, the server shuts down, or it has too much open.",
     507: "The disk is full.",
 }
 # Any one of them, where the server has keys.
@@ -131,9 +132,9 @@ def _as_answered(schema: Schema) -> None:
 
 
 def _errors(operation: Operation) -> list[int]:
-    """Those that it names, and what diarserve.http.guard refuses."""
-    guarded = (401, 403, 429) if operation.needs else (403,)
-    return sorted({*operation.errors, *guarded, 421})
+    """Those that it names, and those of every endpoint: diarserve.http.guard, limits of clients, and http.server."""
+    guarded = (401, 403) if operation.needs else (403,)
+    return sorted({*operation.errors, *guarded, 417, 421, 429, 503})
 
 
 def _operation(path: str, operation: Operation, types: _Types, *, keyed: bool) -> Schema:
@@ -148,7 +149,7 @@ def _operation(path: str, operation: Operation, types: _Types, *, keyed: bool) -
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(path)),
             *(_parameter(parameter, types) for parameter in operation.parameters),
         ],
-        "responses": {str(status): answer for status, answer in {**answers, **errors}.items()},
+        "responses": {str(status): answer for status, answer in {**errors, **answers}.items()},
         "security": [{name: []} for name in _KEYS] if keyed and operation.needs else [],
     }
     if operation.recording_is_body:
