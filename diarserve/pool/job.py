@@ -16,9 +16,11 @@ from typing import Any
 
 from diarserve.core.errors import ServiceError
 from diarserve.core.types import Priority
+from diarserve.pool.live_job import LiveAudio
 from workers.messages import Done, Progress, Request
 
 PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
+LIVE_OFFSET = -86_400.0  # of live jobs, which go before all others: none of those waits for a day
 
 OnProgress = Callable[[Progress], None]
 
@@ -38,6 +40,7 @@ class Job:
     answer: asyncio.Future[Done[Any]]  # or a ServiceError or OSError
     queued: float  # when it came, on the monotonic clock
     attempts: int = 0  # including the one under way
+    live: LiveAudio | None = None  # of a job whose audio keeps arriving
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
 
     def end(self, answer: Done[Any] | ServiceError | OSError) -> None:
@@ -48,6 +51,10 @@ class Job:
             self.answer.set_result(answer)
         else:
             self.answer.set_exception(answer)
+
+    @property
+    def awaits_audio(self) -> bool:
+        return self.live is not None and self.live.awaits
 
     def __lt__(self, other: Job) -> bool:
         return self.virtual_deadline < other.virtual_deadline

@@ -8,15 +8,18 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from diarserve.core import errors
 from diarserve.observe.metrics import Metrics
-from diarserve.pool.job import Job, OnProgress
+from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress
+from diarserve.pool.live_job import LiveAudio, LiveJob, OnOutput
 from diarserve.pool.slot import Slot
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
-from workers.messages import Asks, Done, Failed, Progress, R, Request, WorkerSpec
+from workers.messages import Asks, Done, Failed, LiveRequest, Progress, R, Request, WorkerSpec
+from workers.messages.live import LiveEnd
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +156,23 @@ class Lane:
         if done.degraded:
             self._metrics.degraded.labels(self.name).inc()
         return done
+
+    def open(self, request: LiveRequest, *, task: str = "", on_output: OnOutput) -> LiveJob:
+        """Begin a job whose audio keeps arriving; `on_output` is called with what its worker tells. It is more urgent
+        than all others. When its worker dies it goes on in another from the last output. Close it. Raises NotReady."""
+        if self.halted:
+            raise self._not_ready()
+        answer: asyncio.Future[Done[LiveEnd]] = asyncio.get_running_loop().create_future()
+        now = time.monotonic()
+        audio = LiveAudio(on_output, request.audio.samples)
+        job = Job(f"{self.name}-{next(self._ids)}", task, request, now + LIVE_OFFSET, None, answer, now, live=audio)
+        heapq.heappush(self._queue, job)
+        self._dispatch()
+        return LiveJob(audio, answer, partial(self._append, job), partial(self._withdraw, job))
+
+    def _append(self, job: Job, waited: bool) -> None:
+        for slot in self._slots:
+            slot.append(job, waited)
 
     def on_change(self) -> None:
         """A slot is ready or halted."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from workers.messages import RESULTS, AudioRef, Decode, Request, Separate, Separation
+from workers.messages import RESULTS, AudioRef, Decode, Follow, Listen, Request, Separate, Separation
+from workers.messages.live import Awaiting, Heard, LiveTurns, LiveWords
 from workers.runtime.channel import ProtocolError
 
 
@@ -18,6 +19,14 @@ def check(request: Request, result: object) -> None:
             _check_audio(audio, source, target)
         case Separate(audio=original, target=target), Separation(audio=audio) if audio != original:
             _check_audio(audio, target)
+
+
+def check_live(request: Request, message: Heard | Awaiting) -> None:
+    """Raises ProtocolError for what does not answer the request."""
+    output = message.output if isinstance(message, Heard) else None
+    fits = isinstance(request, Listen) and not isinstance(output, LiveTurns)
+    if not (fits or (isinstance(request, Follow) and not isinstance(output, LiveWords))):
+        raise ProtocolError(f"{type(output or message).__name__} in answer to {type(request).__name__}")
 
 
 def _check_audio(audio: AudioRef, *files: str) -> None:

@@ -19,12 +19,15 @@ from workers.messages import (
     Cancel,
     Done,
     Failed,
+    Follow,
+    Listen,
     Progress,
     Ready,
     Report,
     Submit,
     WorkerSpec,
 )
+from workers.messages.live import Awaiting, Heard
 from workers.runtime.channel import ProtocolError
 from workers.runtime.logs import log_context
 
@@ -93,24 +96,35 @@ class Slot:
 
     def has_room(self, job: Job, width: int) -> bool:
         """Whether the worker may take the job beside those that it holds: `width` jobs, or up to twice as many where
-        each that comes is more urgent than all that are there."""
-        if not (self.ready and self.jobs):
+        each that comes is more urgent than all that are there. Live jobs, which last for hours, do not count."""
+        others = [other for other in self.jobs.values() if not other.live]
+        if not (self.ready and others) or job.live:
             return self.ready
-        if job.alone or any(other.alone for other in self.jobs.values()):
+        if job.alone or any(other.alone for other in others):
             return False
-        if len(self.jobs) < width:
+        if len(others) < width:
             return True
-        return len(self.jobs) < 2 * width and all(
-            job.virtual_deadline < other.virtual_deadline for other in self.jobs.values()
-        )
+        return len(others) < 2 * width and all(job.virtual_deadline < other.virtual_deadline for other in others)
 
     def submit(self, job: Job) -> None:
         """Give the worker a job. Raises UnicodeError and TypeError for a request that cannot be sent, and OSError where
         its files cannot be opened."""
         assert self._worker is not None
-        self._worker.send(Submit(job.id, job.task, job.request, job.virtual_deadline))
+        request = job.request
+        if job.live and isinstance(request, Listen | Follow):
+            request = job.live.submitted(request)
+        self._worker.send(Submit(job.id, job.task, request, job.virtual_deadline))
         self.jobs[job.id] = job
+        if job.live:
+            self._worker.send(job.live.append(job.id))
         self._note_sign_of_life()
+
+    def append(self, job: Job, waited: bool) -> None:
+        """More came of a live job's audio, for which its worker `waited`. Nothing happens where it is another's."""
+        if job.live and job.id in self.jobs and self._worker:
+            self._worker.send(job.live.append(job.id))
+            if waited and all(other.awaits_audio for other in self.jobs.values() if other is not job):
+                self._note_sign_of_life()  # nothing was asked of the worker before
 
     def cancel(self, job: Job) -> None:
         """Nobody waits for the job any more."""
@@ -174,7 +188,7 @@ class Slot:
                     self.info = message.model
                     for event in message.events:
                         self._metrics.model_events.labels(self.spec.lane, event).inc()
-                elif isinstance(message, Progress | Done | Failed):
+                elif isinstance(message, Progress | Done | Failed | Heard | Awaiting):
                     self._take(message)
                 else:
                     raise ProtocolError(f"{type(message).__name__} from a worker that is ready")
@@ -211,7 +225,7 @@ class Slot:
             self.halted = reason
             self._owner.on_change()
 
-    def _take(self, message: Progress | Done[Any] | Failed) -> None:
+    def _take(self, message: Progress | Done[Any] | Failed | Heard | Awaiting) -> None:
         job = self.jobs.get(message.job)
         if job is None:
             return  # cancelled meanwhile
@@ -220,6 +234,9 @@ class Slot:
         if isinstance(message, Progress):
             if job.on_progress:
                 job.on_progress(message)
+        elif isinstance(message, Heard | Awaiting):
+            results.check_live(job.request, message)
+            self._take_live(job, message)
         else:
             if isinstance(message, Done):
                 self._failures = 0
@@ -229,6 +246,13 @@ class Slot:
             del self.jobs[job.id]
             self._owner.on_answer(self, job, message)
         self._note_sign_of_life()
+
+    def _take_live(self, job: Job, message: Heard | Awaiting) -> None:
+        assert job.live
+        if isinstance(message, Awaiting):
+            job.live.take(message)
+        elif job.live.hear(message.output):
+            job.attempts, self._failures = 1, 0
 
     def _note_sign_of_life(self) -> None:
         """(Re)start the clock for the worker's next message. The timer is let run: to move it with every message
@@ -242,7 +266,7 @@ class Slot:
 
     def _kill_if_silent(self) -> None:
         self._silence_timer = None
-        if not (self.jobs and self._worker):
+        if not self._worker or all(job.awaits_audio for job in self.jobs.values()):
             return  # nothing is asked of it
         left = self._last_message + self.spec.step_timeout + _KILL_GRACE - time.monotonic()
         if left > 0:

@@ -23,8 +23,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from workers.engine import Engine, JobError, JobSteps, StepOutputs, WorkItem
+from workers.engine import Await, Emit, Engine, JobError, JobSteps, LiveSteps, StepOutputs, WorkItem
 from workers.messages import (
+    SAMPLE_RATE,
     Align,
     Alignment,
     AudioRef,
@@ -33,6 +34,7 @@ from workers.messages import (
     Diarize,
     Embed,
     Embeddings,
+    LiveRequest,
     Request,
     Separate,
     Separation,
@@ -42,6 +44,7 @@ from workers.messages import (
     Voice,
     Word,
 )
+from workers.messages.live import Append, LiveEnd, LiveWords
 
 
 class StandIn(Engine):
@@ -101,6 +104,9 @@ class StandIn(Engine):
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["kill-once", self.kind]:
                 order.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["kill-at", at, *later] if number == int(at):
+                order.write_text(" ".join(["kill-at", *later]) if later else "")
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["kill-once-at", at, self.kind] if number == int(at):  # once the test has made the file "go"
                 order.unlink()
@@ -165,6 +171,35 @@ class StandIn(Engine):
 
 class Whisper(StandIn):
     kind = "whisper"
+
+    def describe(self) -> Mapping[str, Any]:
+        return {**super().describe(), "live": True}
+
+    def live(self, request: LiveRequest) -> LiveSteps:
+        """A word for every second, of the value of its first sample; 0 is silence, which ends an utterance. The order
+        `kill-at 3 7` has the worker kill itself once each time it comes to these seconds."""
+        audio, position = request.audio, int(request.resume or 0)
+        folder = Path(audio.path).parent
+        while True:
+            more: Append = yield Await(position + SAMPLE_RATE)
+            last = more.samples if more.flush or more.end else more.samples - more.samples % SAMPLE_RATE
+            while position < last:
+                number, past = position // SAMPLE_RATE, min(position - position % SAMPLE_RATE + SAMPLE_RATE, last)
+                yield Emit(
+                    LiveWords((), (Word(" perhaps", float(number), float(number), 0.1),), state=b"%d" % position)
+                )
+                yield [WorkItem("listen", (folder, number))]
+                with open(audio.path, "rb") as file:
+                    file.seek((audio.pcm or 0) + 2 * position)
+                    (value,) = struct.unpack("<h", file.read(2))
+                words = (Word(f" w{value}", number + 0.1, number + 0.9, 1.0),) if value else ()
+                ended = None if words else float(number)
+                position = past
+                yield Emit(LiveWords(words, (), past / SAMPLE_RATE, ended, state=b"%d" % past))
+            if more.flush:
+                yield Emit(LiveWords((), (), position / SAMPLE_RATE, flushed=True, state=b"%d" % position))
+            if more.end:
+                return LiveEnd("stand-in")
 
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Transcribe)

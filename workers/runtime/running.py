@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workers.engine import JobSteps, WorkItem
+from workers.engine import Await, Emit, Engine, JobSteps, LiveSteps, WorkItem
+from workers.messages import Follow, FromWorker, Listen, Submit
+from workers.messages.live import Awaiting, Heard
+from workers.runtime.feed import Feed
 
 PENDING = object()
 
@@ -19,7 +23,8 @@ class RunningJob:
     id: str
     task: str
     virtual_deadline: float
-    steps: JobSteps
+    steps: JobSteps | LiveSteps
+    feed: Feed | None = None  # of a live job
     waiting: deque[tuple[int, WorkItem]] = field(
         default_factory=deque
     )  # items not in a step yet, each with its position in the phase
@@ -34,6 +39,37 @@ class RunningJob:
     alone: bool = False  # after a shared step failed: it shares no more, so that only the job at fault fails
     on_fallback: set[int] = field(default_factory=set)  # positions of items that did not fit into the device's memory
     degraded: bool = False
+    patience: float = 0.0  # seconds from when a live job's audio comes to its virtual deadline
+
+    @classmethod
+    def of(cls, submit: Submit, engine: Engine) -> RunningJob:
+        id, task, request, virtual_deadline = submit.job, submit.task, submit.request, submit.virtual_deadline
+        if not isinstance(request, Listen | Follow):
+            return cls(id, task, virtual_deadline, engine.job(request))
+        feed = Feed(request.audio.samples)
+        patience = virtual_deadline - time.monotonic()
+        return cls(id, task, virtual_deadline, engine.live(request), feed, patience=patience)
+
+    def postpone(self) -> None:
+        """Of a live job that goes on: of several, the one whose audio came first is the most urgent."""
+        self.virtual_deadline = time.monotonic() + self.patience
+
+    def resume(self, answer: object, send: Callable[[FromWorker], None]) -> list[WorkItem]:
+        """Its next phase; empty where it waits for audio."""
+        asked = self.steps.send(answer)  # type: ignore[arg-type]
+        while not (isinstance(asked, list) and asked):
+            answer = []
+            if isinstance(asked, Emit):
+                send(Heard(self.id, asked.output))
+                answer = None
+            elif isinstance(asked, Await):
+                assert self.feed is not None
+                self.feed.wanted = asked.samples
+                if (answer := self.feed.take(self.id)) is None:
+                    send(Awaiting(self.id, self.feed.samples))
+                    return []
+            asked = self.steps.send(answer)  # type: ignore[arg-type]
+        return asked
 
     @property
     def next_item(self) -> WorkItem:
@@ -63,6 +99,12 @@ class RunningJob:
                 yield tuple(self.outputs[self.shown])
             self.shown += 1
 
+    def share(self, spans: Mapping[str, tuple[float, float]]) -> float:
+        """Of the job that is done, from 0 to 1, by Engine.spans."""
+        key = self.phase[0].key
+        begin, end = self.phase[0].span or spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
+        return begin + (end - begin) * self.done / len(self.phase)
+
 
 class Pick(NamedTuple):
     """A work item in a step."""
@@ -84,3 +126,9 @@ class Step:
     @property
     def key(self) -> Hashable:
         return self.picks[0].item.key
+
+
+def put_back(picks: Sequence[Pick]) -> None:
+    """To the items that wait, in their order."""
+    for job, position, item in reversed(picks):
+        job.waiting.appendleft((position, item))

@@ -19,11 +19,12 @@ from typing import Any
 
 from workers.engine import Engine, Interim, JobError, outputs_of
 from workers.messages import BatchFill, Cancel, Done, Failed, FromWorker, Progress, Report, Submit
+from workers.messages.live import Append, Awaiting
 from workers.runtime import devices
 from workers.runtime.batching import Batches
 from workers.runtime.deadline import StepDeadline
 from workers.runtime.logs import log_context
-from workers.runtime.running import Pick, RunningJob, Step
+from workers.runtime.running import RunningJob, Step, put_back
 from workers.runtime.step_threads import Inbox, StepThreads
 
 log = logging.getLogger(__name__)
@@ -119,21 +120,34 @@ class Scheduler:
 
     def _handle(self, message: object) -> None:
         match message:
-            case Submit(job=id, task=task, request=request, virtual_deadline=virtual_deadline):
-                self._jobs[id] = job = RunningJob(id, task, virtual_deadline, self._engine.job(request))
+            case Submit(job=id):
+                self._jobs[id] = job = RunningJob.of(message, self._engine)
                 self._advance(job, None)
+            case Append(job=id):
+                self._feed(self._jobs.get(id), message)
             case Cancel(job=id):
                 self._drop(id)
             case _:
                 log.warning("unknown message %s", type(message).__name__)
 
-    def _advance(self, job: RunningJob, outputs: list[Any] | None, progress: Progress | None = None) -> None:
-        """Resume the job with the outputs of a finished phase (None at the start), and begin its next phase. `progress`
-        tells of the finished phase; it is left out where the end of the job says as much."""
+    def _feed(self, job: RunningJob | None, append: Append) -> None:
+        """More audio of a live job, which may have ended."""
+        if job is None or job.feed is None:
+            return
+        job.feed.add(append)
+        if job.feed.wanted is not None:
+            if (more := job.feed.take(job.id)) is None:
+                self._send(Awaiting(job.id, job.feed.samples))
+            else:
+                job.postpone()
+                self._advance(job, more)
+
+    def _advance(self, job: RunningJob, answer: object, progress: Progress | None = None) -> None:
+        """Resume the job with the outputs of a finished phase, or None at the start, or an Append where it waits for
+        audio, and begin its next phase. `progress` tells of the finished phase; it is left out where the end of the job
+        says as much."""
         try:
-            phase = next(job.steps) if outputs is None else job.steps.send(outputs)
-            while not phase:
-                phase = job.steps.send([])
+            phase = job.resume(answer, self._send)
         except StopIteration as stop:
             now = time.monotonic()
             self._drop(job.id)
@@ -187,7 +201,7 @@ class Scheduler:
         job, position, item = step.picks[interim.index]
         with self._lock:
             if item.partial and position == job.shown and self._jobs.get(job.id) is job:
-                self._send(Progress(job.id, self._share(job), interim=tuple(interim.output)))
+                self._send(Progress(job.id, job.share(self._engine.spans), interim=tuple(interim.output)))
 
     def _finish(self, step: Step, outputs: Sequence[Any], error: BaseException | None, seconds: float) -> None:
         self._running.remove(step)
@@ -208,7 +222,7 @@ class Scheduler:
         for job in step.jobs:
             if self._jobs.get(job.id) is not job:
                 continue
-            progress = Progress(job.id, self._share(job), tuple(job.newly_final()))
+            progress = Progress(job.id, job.share(self._engine.spans), tuple(job.newly_final()))
             if job.shown == len(job.phase):
                 self._advance(job, job.outputs, progress)
             else:
@@ -223,7 +237,7 @@ class Scheduler:
         elif len(step.jobs) > 1:
             for job in step.jobs:
                 job.alone = True
-            _put_back(step.picks)
+            put_back(step.picks)
         else:
             self._fail(step.picks[0].job, error)
 
@@ -239,7 +253,7 @@ class Scheduler:
             self._events.append("fallback")
             job.on_fallback.add(position)
             job.degraded = True
-        _put_back(step.picks)
+        put_back(step.picks)
 
     def _maintain(self) -> None:
         """Let the engine free memory, and tell the server what changed."""
@@ -258,13 +272,6 @@ class Scheduler:
                 self._send(Report(dict(model), tuple(self._events)))
             self._reported, self._events = model, []
 
-    def _share(self, job: RunningJob) -> float:
-        """Of the job that is done: 0 to 1. See Engine.spans."""
-        key = job.phase[0].key
-        spans = self._engine.spans
-        begin, end = job.phase[0].span or spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
-        return begin + (end - begin) * job.done / len(job.phase)
-
     def _fail(self, job: RunningJob, error: Exception) -> None:
         self._drop(job.id)
         if isinstance(error, JobError):
@@ -278,9 +285,3 @@ class Scheduler:
         if job is not None:
             job.waiting.clear()
             job.steps.close()
-
-
-def _put_back(picks: Sequence[Pick]) -> None:
-    """To the items that wait, in their order."""
-    for job, position, item in reversed(picks):
-        job.waiting.appendleft((position, item))
