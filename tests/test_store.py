@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 import subprocess
@@ -390,6 +391,20 @@ async def test_a_cancelled_caller_leaves_no_half_transaction(store: SqliteStore)
         if finished:
             break
     assert kept == 3
+
+
+async def test_an_index_that_lacks_rows_is_damage(tmp_path: Path) -> None:
+    """With it the server would find a part of the tasks, and remove the recordings of the others."""
+    path = tmp_path / "tasks.db"
+    store = await SqliteStore.open(path)
+    await store.add([new("1"), new("2")])
+    await store.close()
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA writable_schema = ON")
+        file.execute("UPDATE sqlite_schema SET sql = replace(sql, 'status,', 'filename,') WHERE name = 'tasks_queue'")
+        file.commit()
+    with pytest.raises(StoreError, match="it is damaged, restore it from a copy"):
+        await SqliteStore.open(path)
 
 
 async def test_another_server_cannot_open_the_file(store: SqliteStore, tmp_path: Path) -> None:

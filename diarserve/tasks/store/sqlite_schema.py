@@ -114,8 +114,9 @@ async def connect(path: Path, lock_timeout: float) -> aiosqlite.Connection:
 
 async def _check(database: aiosqlite.Connection) -> None:
     """Raises sqlite3.DatabaseError for a damaged file. A server that worked with it would remove the recordings of
-    tasks that it no longer finds. Of 1 GB it takes 2 s."""
-    [[found]] = await database.execute_fetchall("PRAGMA quick_check(1)")
+    tasks that it no longer finds, or find a part of them, where an index lacks rows. Of 40,000 tasks in 200 MB it takes
+    0.2 s (without the indexes, by quick_check, 0.12 s)."""
+    [[found]] = await database.execute_fetchall("PRAGMA integrity_check(1)")
     if found != "ok":
         raise sqlite3.DatabaseError(f"it is damaged, restore it from a copy ({found})")
 
