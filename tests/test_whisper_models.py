@@ -416,7 +416,7 @@ def test_the_language_is_that_of_most_of_the_recording(
     monkeypatch.setattr(Recognizer, "_odds", lambda self, encoded: [next(heard)])
     monkeypatch.setattr(Recognizer, "detect", lambda self, chunk: {"en": 0.5, "de": 0.5})
     part = Chunk(np.zeros(12 * SAMPLE_RATE, np.float32), ((0, 2 * SAMPLE_RATE),))
-    monkeypatch.setattr("workers.whisper.engine.pack", lambda *_: [part] * 3)
+    monkeypatch.setattr("workers.whisper.vad.pack", lambda *_: [part] * 3)
     assert transcribe(engine, ref, model="medium").language == "de"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 from workers.messages import Word
 
@@ -32,9 +33,16 @@ def spaced(words: Sequence[Word], begin: float, end: float) -> list[Word]:
     for word, start in zip(reversed(words), reversed(starts), strict=True):
         start = min(start, following - shortest)
         stop = min(max(round(1000 * word.end), start + shortest), following)
-        placed.append(Word(word.word, start / 1000, stop / 1000, word.probability, word.language))
+        placed.append(Word(word.word, start / 1000, stop / 1000, word.probability, word.language, word.channel))
         following = start
     return placed[::-1]
+
+
+def in_order(words: Sequence[Word], channels: int, duration: float) -> list[Word]:
+    """Those of each channel one after the other, so that they overlap with no other's alone."""
+    ordered = sorted(words, key=lambda word: word.start)
+    said = [[word for word in ordered if word.channel == channel] for channel in range(channels)]
+    return sorted(chain.from_iterable(spaced(one, 0.0, duration) for one in said), key=lambda word: word.start)
 
 
 def ends_sentence(text: str) -> bool:

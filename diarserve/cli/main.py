@@ -12,7 +12,7 @@ import click
 
 import diarserve
 from diarserve.core.configuration import ConfigError
-from diarserve.core.types import Diarizer, Format, Role
+from diarserve.core.types import Channels, Diarizer, Format, Role
 from diarserve.tasks.store.protocol import StoreError
 
 _EXIT_CODES = """\b
@@ -87,6 +87,7 @@ def serve(**arguments: Any) -> int:
 @click.option("--min-speakers", type=int)
 @click.option("--max-speakers", type=int)
 @click.option("--diarizer", type=click.Choice(get_args(Diarizer)), help="[default: chosen among the configured ones]")
+@click.option("--channels", type=click.Choice(get_args(Channels)), help="separate: one speaker in each. [default: mix]")
 @click.option("--source-separation", is_flag=True, help="Free the voices of music and noise first.")
 @click.option("--enhanced-alignment", is_flag=True, help="Align words by forced alignment, where it is configured.")
 @click.option("--prompt", help="Text as if it came before: for its style and spelling.")

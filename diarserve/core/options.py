@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from diarserve.core.errors import InvalidRequest
-from diarserve.core.types import Diarizer, Format, Priority
+from diarserve.core.types import Channels, Diarizer, Format, Priority
 
 
 def blank_is_absent(value: Any) -> Any:
@@ -70,6 +70,9 @@ class CommonOptions(BaseModel):
     language: Annotated[Text, Field(description="Of the recording, as a code such as en. Default: detected.")] = None
     source_separation: Annotated[bool, Field(description="Free the voices of music and noise first.")] = False
     enhanced_alignment: Annotated[bool, Field(description="Align words by forced alignment.")] = False
+    channels: Annotated[
+        Channels, BeforeValidator(lambda value: value or "mix"), Field(description="separate: one speaker per channel.")
+    ] = "mix"
     diarizer: Annotated[
         Diarizer | None,
         BeforeValidator(blank_is_absent),

@@ -9,6 +9,7 @@ Status = Literal["queued", "processing", "completed", "failed", "cancelled", "ex
 # How a task leaves the pipeline. refused: the server lacked a worker or disk space; a durable task is tried again,
 # other requests were answered 503 or 507.
 Outcome = Literal["completed", "failed", "cancelled", "refused"]
+Channels = Literal["mix", "separate"]
 Diarizer = Literal["auto", "sortformer", "clustering", "embedded"]
 Format = Literal["json", "text", "srt", "vtt", "rttm", "ctm", "stm", "tsv"]
 OpenAIFormat = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]

@@ -12,7 +12,7 @@ from diarserve.pool.lane import Lane
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
 from diarserve.pool.worker_thread import WorkerThread
-from workers.messages import SAMPLE_RATE, BatchFill, WorkerSpec
+from workers.messages import MAX_CHANNELS, SAMPLE_RATE, BatchFill, WorkerSpec
 from workers.runtime.privacy import OFFLINE, offline
 
 _SAMPLE_BYTES = 4  # float32
@@ -83,8 +83,9 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
             boot_timeout=section.boot_timeout,
         )
 
-    # Hostile files are read within limits: in a process, which writes no more than the longest recording takes.
-    decoded = int(settings.limits.max_audio_seconds * SAMPLE_RATE) * _SAMPLE_BYTES + _FILE_SLACK
+    # Hostile files are read within limits: in a process, which writes no more than the longest recording takes, with
+    # all of its channels.
+    decoded = int(settings.limits.max_audio_seconds * SAMPLE_RATE) * _SAMPLE_BYTES * MAX_CHANNELS + _FILE_SLACK
     return Lanes(
         decode=lane("decode", settings.decode, WorkerProcess.start, decoded),
         whisper=lane("whisper", settings.whisper),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from workers.messages import RESULTS, AudioRef, Decode, Follow, Listen, Request, Separate, Separation
+from workers.messages import MAX_CHANNELS, RESULTS, AudioRef, Decode, Follow, Listen, Request, Separate, Separation
 from workers.messages.live import Awaiting, Heard, LiveTurns, LiveWords
 from workers.runtime.channel import ProtocolError
 
@@ -32,6 +32,8 @@ def check_live(request: Request, message: Heard | Awaiting) -> None:
 def _check_audio(audio: AudioRef, *files: str) -> None:
     if audio.path not in files:
         raise ProtocolError("samples in a file that is not the job's")
-    begin, size = (0, 4) if audio.pcm is None else (audio.pcm, 2)
+    begin, size = (0, 4 * audio.channels) if audio.pcm is None else (audio.pcm, 2)
+    if not 1 <= audio.channels <= MAX_CHANNELS or audio.channel != 0 or (audio.pcm is not None and audio.channels > 1):
+        raise ProtocolError(f"channel {audio.channel} of {audio.channels}")
     if audio.samples < 0 or begin < 0 or begin + audio.samples * size > os.path.getsize(audio.path):
         raise ProtocolError(f"{audio.samples} samples that the file does not hold")

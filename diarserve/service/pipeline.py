@@ -13,11 +13,12 @@ from diarserve.core.offload import offload
 from diarserve.core.types import Diarizer
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import Lanes
-from diarserve.service.speakers import Speakers, find_speakers
+from diarserve.service.speakers import Speakers, by_channel, find_speakers
 from diarserve.service.stages import Results, Stages
 from diarserve.service.timings import overlap_ratio, performance, wall
 from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import Task
+from diarserve.transcript.channels import join_channels
 from diarserve.transcript.document import LARGE, Document, Models
 from diarserve.transcript.join import Joined, join
 from diarserve.voices.voice import Voice
@@ -49,7 +50,8 @@ async def run(
     """
     began = time.monotonic()
     results, speakers = await _run_stages(task, lanes, disk, max_seconds, diarizer, voices, parallel=parallel)
-    metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized))
+    if not results.by_channel:
+        metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized))
     joining = time.monotonic()
     joined = await _join(results, speakers)
     timings = performance(results, began=began, joining=joining, ended=time.monotonic(), parallel=parallel)
@@ -66,7 +68,7 @@ async def run(
         models=_models(results),
         degraded=any(done.degraded for done in results.ran),
         performance=timings,
-        warnings=(*_unhonoured(task, lanes), *_warnings(results), *speakers.warnings),
+        warnings=(*_unhonoured(task, lanes, results), *_warnings(results), *speakers.warnings),
         speaker_matches=speakers.matches,
         speaker_embeddings=speakers.embeddings,
     )
@@ -86,13 +88,19 @@ async def _run_stages(
     decoded = await stages.decode(max_seconds)
     audio: AudioRef = decoded.result
     log.debug("decoded: %.1f s of audio", audio.duration)
-    if separated := await stages.separate(audio):
-        audio = separated.result.audio
-    (transcribed, aligned), speakers = await _both(
-        partial(stages.recognize, audio),
-        partial(find_speakers, stages, task, audio, diarizer, voices),
-        parallel=parallel,
-    )
+    channels: Sequence[AudioRef] = audio.each()
+    if separated := await stages.separate(channels):
+        channels = [done.result.audio for done in separated]
+    if len(channels) > 1:
+        transcribed, aligned = await stages.recognize(channels)
+        stages.skip("diarize")
+        speakers = by_channel(transcribed, aligned)
+    else:
+        (transcribed, aligned), speakers = await _both(
+            partial(stages.recognize, channels),
+            partial(find_speakers, stages, task, channels[0], diarizer, voices),
+            parallel=parallel,
+        )
     diarized = speakers.diarized
     log.debug("both models are done: %.3f s and %.3f s", wall(transcribed), wall(diarized))
     return Results(decoded, separated, transcribed, aligned, diarized, speakers.embedded), speakers
@@ -115,6 +123,8 @@ async def _both(
 
 async def _join(results: Results, speakers: Speakers) -> Joined:
     words, diarized, language = results.words, speakers.diarization, results.transcribed.result.language
+    if results.by_channel:
+        return await offload(len(words) > LARGE, join_channels, words, diarized.turns, language)
     return await offload(len(words) > LARGE, join, words, diarized.turns, diarized.activity, language)
 
 
@@ -122,18 +132,25 @@ def _models(results: Results) -> Models:
     return Models(
         whisper=results.transcribed.result.model,
         diarization=results.diarized.result.model,
-        alignment=results.aligned.result.model if results.aligned else CROSS_ATTENTION,
-        source_separation=results.separated.result.model if results.separated else None,
+        alignment=results.aligned[0].result.model if results.aligned else CROSS_ATTENTION,
+        source_separation=results.separated[0].result.model if results.separated else None,
         speaker_confidence="probability" if results.diarized.result.activity else "coverage",
     )
 
 
 def _warnings(results: Results) -> list[str]:
-    return [warning for done in results.ran for warning in getattr(done.result, "warnings", ())]
+    given = (warning for done in results.ran for warning in getattr(done.result, "warnings", ()))
+    return list(dict.fromkeys(given))  # each channel may give the same
 
 
-def _unhonoured(task: Task, lanes: Lanes) -> list[str]:
+def _unhonoured(task: Task, lanes: Lanes, results: Results) -> list[str]:
     warnings = []
+    if task.options.channels == "separate" and not results.by_channel:
+        warnings.append("the recording has one channel: channels=separate was ignored, voices tell the speakers apart")
+    elif task.options.channels == "mix" and results.decoded.result.independent:
+        warnings.append("different people speak in the channels: channels=separate would tell them apart for certain")
+    if task.options.compares_voices and results.by_channel:
+        warnings.append("voices are not compared where each channel is a speaker")
     if task.options.source_separation and not lanes.separate:
         warnings.append("source_separation is not available in this configuration: the recording was used as it is")
     if task.options.enhanced_alignment and task.translate:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from diarserve.core import configuration
 from diarserve.core.errors import InvalidRequest, NotReady
 from diarserve.core.options import Options, parse
-from diarserve.core.types import Diarizer, Priority
+from diarserve.core.types import Channels, Diarizer, Priority
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document
@@ -102,6 +102,7 @@ class ParallelDiarizationService:
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         diarizer: Diarizer | None = None,
+        channels: Channels | None = None,
         source_separation: bool | None = None,
         enhanced_alignment: bool | None = None,
         prompt: str | None = None,
@@ -134,6 +135,7 @@ class ParallelDiarizationService:
             "min_speakers": min_speakers,
             "max_speakers": max_speakers,
             "diarizer": diarizer,
+            "channels": channels,
             "source_separation": source_separation,
             "enhanced_alignment": enhanced_alignment,
             "prompt": prompt,

@@ -13,11 +13,12 @@ from diarserve.core.errors import InvalidRequest, ServiceError, Unprocessable, i
 from diarserve.core.types import Diarizer
 from diarserve.service.stages import Stages
 from diarserve.tasks.task import Task
+from diarserve.transcript.channels import turns_of
 from diarserve.transcript.document import SpeakerEmbedding, SpeakerMatch
 from diarserve.voices.matching import Heard, Known, match, vector
 from diarserve.voices.quality import LEAST_SPEECH, one_voice
 from diarserve.voices.voice import Voice, known_voices
-from workers.messages import AudioRef, Diarization, Done, Embeddings, Turn
+from workers.messages import Alignment, AudioRef, Diarization, Done, Embeddings, Transcript, Turn
 
 SHORTEST, LONGEST = 2.0, 10.0  # seconds of a reference, as OpenAI has it
 _SLACK = 0.25  # seconds: encoders pad
@@ -61,6 +62,14 @@ async def find_speakers(
     task.turns = diarization.turns
     vectors = _embeddings(answer, names) if task.options.speaker_embeddings else UNSET
     return Speakers(diarized, diarization, embedded, found, vectors, tuple(warnings))
+
+
+def by_channel(transcribed: Done[Transcript], aligned: Sequence[Done[Alignment]]) -> Speakers:
+    """Where each channel is a speaker: no diarizer runs, the words are the turns."""
+    words = [word for done in aligned or (transcribed,) for word in done.result.words]
+    diarization = Diarization(tuple(turns_of(words)), "channels")
+    ended = transcribed.finished
+    return Speakers(Done(transcribed.job, diarization, ended, ended, 0.0), diarization)
 
 
 def _renamed(diarization: Diarization, names: Mapping[str, str]) -> Diarization:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,22 +43,31 @@ class Results:
     """What each stage answered; None for one that did not run."""
 
     decoded: Done[AudioRef]
-    separated: Done[Separation] | None
+    separated: Sequence[Done[Separation]]  # of each channel that is kept apart; empty, here and below: not asked for
     transcribed: Done[Transcript]
-    aligned: Done[Alignment] | None
+    aligned: Sequence[Done[Alignment]]
     diarized: Done[Diarization]
     embedded: Done[Embeddings] | None = None
 
     @property
     def ran(self) -> list[Done[Any]]:
-        stages = (self.decoded, self.separated, self.transcribed, self.aligned, self.diarized, self.embedded)
+        stages = (self.decoded, *self.separated, self.transcribed, *self.aligned, self.diarized, self.embedded)
         return [done for done in stages if done]
 
     @property
     def words(self) -> tuple[Word, ...]:
         """With times by forced alignment where there are such."""
-        words: tuple[Word, ...] = (self.aligned or self.transcribed).result.words
-        return words
+        if not self.aligned:
+            words: tuple[Word, ...] = self.transcribed.result.words
+            return words
+        aligned = (word for done in self.aligned for word in done.result.words)
+        return tuple(sorted(aligned, key=lambda word: word.start))
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each channel is a speaker."""
+        decoded: AudioRef = self.decoded.result
+        return decoded.channels > 1
 
 
 class Stages:
@@ -75,27 +85,33 @@ class Stages:
         self._set_deadline(0.0)
         target = os.path.join(self._task.folder, "audio.f32")
         bound = decoded_bound(upload_size(self._task.source), max_seconds)
-        async with self._disk.reserved_for_conversion(bound):
-            done = await self._run("decode", self._lanes.decode, Decode(self._task.source, target, max_seconds))
+        separate = self._task.options.channels == "separate"
+        request = Decode(self._task.source, target, max_seconds, separate=separate)
+        async with self._disk.reserved_for_conversion(bound * (2 if separate else 1)):
+            done = await self._run("decode", self._lanes.decode, request)
         self._set_deadline(done.result.duration)
         return done
 
-    async def separate(self, audio: AudioRef) -> Done[Separation] | None:
+    async def separate(self, channels: Sequence[AudioRef]) -> list[Done[Separation]]:
+        """Of each channel; of none where it is not asked for."""
         if not self._task.options.source_separation or self._lanes.separate is None:
-            return None
-        target = os.path.join(self._task.folder, "voices.f32")
-        async with self._disk.reserved_for_conversion(audio.samples * 4):  # float32, as long as the recording
-            return await self._run("separate", self._lanes.separate, Separate(audio, target))
+            return []
+        targets = [os.path.join(self._task.folder, f"voices{number}.f32") for number in range(len(channels))]
+        async with self._disk.reserved_for_conversion(sum(audio.samples for audio in channels) * 4):  # float32
+            return [
+                await self._run("separate", self._lanes.separate, Separate(audio, target))
+                for audio, target in zip(channels, targets, strict=True)
+            ]
 
-    async def recognize(self, audio: AudioRef) -> tuple[Done[Transcript], Done[Alignment] | None]:
-        """Transcription, then forced alignment where it is asked for. A translation is not aligned: its words are not
-        those that are spoken."""
+    async def recognize(self, channels: Sequence[AudioRef]) -> tuple[Done[Transcript], list[Done[Alignment]]]:
+        """Transcription, then forced alignment of each channel where it is asked for. A translation is not aligned: its
+        words are not those that are spoken."""
         options = self._task.options
         transcribed = await self._run(
             "transcribe",
             self._lanes.whisper,
             Transcribe(
-                audio,
+                channels[0],
                 language=options.language,
                 model=options.whisper_model,
                 translate=self._task.translate,
@@ -104,12 +120,21 @@ class Stages:
                 beam=options.beam_size,
                 temperature=options.temperature,
                 interim=self._task.interim,
+                channels=tuple(channels) if len(channels) > 1 else (),
             ),
         )
         if not options.enhanced_alignment or self._lanes.align is None or self._task.translate:
-            return transcribed, None
+            return transcribed, []
         spoken: Transcript = transcribed.result
-        return transcribed, await self._run("align", self._lanes.align, Align(audio, spoken.words, spoken.language))
+        aligned = []
+        for number, audio in enumerate(channels):
+            words = tuple(word for word in spoken.words if len(channels) == 1 or word.channel == number)
+            aligned.append(await self._run("align", self._lanes.align, Align(audio, words, spoken.language)))
+        return transcribed, aligned
+
+    def skip(self, stage: str) -> None:
+        """Nothing is to be done in it."""
+        self._task.finish(stage)
 
     async def diarize(self, audio: AudioRef, default: Diarizer) -> Done[Diarization]:
         options = self._task.options

@@ -15,16 +15,17 @@ def performance(results: Results, *, began: float, joining: float, ended: float,
     processing, join = ended - began, ended - joining
     first = min(transcribed.started, diarized.started)
     models = max(transcribed.finished, diarized.finished) - first
-    models_and_alignment = max((aligned or transcribed).finished, (results.embedded or diarized).finished) - first
-    before = wall(results.decoded) + wall(results.separated)
+    last = aligned[-1] if aligned else transcribed
+    models_and_alignment = max(last.finished, (results.embedded or diarized).finished) - first
+    before = wall(results.decoded) + sum(map(wall, results.separated))
     return Performance(
-        parallel_processing=parallel,
+        parallel_processing=parallel and not results.by_channel,
         processing_time=round(processing, 4),
         queue_time=round(max(processing - before - models_and_alignment - join, 0.0), 4),
         decode_time=round(wall(results.decoded), 4),
-        separation_time=round(wall(results.separated), 4),
+        separation_time=round(sum(map(wall, results.separated)), 4),
         transcription_time=round(wall(transcribed), 4),
-        forced_alignment_time=round(wall(aligned), 4),
+        forced_alignment_time=round(sum(map(wall, aligned)), 4),
         diarization_time=round(wall(diarized), 4),
         alignment_time=round(join, 4),
         real_time_factor=round(processing / max(results.decoded.result.duration, 1e-3), 4),

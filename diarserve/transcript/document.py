@@ -52,6 +52,10 @@ class Segment(Struct, frozen=True):
     text: str
     words: tuple[Word, ...]
     language: Annotated[str, Meta(description="That is spoken, as the document's `language`.")] = ""
+    channel: Annotated[
+        Annotated[int, Meta(ge=0)] | UnsetType,
+        Meta(description="With channels=separate, where it was said: 0 is the first, or left, one."),
+    ] = UNSET
 
 
 class Turn(Struct, frozen=True, gc=False):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import PurePath
 
+from msgspec import UNSET
+
 from diarserve.core.settings import Subtitles
 from diarserve.core.types import Format
-from diarserve.transcript.document import Document, Turn, Word, encode
+from diarserve.transcript.document import Document, Segment, Turn, Word, encode
 from diarserve.transcript.subtitles import cues, milliseconds
 
 _STYLE = Subtitles()
@@ -48,8 +50,9 @@ def vtt(document: Document, style: Subtitles = _STYLE) -> str:
 def rttm(document: Document) -> str:
     """The diarizer's turns, in NIST's Rich Transcription Time Marked format."""
     name = _file_id(document)
+    channels = {segment.speaker: _channel(segment) for segment in document.segments}
     return "".join(
-        f"SPEAKER {name} 1 {_span(turn)} <NA> <NA> {_token(turn.speaker)} <NA> <NA>\n"
+        f"SPEAKER {name} {channels.get(turn.speaker, 1)} {_span(turn)} <NA> <NA> {_token(turn.speaker)} <NA> <NA>\n"
         for turn in document.turns
         if milliseconds(turn.end) > milliseconds(turn.start)
     )
@@ -59,10 +62,10 @@ def ctm(document: Document) -> str:
     """One line for each word, in NIST's time-marked conversation format: file, channel, start, duration, word,
     confidence. It has no place for a speaker: STM and RTTM have."""
     name = _file_id(document)
-    words = (word for segment in document.segments for word in segment.words)
+    words = ((word, _channel(segment)) for segment in document.segments for word in segment.words)
     return "".join(
-        f"{name} 1 {_span(word)} {_token(word.word)} {word.probability:.4f}\n"
-        for word in sorted(words, key=lambda word: word.start)  # NIST's tools want them in order
+        f"{name} {channel} {_span(word)} {_token(word.word)} {word.probability:.4f}\n"
+        for word, channel in sorted(words, key=lambda said: (said[1], said[0].start))  # as NIST's tools want them
         if word.word.strip()
     )
 
@@ -71,7 +74,8 @@ def stm(document: Document) -> str:
     """One line for each segment, in NIST's segment time mark format: file, channel, speaker, start, end, words."""
     name = _file_id(document)
     return "".join(
-        f"{name} 1 {_token(segment.speaker)} {segment.start:.3f} {segment.end:.3f} {_one_line(segment.text)}\n"
+        f"{name} {_channel(segment)} {_token(segment.speaker)} {segment.start:.3f} {segment.end:.3f} "
+        f"{_one_line(segment.text)}\n"
         for segment in document.segments
     )
 
@@ -138,6 +142,11 @@ def _span(part: Turn | Word) -> str:
 def _file_id(document: Document) -> str:
     # A leading semicolon would make the line a comment.
     return _token(PurePath(document.filename).stem.lstrip(";")) or "recording"
+
+
+def _channel(segment: Segment) -> int:
+    """NIST counts from 1."""
+    return 1 if segment.channel is UNSET else segment.channel + 1
 
 
 def _token(value: str) -> str:

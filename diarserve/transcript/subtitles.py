@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from diarserve.core.settings import Subtitles
 from diarserve.transcript.document import Document, Segment, Word
 
@@ -23,6 +25,8 @@ class Cue:
 def cues(document: Document, style: Subtitles, prefix: Callable[[str], str] = lambda speaker: "") -> Iterator[Cue]:
     """`prefix`: what stands before the words of a speaker. It counts as a part of the first line."""
     pieces = [piece for segment in document.segments for piece in _cut(segment, style, prefix(segment.speaker))]
+    if any(segment.channel is not UNSET for segment in document.segments):  # people speak at the same time
+        pieces.sort(key=lambda piece: piece.start)
     free = 0  # when the cue before has ended
     for index, piece in enumerate(pieces):
         start, end = max(piece.start, free), piece.end

@@ -15,11 +15,12 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.filter import Graph
 
 from workers.engine import Engine, JobError, JobSteps, WorkItem
 from workers.media import containers
 from workers.media.cpu_limit import CpuLimit
+from workers.media.independence import Independence
+from workers.media.mixer import Mixer
 from workers.media.private_files import open_private
 from workers.media.samples import Samples, undoing_when_full, write_all
 from workers.media.wav import PlainReader, RightSizes, plain_reader, with_right_sizes
@@ -29,9 +30,6 @@ STEP_SECONDS = 60.0  # audio per step
 IN_PLACE_SECONDS = 120.0  # audio of 16 bits that each worker may convert for itself, and hold
 STEP_PACKETS = 20_000  # packets per step: a file may hold many that give no audio
 MAX_STREAMS = 32
-MAX_CHANNELS = 8
-MAX_FLOW = 768_000  # samples a second in all channels: 8 at 96 kHz, 4 at 192 kHz
-MIN_RATE = 4_000
 
 # No other decoder may run, neither on the sound nor when FFmpeg probes a file's pictures.
 CODECS = (
@@ -47,7 +45,8 @@ _cpu_limit = CpuLimit()  # of the process, however many decoders it has
 
 
 class Decoder(Engine):
-    """Writes the first audio stream of a file as mono 16 kHz float32, or finds that it need not."""
+    """Writes the first audio stream of a file as 16 kHz float32, mono or with its channels apart, or finds that it need
+    not."""
 
     spans: ClassVar = {"decode": (0.0, 0.0)}  # the length is known at the end only
     jailed = True
@@ -113,11 +112,14 @@ def decode(request: Decode, source: BufferedReader, target: FileIO) -> Steps:
             raise JobError("unsupported_media", "this is not an audio or video file of a kind that is served")
         promised = containers.promised_seconds(source, kind)
         limit = int(request.max_seconds * SAMPLE_RATE)
-        with _reading(source, kind) as reader:
+        with _reading(source, kind, separate=request.separate) as reader:
             if isinstance(reader, PlainReader) and reader.samples <= IN_PLACE_SECONDS * SAMPLE_RATE:
                 audio = AudioRef(request.source, reader.samples, reader.begin)
             else:
-                audio = AudioRef(request.target, (yield from _write(reader, target, limit)))
+                samples = yield from _write(reader, target, limit)
+                audio = AudioRef(
+                    request.target, samples, channels=reader.channels, independent=reader.independence.found
+                )
 
     if audio.samples > limit:
         raise JobError("too_long", f"the audio is longer than the {request.max_seconds:g} s that are allowed")
@@ -134,11 +136,11 @@ def decode(request: Decode, source: BufferedReader, target: FileIO) -> Steps:
 
 
 def _write(reader: PlainReader | Reader, target: FileIO, limit: int) -> Generator[None, None, int]:
-    """The number of samples written: all, or those up to the first block beyond the limit."""
+    """The number of samples written of each channel: all, or those up to the first block beyond the limit."""
     samples = reported = 0
     with undoing_when_full(partial(target.truncate, 0)):
         for packets, block in enumerate(reader.blocks()):
-            samples += block.size
+            samples += block.size // reader.channels
             write_all(target, block)
             if samples > limit:
                 break
@@ -149,13 +151,13 @@ def _write(reader: PlainReader | Reader, target: FileIO, limit: int) -> Generato
 
 
 @contextmanager
-def _reading(source: BufferedReader, kind: str) -> Iterator[PlainReader | Reader]:
+def _reading(source: BufferedReader, kind: str, *, separate: bool) -> Iterator[PlainReader | Reader]:
     if kind == "wav" and (plain := plain_reader(source)):
         yield plain
         return
     mended = with_right_sizes(source) if kind == "wav" else None
     with _opened(source, kind, mended) as opened:
-        yield Reader(opened)
+        yield Reader(opened, separate=separate)
 
 
 @contextmanager
@@ -189,7 +191,9 @@ def _opened(source: BufferedReader, kind: str, mended: RightSizes | None) -> Ite
 class Reader:
     """The first audio stream, packet by packet. A bad packet is counted and skipped."""
 
-    def __init__(self, container: InputContainer) -> None:
+    channels = 1  # that the blocks hold; known once there is a block that is not empty
+
+    def __init__(self, container: InputContainer, *, separate: bool) -> None:
         if len(container.streams) > MAX_STREAMS:
             raise JobError("unsupported_media", f"the file has more than {MAX_STREAMS} streams")
         if not container.streams.audio:
@@ -201,16 +205,23 @@ class Reader:
             raise JobError("unsupported_media", "the sound track's codec is not served")
         codec.thread_count = 1
         self.good = self.damaged = 0
+        self.independence = Independence()
+        self._separate = separate
 
     def blocks(self) -> Iterator[Samples]:
-        """One block per packet, of shape (samples,); it may be empty."""
+        """One block per packet, of shape (samples * channels,), which alternate; it may be empty."""
         mixer: Mixer | None = None
         for frames in self._frames():
             parts = []
             for frame in frames:
                 if mixer is None or not mixer.fits(frame):
                     parts += mixer.flush() if mixer else []
-                    mixer = Mixer(frame)
+                    before, mixer = mixer, Mixer(frame, separate=self._separate)
+                    if before and before.channels != mixer.channels:
+                        raise JobError("unsupported_media", "the number of channels changes within the recording")
+                    self.channels = mixer.channels
+                if not self._separate:
+                    self.independence.hear(frame)
                 parts += mixer.push(frame)
             yield _bounded(np.concatenate(parts)) if parts else np.zeros(0, np.float32)
         if mixer:
@@ -232,55 +243,6 @@ class Reader:
             else:
                 self.good += bool(frames)
                 yield frames
-
-
-class Mixer:
-    """Frames of one shape in; the mean of their channels out, at 16 kHz. libswresample's own downmix to mono
-    is 3 dB louder than the mean for stereo and drops or weights channels by their place in the room."""
-
-    def __init__(self, first: AudioFrame) -> None:
-        channels, rate = first.layout.nb_channels, first.sample_rate
-        if not 0 < channels <= MAX_CHANNELS or rate < MIN_RATE or channels * rate > MAX_FLOW:
-            raise JobError("unsupported_media", f"audio with {channels} channels at {rate} Hz is not served")
-        self.shape = _shape(first)
-        graph = Graph()
-        mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
-        graph.link_nodes(
-            graph.add_abuffer(sample_rate=rate, format=first.format.name, layout=first.layout.name),
-            graph.add("aformat", "sample_fmts=fltp"),
-            graph.add("pan", f"mono|c0={mean}"),
-            graph.add("aresample", str(SAMPLE_RATE)),
-            graph.add("aformat", f"sample_fmts=flt:sample_rates={SAMPLE_RATE}:channel_layouts=mono"),
-            graph.add("asetnsamples", f"n={SAMPLE_RATE}:p=0"),  # few large frames: each costs Python time
-            graph.add("abuffersink"),
-        ).configure()
-        self.graph = graph
-
-    def fits(self, frame: AudioFrame) -> bool:
-        return _shape(frame) == self.shape
-
-    def push(self, frame: AudioFrame) -> list[Samples]:
-        frame.pts = None  # a gap in the file's clock is not audio
-        self.graph.push(frame)
-        return self._pull()
-
-    def flush(self) -> list[Samples]:
-        self.graph.push(None)
-        return self._pull()
-
-    def _pull(self) -> list[Samples]:
-        blocks: list[Samples] = []
-        while True:
-            try:
-                frame = self.graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return blocks
-            assert isinstance(frame, AudioFrame)
-            blocks.append(frame.to_ndarray()[0])
-
-
-def _shape(frame: AudioFrame) -> tuple[int, str, str]:
-    return frame.sample_rate, frame.layout.name, frame.format.name
 
 
 def _bounded(block: Samples) -> Samples:

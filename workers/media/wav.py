@@ -12,6 +12,7 @@ from io import BufferedReader
 
 import numpy as np
 
+from workers.media.independence import Independence
 from workers.media.riff import PCM, WavHeader, read_header
 from workers.media.samples import PCM_SCALE, Samples
 from workers.messages import SAMPLE_RATE
@@ -35,6 +36,7 @@ class PlainReader:
     """As decoder.Reader. Its blocks, of shape (samples,), are valid until the next one is read."""
 
     good, damaged = 1, 0  # packets
+    channels, independence = 1, Independence()
 
     def __init__(self, file: BufferedReader, samples: int) -> None:
         self._file = file  # where its samples begin

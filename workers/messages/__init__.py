@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct, field
 
 from workers.messages.live import Append, Awaiting, Heard, LiveEnd
+from workers.messages.values import MAX_CHANNELS as MAX_CHANNELS
 from workers.messages.values import SAMPLE_RATE as SAMPLE_RATE
 from workers.messages.values import AudioRef as AudioRef
 from workers.messages.values import JobErrorCode as JobErrorCode
@@ -128,6 +129,7 @@ class Decode(Asks[AudioRef], frozen=True):
     # Of the source, to be read, and of the target, to be written, which are the engine's to close. In an engine with
     # `jailed` only, which could open neither path: the server opens them (diarserve.pool.job_files).
     descriptors: tuple[int, int] | None = None
+    separate: bool = False  # keep the channels apart, where there are several
 
 
 class Transcribe(Asks[Transcript], frozen=True):
@@ -140,6 +142,8 @@ class Transcribe(Asks[Transcript], frozen=True):
     beam: int | None = None  # None, here and below: the worker's setting
     temperature: float | None = None
     interim: bool = False  # somebody watches: tell the first sentences of a chunk before the rest of it is written
+    # In place of `audio`, where it has several: each is transcribed on its own, without what it has of the others.
+    channels: tuple[AudioRef, ...] = ()
 
 
 class Diarize(Asks[Diarization], frozen=True):

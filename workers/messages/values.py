@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 SAMPLE_RATE = 16_000  # Hz
+MAX_CHANNELS = 8  # of a recording
 
 # Why a job cannot be done: stable, for machines. diarserve.core.errors gives each its HTTP status.
 JobErrorCode = Literal[
@@ -44,6 +46,7 @@ class Word(Struct, frozen=True, array_like=True, gc=False):
     end: float
     probability: float  # 0 to 1
     language: str = ""  # that is spoken; empty: that of the transcript
+    channel: int = 0  # of the request's `channels`
 
 
 class Turn(Struct, frozen=True, array_like=True, gc=False):
@@ -53,13 +56,21 @@ class Turn(Struct, frozen=True, array_like=True, gc=False):
 
 
 class AudioRef(Message, frozen=True, gc=False):
-    """A file of raw samples, 16 kHz mono, for every worker to read: float32, or, from byte `pcm` on, 16-bit."""
+    """A file of raw samples, 16 kHz mono, for every worker to read: float32, or, from byte `pcm` on, 16-bit. Where the
+    channels were kept apart the file holds float32 of all of them in turn, and this is one of them."""
 
     path: str
-    samples: int
+    samples: int  # of one channel
     pcm: int | None = None
+    channels: int = 1
+    channel: int = 0
+    independent: bool = False  # the channels were mixed, but different people speak in them
 
     @property
     def duration(self) -> float:
         """Seconds."""
         return self.samples / SAMPLE_RATE
+
+    def each(self) -> tuple[AudioRef, ...]:
+        """Every channel that was kept apart."""
+        return tuple(replace(self, channel=channel) for channel in range(self.channels))

@@ -13,6 +13,7 @@ import numpy as np
 from ctranslate2 import get_cuda_device_count
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 from faster_whisper.vad import get_vad_model
+from msgspec import structs
 
 from workers.engine import Engine, Interim, JobError, JobSteps, StepOutputs, WorkItem
 from workers.media.samples import Samples, load
@@ -23,8 +24,8 @@ from workers.whisper.catalog import Catalog, weight
 from workers.whisper.decoding import Decoding, Written
 from workers.whisper.model_cache import ModelCache
 from workers.whisper.recognizer import WINDOW_SECONDS, Recognizer, Traits, window
-from workers.whisper.vad import WINDOW, Chunk, Piece, pack, pieces, segments
-from workers.words import spaced
+from workers.whisper.vad import WINDOW, Chunk, Piece, chunks_of, pieces_of
+from workers.words import in_order, spaced
 
 T = TypeVar("T")
 Steps = Generator[list[WorkItem], list[Any], T]  # a part of a job
@@ -156,11 +157,10 @@ class Whisper(Engine):
         if name not in self._traits:
             yield [WorkItem(("load", name), None)]
         language = self._language(name, request)
-        audio = load(request.audio)
-        chunks: list[Chunk] = []
-        if audio.size:
-            found = yield [WorkItem(("vad",), piece) for piece in pieces(audio)]
-            chunks = pack(audio, segments(np.concatenate(found), audio.size))
+        channels = [load(ref) for ref in request.channels or (request.audio,)]
+        parts = pieces_of(channels)
+        found = yield [WorkItem(("vad",), piece) for some in parts for piece in some]
+        chunks = chunks_of(channels, parts, found)
         decoding = Decoding(
             language,
             "translate" if request.translate else "transcribe",
@@ -171,8 +171,7 @@ class Whisper(Engine):
             request.interim,
         )
         words, main = yield from self._write_all(name, decoding, chunks)
-        words.sort(key=lambda word: word.start)
-        words = spaced(words, 0.0, request.audio.duration)
+        words = in_order(words, len(channels), request.audio.duration)
         return Transcript(tuple(words), main, name, tuple(warnings))
 
     def _write_all(self, name: str, decoding: Decoding, chunks: Sequence[Chunk]) -> Steps[tuple[list[Word], str]]:
@@ -269,7 +268,8 @@ class Whisper(Engine):
     def _speech_in(self, piece: Piece) -> Samples:
         """The probability of speech per window of the piece."""
         samples, lead = piece.samples()
-        return np.asarray(self.vad(samples)).reshape(-1)[lead:]
+        likely = np.asarray(self.vad(samples)).reshape(-1)
+        return (np.where(piece.own(), likely, 0.0) if piece.others else likely)[lead:]
 
 
 def _items(name: str, chunks: Sequence[tuple[Chunk, Decoding]], *, partial: bool = False) -> list[WorkItem]:
@@ -282,7 +282,8 @@ def _items(name: str, chunks: Sequence[tuple[Chunk, Decoding]], *, partial: bool
 
 def _placed(chunk: Chunk, words: Sequence[Word]) -> list[Word]:
     """The words of a chunk as they may be shown."""
-    return spaced(gaps.without_hallucinations(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
+    placed = spaced(gaps.without_hallucinations(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
+    return [structs.replace(word, channel=chunk.channel) for word in placed] if chunk.channel else placed
 
 
 def _model_of(key: Hashable) -> str | None:

@@ -3,6 +3,7 @@ may hallucinate, as models that loop do."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -71,5 +72,5 @@ def _between(chunk: Chunk, start: float, end: float) -> Chunk | None:
     first, last = int(start * SAMPLE_RATE), int(end * SAMPLE_RATE)
     clipped = ((max(first, begin), min(last, stop)) for begin, stop in chunk.spans)
     spans = tuple(span for span in clipped if span[1] - span[0] > USUAL_WORD * SAMPLE_RATE)
-    gap = Chunk(chunk.audio, spans)
+    gap = dataclasses.replace(chunk, spans=spans)
     return gap if gap.seconds >= GAP_SECONDS else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from workers.whisper.vad import Chunk
 
@@ -50,7 +51,7 @@ def runs(parts: Sequence[Chunk], spoken: Sequence[str]) -> list[tuple[Chunk, str
     found: list[tuple[Chunk, str]] = []
     for part, language in zip(parts, spoken, strict=True):
         if found and found[-1][1] == language:
-            part = Chunk(part.audio, found.pop()[0].spans + part.spans)
+            part = replace(part, spans=found.pop()[0].spans + part.spans)
         found.append((part, language))
     return found
 

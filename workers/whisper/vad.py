@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE
@@ -22,6 +23,9 @@ MIN_SPEECH = 0.1
 PAD = 0.2  # seconds of silence kept around a segment
 
 CHUNK_SECONDS = 30.0
+# The voice of another channel that is heard in this one too is no speech of this one: below this share of the power of
+# the loudest other, which is -10 dB. Measured over this many windows to either side, 0.1 s.
+CROSSTALK, BESIDE = 0.1, 3
 
 Span = tuple[int, int]  # first sample, last sample + 1
 
@@ -32,6 +36,7 @@ class Chunk:
 
     audio: Samples
     spans: tuple[Span, ...]
+    channel: int = 0  # whose words they are, where channels were kept apart
 
     @property
     def size(self) -> int:
@@ -51,10 +56,10 @@ class Chunk:
         if len(self.spans) == 1:
             [(start, end)] = self.spans
             middle = (start + end) // 2
-            return [Chunk(self.audio, ((start, middle),)), Chunk(self.audio, ((middle, end),))]
+            return [replace(self, spans=((start, middle),)), replace(self, spans=((middle, end),))]
         before = np.cumsum([end - start for start, end in self.spans])[:-1]
         cut = 1 + int(np.abs(before - self.size / 2).argmin())
-        return [Chunk(self.audio, self.spans[:cut]), Chunk(self.audio, self.spans[cut:])]
+        return [replace(self, spans=self.spans[:cut]), replace(self, spans=self.spans[cut:])]
 
     def samples(self) -> Samples:
         return np.concatenate([self.audio[start:end] for start, end in self.spans])
@@ -78,6 +83,7 @@ class Piece:
 
     audio: Samples
     first: int  # window
+    others: tuple[Samples, ...] = ()  # the recording's other channels, as long
 
     def samples(self) -> tuple[Samples, int]:
         """Whole windows, shape (windows * WINDOW,), and how many of them are lead."""
@@ -85,9 +91,43 @@ class Piece:
         samples = self.audio[(self.first - lead) * WINDOW : (self.first + PIECE) * WINDOW]
         return np.pad(samples, (0, -samples.size % WINDOW)), lead
 
+    def own(self) -> npt.NDArray[np.bool_]:
+        """Of its windows, those in which this channel is not only the echo of another, shape (windows,)."""
+        power = _power(self.samples()[0])
+        loudest = np.max([_power(Piece(other, self.first).samples()[0]) for other in self.others], axis=0, initial=0.0)
+        return np.asarray(power >= CROSSTALK * loudest)
 
-def pieces(audio: Samples) -> list[Piece]:
-    return [Piece(audio, first) for first in range(0, math.ceil(audio.size / WINDOW), PIECE)]
+
+def pieces_of(channels: Sequence[Samples]) -> list[list[Piece]]:
+    """Of each channel of a recording, in order of time."""
+    return [
+        [
+            Piece(audio, first, tuple(other for other in channels if other is not audio))
+            for first in range(0, math.ceil(audio.size / WINDOW), PIECE)
+        ]
+        for audio in channels
+    ]
+
+
+def chunks_of(
+    channels: Sequence[Samples], parts: Sequence[Sequence[Piece]], probabilities: Sequence[Samples]
+) -> list[Chunk]:
+    """The speech of all channels in order of time. `probabilities`: of the windows of each piece, one after the
+    other."""
+    given = iter(probabilities)
+    chunks: list[Chunk] = []
+    for channel, (audio, some) in enumerate(zip(channels, parts, strict=True)):
+        if some:
+            likely = np.concatenate([next(given) for _ in some])
+            chunks += pack(audio, segments(likely, audio.size), channel)
+    return sorted(chunks, key=lambda chunk: chunk.bounds)
+
+
+def _power(samples: Samples) -> Samples:
+    """Mean square of each window and those beside it, shape (windows,)."""
+    power = np.square(samples.reshape(-1, WINDOW)).mean(axis=1)
+    near = np.ones(2 * BESIDE + 1) / (2 * BESIDE + 1)
+    return np.convolve(np.pad(power, BESIDE), near, mode="valid").astype(np.float32)
 
 
 def segments(probabilities: Samples, size: int) -> list[Span]:
@@ -125,7 +165,7 @@ def _split(span: Span, probabilities: Samples) -> list[Span]:
     return [*spans, (start, end)]
 
 
-def pack(audio: Samples, speech: Sequence[Span]) -> list[Chunk]:
+def pack(audio: Samples, speech: Sequence[Span], channel: int = 0) -> list[Chunk]:
     """Fill chunks with the segments in order. The silence between them is left out: it costs time and has no words."""
     packed: list[list[Span]] = []
     room = 0
@@ -135,4 +175,4 @@ def pack(audio: Samples, speech: Sequence[Span]) -> list[Chunk]:
             room = int(CHUNK_SECONDS * SAMPLE_RATE)
         packed[-1].append((start, end))
         room -= end - start
-    return [Chunk(audio, tuple(spans)) for spans in packed]
+    return [Chunk(audio, tuple(spans), channel) for spans in packed]
