@@ -82,5 +82,7 @@ def features_of(service: Service) -> Features:
             "translation": translates,
             "source_separation": service.lanes.separate is not None,
             "enhanced_alignment": service.lanes.align is not None,
+            "known_speakers": service.lanes.embed is not None,
+            "stored_voices": service.settings.voices.enabled,
         },
     )
