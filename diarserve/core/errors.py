@@ -39,6 +39,7 @@ ServerErrorCode = Literal[
     "not_ready",
     "url_not_supported",  # a recording was to be fetched
     "upgrade_required",  # it is a WebSocket
+    "input_audio_buffer_commit_empty",  # OpenAI's, of a live session
     "http_error",  # whatever else aiohttp refuses
 ]
 ErrorCode = Literal[JobErrorCode, ServerErrorCode]
@@ -124,6 +125,11 @@ class TooLarge(ServiceError):
 class UnsupportedMedia(ServiceError):
     status = 415
     code = "unsupported_media"
+
+
+class UpgradeRequired(ServiceError):
+    status = 426
+    code = "upgrade_required"
 
 
 class Unprocessable(ServiceError):

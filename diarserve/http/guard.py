@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import zip_longest
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from diarserve.access import hosts
@@ -17,6 +18,7 @@ from diarserve.http.openapi.describe import Operation
 from diarserve.http.security_headers import SECURITY_HEADERS
 
 _CLIENT = web.RequestKey("client", Client)
+_OPENAI_KEY = "openai-insecure-api-key."
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 _EXPOSED = "Location, Retry-After, WWW-Authenticate, X-Request-ID"
@@ -68,7 +70,7 @@ def _identified(request: web.Request, gate: Gate) -> Client:
     operation = getattr(request.match_info.handler, "__operation__", None)
     scope = operation.needs if isinstance(operation, Operation) else "read"  # of what does not exist: any key
     if not gate.keyed:
-        if request.method not in _SAFE:
+        if request.method not in _SAFE or hdrs.UPGRADE in request.headers:  # browsers open WebSockets to anybody
             _require_own_page(request, gate)
         found = gate.anonymous
     elif scope is None:
@@ -83,13 +85,35 @@ def _identified(request: web.Request, gate: Gate) -> Client:
 def _with_key(request: web.Request, gate: Gate) -> Client:
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() not in ("bearer", "token"):
-        secret = request.headers.get("X-API-Key", "")
+        secret = request.headers.get("X-API-Key", "") or _among_protocols(request)
     if not secret:
         raise Unauthorized("An access key is needed: send `Authorization: Bearer dsk_...` or `X-API-Key: dsk_...`.")
     found = gate.find(secret.strip())
     if found is None:
         raise Unauthorized("This access key is not known here, or was revoked.")
     return found
+
+
+def _among_protocols(request: web.Request) -> str:
+    """The key of a WebSocket that a browser opens, which can send no other field: as OpenAI has it,
+    `openai-insecure-api-key.KEY`, or as Deepgram, `token, KEY`. Empty where there is none."""
+    offered = offered_protocols(request)
+    for name, following in zip_longest(offered, offered[1:], fillvalue=""):
+        if name.lower() in ("token", "bearer"):
+            return following
+        if name.startswith(_OPENAI_KEY):
+            return name.removeprefix(_OPENAI_KEY)
+    return ""
+
+
+def offered_protocols(request: web.Request) -> list[str]:
+    """The subprotocols of a WebSocket that the client offers."""
+    return [
+        name.strip()
+        for line in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
+        for name in line.split(",")
+        if name.strip()
+    ]
 
 
 def _require_own_page(request: web.Request, gate: Gate) -> None:

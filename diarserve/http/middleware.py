@@ -101,6 +101,8 @@ def refusal(
     headers = {"X-Request-ID": request_id(request), **SECURITY_HEADERS, **(headers or {})}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.status == 426:
+        headers["Upgrade"] = "websocket"  # RFC 9110, 15.5.22
     return json(_body(error, request), error.status, headers)
 
 

@@ -150,10 +150,10 @@ def speaker_labels(document: Document) -> dict[str, str]:
     would say that one person spoke them."""
     names = [match.name for match in document.speaker_matches or () if match.name]
     labels = {UNKNOWN: UNKNOWN, **{name: name for name in names}}
-    letters = (letter for letter in _letters() if letter not in names)
+    free = (letter for letter in letters() if letter not in names)
     for segment in document.segments:
         if segment.speaker not in labels:
-            labels[segment.speaker] = next(letters)
+            labels[segment.speaker] = next(free)
     return labels
 
 
@@ -184,7 +184,7 @@ def _mean_logprob(words: Collection[Word]) -> float:
     return round(sum(math.log(max(word.probability, _LEAST)) for word in words) / len(words), 4)
 
 
-def _letters() -> Iterator[str]:
+def letters() -> Iterator[str]:
     """A … Z, AA, AB, …"""
     for length in count(1):
         yield from map("".join, product(ascii_uppercase, repeat=length))

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from diarserve.access.roles import Scope
 from diarserve.core.errors import ErrorAnswer
 
-Tag = Literal["transcripts", "tasks", "voices", "OpenAI", "Deepgram", "operation"]
+Tag = Literal["transcripts", "tasks", "voices", "live", "OpenAI", "Deepgram", "operation"]
 
 RECEIVING = (400, 408, 413, 429, 507)  # what may be wrong with any upload
 ACCEPTING = (*RECEIVING, 415, 422)  # ... and with a recording that becomes a task

@@ -32,6 +32,7 @@ _TAGS = {
     "transcripts": "The client waits for the answer.",
     "tasks": "The client comes back for the answer; tasks survive a restart.",
     "voices": "Voices that are kept, so that later transcripts call their speakers by name.",
+    "live": "Audio that is sent while it is spoken, over WebSockets.",
     "OpenAI": "For clients of OpenAI's audio endpoints.",
     "Deepgram": "For clients of Deepgram's speech-to-text.",
     "operation": "What the server can do, and how it is.",
@@ -50,6 +51,7 @@ _ERRORS = {
     421: "The Host is not this server's.",
     422: "The recording cannot be decoded, or no voice known by it; or the Idempotency-Key was used before, for "
     "something else.",
+    426: "It is a WebSocket, and this was none.",
     429: "Every place is taken, this client asks too much at a time, or this key has had what it may.",
     500: "A model failed on this recording.",
     503: "The models are not loaded, the server shuts down, or it has too much open.",

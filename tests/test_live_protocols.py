@@ -1,0 +1,459 @@
+"""What is spoken over WebSockets, in each protocol. Sessions are stand-ins; the real ones have tests of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from itertools import product
+from typing import Any
+
+import pytest
+from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError, web
+
+from diarserve.http import app
+from diarserve.http.live import deepgram, native, realtime
+from diarserve.http.live.session import OPEN
+from tests.support import live_sessions
+from tests.support.app import AppServer, Client, service
+from tests.support.live_sessions import BREAK, CORRECT, FAIL, FLOOD, PAUSE, StandInSession, StandInSessions, second
+from tests.support.waiting import LIMIT
+
+NATIVE = "/api/v1/parallel/stream"
+LISTEN = "/v1/listen?encoding=linear16"
+REALTIME = "/v1/realtime?intent=transcription"
+SESSIONS = web.AppKey("sessions", StandInSessions)
+PATHS = (NATIVE, LISTEN, REALTIME)
+KEY = f"dsk_{'k' * 43}"
+
+Socket = ClientWebSocketResponse
+
+
+@pytest.fixture
+def begin(settings: Callable[..., Any], aiohttp_client: Any) -> Callable[..., Awaitable[Client]]:
+    async def begun(most: int = 4, **sections: Any) -> Client:
+        made = app.make(settings(**sections))
+        sessions = StandInSessions(most)
+        made[OPEN] = sessions.open
+        made[SESSIONS] = sessions
+        for protocol in (native, deepgram, realtime):
+            made.add_routes(protocol.routes)
+        client: Client = await aiohttp_client(AppServer(made))
+        await service(client).wait_ready()
+        return client
+
+    return begun
+
+
+def sessions(client: Client) -> list[StandInSession]:
+    opened: list[StandInSession] = client.app[SESSIONS].opened
+    return opened
+
+
+async def given_back(session: StandInSession) -> None:
+    await asyncio.wait_for(session.closed.wait(), LIMIT)
+
+
+async def heard(socket: Socket, until: str = "") -> list[dict[str, Any]]:
+    """The messages up to the first of that type, or up to the end."""
+    messages = []
+    async for message in socket:
+        assert message.type is WSMsgType.TEXT
+        messages.append(json.loads(message.data))
+        if messages[-1]["type"] == until:
+            break
+    return messages
+
+
+async def send(socket: Socket, type: str, **fields: Any) -> None:
+    await socket.send_json({"type": type, **fields})
+
+
+# The native protocol
+
+
+async def test_events_of_a_session_from_ready_to_done(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(f"{NATIVE}?language=en&max_speakers=2") as live:
+        await live.send_bytes(second() + second(CORRECT))
+        await live.send_bytes(second(PAUSE))
+        await send(live, "keepalive")
+        await send(live, "finalize")
+        await live.send_bytes(second()[:-1])
+        await live.send_bytes(second()[-1:])  # pieces may end within a sample
+        await send(live, "finish")
+        told = await heard(live)
+    [session] = sessions(client)
+    await given_back(session)
+    assert (session.listening.language, session.listening.max_speakers, session.alive) == ("en", 2, 2)
+    assert told[0] == {"type": "ready", "task_id": session.task_id}
+    assert [one["words"][0]["word"] for one in told if one["type"] == "final"] == [f"Word{n}," for n in range(4)]
+    assert [one["first"] for one in told if one["type"] == "final"] == [0, 1, 2, 3]
+    [correction] = [one for one in told if one["type"] == "correction"]
+    assert correction == {"type": "correction", "first": 0, "past": 2, "speaker": "SPEAKER_01"}
+    assert [one["finalized"] for one in told if one["type"] == "utterance_end"] == [False, True, True]
+    assert told[-1]["type"] == "done"
+    assert told[-1]["document"]["text"] == "Word0, Word1, Word2, Word3,"
+    assert live.close_code == 1000
+
+
+ENCODINGS = {
+    "encoding=mulaw&sample_rate=8000": b"\xff" * 8000,
+    "encoding=alaw&sample_rate=8000": b"\xd5" * 8000,
+    "encoding=float32&sample_rate=48000&channels=2": bytes(48_000 * 8),
+    "encoding=pcm_s16le&sample_rate=44100": bytes(88_200),
+}
+
+
+async def test_every_encoding_is_heard_as_16_khz(begin: Any) -> None:
+    client = await begin()
+    for query, frame in ENCODINGS.items():
+        async with client.ws_connect(f"{NATIVE}?{query}") as live:
+            for _ in range(2):
+                await live.send_bytes(frame)
+            await send(live, "finish")
+            await heard(live)
+        assert len(sessions(client)[-1].pcm) == pytest.approx(2 * live_sessions.SECOND, abs=64)
+
+
+async def test_a_wrong_parameter_is_named_instead_of_the_handshake(begin: Any) -> None:
+    client = await begin()
+    for query in ("encoding=opus", "sample_rate=10", "endpointing=9", "x=1"):
+        answer = await client.get(f"{NATIVE}?{query}", headers=HANDSHAKE)
+        assert (answer.status, (await answer.json())["error"]["param"]) == (400, query.partition("=")[0])
+    for query in ("", "encoding=opus", "encoding=linear16&sample_rate=10", "encoding=linear16&redact=pci"):
+        answer = await client.get(f"/v1/listen?{query}", headers=HANDSHAKE)
+        said = await answer.json()
+        assert (answer.status, said["err_code"]) == (400, "Bad Request")
+        assert said["param"] == (query.split("&")[-1].partition("=")[0] or "encoding")
+    answer = await client.get("/v1/realtime", headers=HANDSHAKE)
+    assert (answer.status, (await answer.json())["error"]["param"]) == (400, "intent")
+    assert sessions(client) == []
+
+
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
+
+
+async def test_a_wrong_message_is_answered_and_the_session_goes_on(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(NATIVE) as live:
+        for wrong in ("no json", "[]", '{"type": "sing"}', '"\ud800"'.encode("utf-8", "replace").decode()):
+            await live.send_str(wrong)
+        await live.send_bytes(second())
+        await send(live, "finish")
+        await live.send_bytes(second())
+        told = await heard(live)
+    assert [one["code"] for one in told if one["type"] == "error"] == ["invalid_request"] * 5
+    assert told[-1]["type"] == "done"
+    assert len(sessions(client)[0].pcm) == live_sessions.SECOND
+
+
+async def test_a_file_is_not_heard_as_samples(begin: Any) -> None:
+    client = await begin()
+    for path in (NATIVE, LISTEN):
+        async with client.ws_connect(path) as live:
+            await live.send_bytes(b"RIFF" + bytes(100))
+            told = await heard(live)
+        assert told[-1]["type"].lower() == "error"
+        assert live.close_code == 1003
+        assert sessions(client)[-1].pcm == b""
+
+
+# Deepgram's
+
+
+async def test_deepgrams_messages(begin: Any) -> None:
+    client = await begin()
+    asked = "sample_rate=16000&interim_results=true&diarize=true&vad_events=true&utterance_end_ms=1000&punctuate=true"
+    async with client.ws_connect(f"{LISTEN}&{asked}&endpointing=300&model=nova-3&keyterm=Ann") as live:
+        await live.send_bytes(second() + second(PAUSE))
+        await live.send_bytes(second())
+        await send(live, "KeepAlive")
+        await send(live, "Finalize")
+        await live.send_bytes(second())
+        await send(live, "CloseStream")
+        told = await heard(live)
+    [session] = sessions(client)
+    assert (session.listening.hotwords, session.listening.endpointing, session.alive) == ("Ann", 0.3, 2)
+    results = [one for one in told if one["type"] == "Results"]
+    final = [one for one in results if one["is_final"]]
+    words = [word for one in final for word in one["channel"]["alternatives"][0]["words"]]
+    assert [(word["word"], word["punctuated_word"], word["speaker"]) for word in words] == [
+        (f"word{n}", f"Word{n},", n % 2) for n in range(4)
+    ]
+    assert any(one["from_finalize"] for one in final)  # and the stream went on
+    assert sum(one["speech_final"] for one in final) == 3
+    assert all(one["start"] <= words_of(one)[0]["start"] for one in results if words_of(one))
+    assert {"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.1} in told
+    assert {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 3.6} in told
+    assert told[-1]["type"] == "Metadata"
+    assert told[-1]["duration"] == 4
+    assert live.close_code == 1000
+
+
+def words_of(results: dict[str, Any]) -> list[Any]:
+    words: list[Any] = results["channel"]["alternatives"][0]["words"]
+    return words
+
+
+async def test_what_deepgrams_clients_do_not_ask_for_is_not_told(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(LISTEN) as live:
+        await live.send_bytes(second() + second(PAUSE))
+        await live.send_bytes(b"")  # as older clients end a stream
+        told = await heard(live)
+    assert {one["type"] for one in told} == {"Results", "Metadata"}
+    assert all(one["is_final"] for one in told[:-1])
+    assert all("speaker" not in word and "punctuated_word" not in word for one in told[:-1] for word in words_of(one))
+
+
+async def test_a_wrong_message_ends_deepgrams_stream(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(LISTEN) as live:
+        await live.send_str("no json")
+        [told] = await heard(live)
+    assert (told["type"], told["variant"], live.close_code) == ("Error", "SchemaError", 1008)
+    await given_back(sessions(client)[0])
+
+
+# OpenAI's
+
+
+def appended(data: bytes) -> dict[str, str]:
+    return {"type": "input_audio_buffer.append", "audio": base64.b64encode(data).decode()}
+
+
+def transcription(**input: Any) -> dict[str, Any]:
+    return {"type": "session.update", "session": {"type": "transcription", "audio": {"input": input}}}
+
+
+async def test_openais_events_with_server_vad(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(REALTIME) as live:
+        await live.send_json(
+            transcription(
+                format={"type": "audio/pcm", "rate": 16_000},
+                transcription={"model": "gpt-4o-transcribe", "language": "en", "keywords": ["Ann"]},
+                turn_detection={"type": "server_vad", "silence_duration_ms": 300},
+            )
+        )
+        await live.send_json(appended(second() + second(PAUSE)))
+        told = await heard(live, "conversation.item.input_audio_transcription.completed")
+    assert [one["type"].removeprefix("conversation.item.input_audio_transcription.") for one in told] == [
+        "session.created",
+        "session.updated",
+        "input_audio_buffer.speech_started",
+        "delta",
+        "delta",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "segment",
+        "segment",
+        "completed",
+    ]
+    shown = told[1]["session"]["audio"]["input"]
+    assert shown["transcription"]["language"] == "en"
+    assert shown["turn_detection"]["silence_duration_ms"] == 300
+    assert len({one["item_id"] for one in told[2:]}) == 1
+    assert "".join(one["delta"] for one in told if "delta" in one) == told[-1]["transcript"] == "Word0, Word1,"
+    assert [(one["speaker"], one["text"]) for one in told[7:9]] == [("A", "Word0,"), ("B", "Word1,")]
+    assert told[-1]["usage"] == {"type": "duration", "seconds": 2}
+    first, second_one = sessions(client)  # the first was given back, since another language was asked for
+    await given_back(first)
+    assert (second_one.listening.language, second_one.listening.endpointing) == ("en", 0.3)
+    assert (second_one.listening.hotwords, second_one.listening.model) == ("Ann", None)
+    await given_back(second_one)
+
+
+async def test_openais_client_commits_clears_and_changes_its_mind(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(REALTIME) as live:
+        await live.send_json(transcription(format={"type": "audio/pcmu"}, turn_detection=None))
+        await heard(live, "session.updated")
+        await send(live, "input_audio_buffer.commit", event_id="mine")
+        [empty] = await heard(live, "error")
+        assert (empty["error"]["code"], empty["error"]["event_id"]) == ("input_audio_buffer_commit_empty", "mine")
+        await live.send_json(transcription(format={"type": "audio/pcm", "rate": 16_000}))
+        for order in (PAUSE, CORRECT):  # a pause ends nothing
+            await live.send_json(appended(second(order)))
+        await send(live, "input_audio_buffer.commit")
+        told = await heard(live, "conversation.item.input_audio_transcription.completed")
+        assert told[-1]["transcript"] == "Word0, Word1,"
+        assert [one["speaker"] for one in told if one["type"].endswith("segment")] == ["A"]
+        item = told[-1]["item_id"]
+        await live.send_json(appended(second()))
+        await send(live, "input_audio_buffer.clear")
+        await live.send_json(appended(second()))
+        await send(live, "input_audio_buffer.commit")
+        told = await heard(live, "conversation.item.input_audio_transcription.completed")
+        assert told[-1]["transcript"] == "Word3,"
+        [committed] = [one for one in told if one["type"] == "input_audio_buffer.committed"]
+        assert committed["previous_item_id"] == item
+
+
+async def test_the_older_dialect_of_openai(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(REALTIME, headers={"OpenAI-Beta": "realtime=v1"}) as live:
+        await send(
+            live,
+            "transcription_session.update",
+            session={"input_audio_format": "g711_alaw", "input_audio_transcription": {"model": "whisper-1"}},
+        )
+        created, updated = await heard(live, "transcription_session.updated")
+    assert created["type"] == "transcription_session.created"
+    assert updated["session"]["input_audio_format"] == "g711_alaw"
+    assert updated["session"]["turn_detection"]["type"] == "server_vad"
+
+
+INPUT = "session.audio.input"
+WRONG: list[tuple[Any, str | None]] = [
+    ("no json", None),
+    ({"type": "response.create"}, "type"),
+    ({"type": "session.update", "session": {"type": "realtime"}}, "session.type"),
+    (transcription(format={"type": "audio/mp3"}), f"{INPUT}.format"),
+    (transcription(format={"type": "audio/pcm", "rate": 1}), f"{INPUT}.format.rate"),
+    (transcription(turn_detection={"type": "server_vad", "threshold": 2}), f"{INPUT}.turn_detection.threshold"),
+    ({"type": "transcription_session.update", "session": {"input_audio_format": "mp3"}}, "session.input_audio_format"),
+    ({"type": "input_audio_buffer.append", "audio": "?"}, "audio"),
+]
+
+
+async def test_openais_errors_name_the_field_and_the_session_goes_on(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(REALTIME) as live:
+        for message, param in WRONG:
+            await live.send_str(message if isinstance(message, str) else json.dumps(message))
+            told = (await heard(live, "error"))[-1]["error"]
+            assert (told["type"], told["param"]) == ("invalid_request_error", param)
+        await live.send_json(transcription(noise_reduction=None))
+        await heard(live, "session.updated")
+
+
+async def test_what_is_listened_for_does_not_change_once_audio_has_come(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(REALTIME) as live:
+        await live.send_json(appended(second(rate=24_000)))
+        await live.send_json(transcription(transcription={"language": "fr"}))
+        told = await heard(live, "error")
+        assert told[-1]["error"]["param"] == "session.audio.input"
+
+
+# All of them
+
+
+async def test_a_limit_of_sessions_is_answered_before_the_handshake(begin: Any) -> None:
+    client = await begin(most=1)
+    for path in PATHS:
+        async with client.ws_connect(path):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await client.ws_connect(path)
+            assert refused.value.status == 429
+        await given_back(sessions(client)[-1])
+    assert len(sessions(client)) == 3
+
+
+async def test_what_is_no_websocket_is_told_so(begin: Any) -> None:
+    client = await begin()
+    for path in PATHS:
+        answer = await client.get(path)
+        assert (answer.status, answer.headers["Upgrade"]) == (426, "websocket")
+        answer = await client.get(path, headers={**HANDSHAKE, "Sec-WebSocket-Protocol": "soap"})
+        assert answer.status == 400
+    assert sessions(client) == []
+
+
+async def test_keys_and_roles_are_checked_and_the_owner_is_the_keys(begin: Any) -> None:
+    keys = [{"name": "one", "role": "submit", "key": KEY}, {"name": "two", "role": "read", "key": KEY[:-1] + "r"}]
+    client = await begin(access={"keys": keys}, most=9)
+    ways: list[dict[str, Any]] = [
+        {"headers": {"Authorization": f"Token {KEY}"}},
+        {"protocols": ["token", KEY]},  # what browsers can send
+        {"protocols": ["realtime", f"openai-insecure-api-key.{KEY}"]},
+    ]
+    for path in PATHS:
+        for headers, status in (({}, 401), ({"Authorization": f"Bearer {KEY[:-1]}r"}, 403)):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await client.ws_connect(path, headers=headers)
+            assert refused.value.status == status
+        for way in ways:
+            async with client.ws_connect(path, **way) as live:
+                assert live.protocol in (None, "token", "realtime")
+    assert len(sessions(client)) == 9
+    [owner] = {session.owner for session in sessions(client)}
+    assert owner
+
+
+async def test_web_pages_of_others_open_nothing_where_there_are_no_keys(begin: Any) -> None:
+    client = await begin()
+    for path in PATHS:
+        for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await client.ws_connect(path, headers=headers)
+            assert refused.value.status == 403
+        async with client.ws_connect(path, headers={"Origin": str(client.make_url("")).rstrip("/")}):
+            pass
+    assert len(sessions(client)) == 3
+
+
+async def send_audio(socket: Socket, path: str, data: bytes) -> None:
+    if path == REALTIME:
+        await socket.send_json(appended(data))
+    else:
+        await socket.send_bytes(data)
+
+
+async def test_whoever_goes_gives_the_session_back(begin: Any) -> None:
+    client = await begin()
+    for path, stage in product(PATHS, ("greeted", "listening", "finished", "in a message")):
+        live = await client.ws_connect(path)
+        if stage != "greeted":
+            await send_audio(live, path, second(rate=24_000 if path == REALTIME else 16_000))
+        if stage == "finished":
+            await send(live, {NATIVE: "finish", LISTEN: "CloseStream", REALTIME: "input_audio_buffer.clear"}[path])
+        transport = live._writer.transport
+        if stage == "in a message":
+            transport.write(b"\x82\xfe\x10\x00abcd")  # the header of 4 kB that never come
+        transport.abort()
+        await given_back(sessions(client)[-1])
+
+
+async def test_a_session_that_breaks_is_told(begin: Any) -> None:
+    client = await begin()
+    for path, (order, code) in product(PATHS, ((BREAK, 1013), (FAIL, 1011))):
+        async with client.ws_connect(path) as live:
+            if path == REALTIME:
+                await live.send_json(transcription(format={"type": "audio/pcm", "rate": 16_000}))
+            await send_audio(live, path, second(order))
+            told = await heard(live)
+        assert told[-1]["type"].lower() == "error"
+        assert live.close_code == code
+        await given_back(sessions(client)[-1])
+
+
+async def test_who_does_not_read_is_told_and_does_not_fill_the_memory(begin: Any) -> None:
+    client = await begin()
+    host, port = client.host, client.port
+    request = f"GET {NATIVE} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    request += "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items()) + "\r\n"
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(raw, (host, port))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
+    writer.write(request.encode())
+    await reader.readuntil(b"\r\n\r\n")
+    data = second(FLOOD)
+    writer.write(b"\x82\xff" + len(data).to_bytes(8) + bytes(4) + data)
+    [session] = sessions(client)
+    await given_back(session)
+    everything = await reader.read()
+    assert (1013).to_bytes(2) in everything[-200:]
+    writer.close()
