@@ -10,16 +10,23 @@ from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Any
 
+import msgspec
+import openai
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError, web
+from hypothesis import given
+from hypothesis import settings as fuzzed
+from hypothesis import strategies as st
 
+from diarserve.core.errors import ServiceError
 from diarserve.http import app
 from diarserve.http.live import deepgram, native, realtime
-from diarserve.http.live.session import OPEN
-from tests.support import live_sessions
+from diarserve.http.live.session import OPEN, Listening
+from tests.support import deepgram_client, live_sessions
 from tests.support.app import AppServer, Client, service
 from tests.support.live_sessions import BREAK, CORRECT, FAIL, FLOOD, PAUSE, StandInSession, StandInSessions, second
 from tests.support.waiting import LIMIT
+from workers.media.sample_stream import SampleStream
 
 NATIVE = "/api/v1/parallel/stream"
 LISTEN = "/v1/listen?encoding=linear16"
@@ -457,3 +464,139 @@ async def test_who_does_not_read_is_told_and_does_not_fill_the_memory(begin: Any
     everything = await reader.read()
     assert (1013).to_bytes(2) in everything[-200:]
     writer.close()
+
+
+# The official clients
+
+
+async def test_deepgrams_own_client(begin: Any) -> None:
+    client = await begin()
+
+    def live(url: str) -> list[Any]:
+        with (
+            deepgram_client.connected(url) as there,
+            there.listen.v1.connect(
+                model="nova-3",
+                encoding="linear16",
+                sample_rate=16_000,
+                diarize=True,
+                interim_results=True,
+                punctuate=True,
+                utterance_end_ms=1000,
+                vad_events=True,
+            ) as connection,
+        ):
+            connection.send_media(second() + second(PAUSE))
+            connection.send_keep_alive()
+            connection.send_finalize()
+            connection.send_media(second())
+            connection.send_close_stream()
+            return list(connection)
+
+    told = await asyncio.to_thread(live, str(client.make_url("")).rstrip("/"))
+    for message in told:
+        type(message).model_validate(message.model_dump())  # the package does not validate what comes
+    assert {type(message).__name__ for message in told} == {
+        "ListenV1Results",
+        "ListenV1SpeechStarted",
+        "ListenV1UtteranceEnd",
+        "ListenV1Metadata",
+    }
+    words = [word for one in told if getattr(one, "is_final", False) for word in one.channel.alternatives[0].words]
+    assert [(word.punctuated_word, word.speaker) for word in words] == [("Word0,", 0), ("Word1,", 1), ("Word2,", 0)]
+
+
+async def test_openais_own_client(begin: Any) -> None:
+    client = await begin()
+    told: list[Any] = []
+    async with (
+        openai.AsyncOpenAI(base_url=str(client.make_url("/v1")), api_key="none") as there,
+        there.realtime.connect(extra_query={"intent": "transcription"}) as connection,
+    ):
+        await connection.session.update(
+            session={
+                "type": "transcription",
+                "audio": {
+                    "input": {
+                        "format": {"type": "audio/pcm", "rate": 24_000},
+                        "transcription": {"model": "gpt-4o-transcribe-diarize", "language": "en"},
+                        "turn_detection": None,
+                    }
+                },
+            }
+        )
+        for _ in range(3):
+            await connection.input_audio_buffer.append(audio=base64.b64encode(second(rate=24_000)).decode())
+        await connection.input_audio_buffer.commit()
+        async for event in connection:
+            told.append(event)
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                break
+    for event in told:
+        type(event).model_validate(event.model_dump())
+    assert told[-1].transcript == "".join(getattr(event, "delta", None) or "" for event in told)
+    segments = [event for event in told if event.type.endswith("transcription.segment")]
+    assert [segment.speaker for segment in segments] == ["A", "B", "A"][: len(segments)]
+    assert len(segments) >= 2  # the resampler holds back the end of the third second
+
+
+# Frames that nobody would send
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+TYPES = [
+    *("finalize", "keepalive", "KeepAlive", "Finalize", "session.update", "transcription_session.update"),
+    *("input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear"),
+]
+FRAMES = (
+    st.binary(max_size=200)
+    | st.text(max_size=20)
+    | JSON.map(lambda value: json.dumps(value, default=str))
+    | st.builds(
+        lambda type, session, audio: json.dumps({"type": type, "session": session, "audio": audio}),
+        st.sampled_from(TYPES),
+        JSON
+        | st.builds(lambda value: {"audio": {"input": value}}, JSON)
+        | st.builds(
+            lambda name, value: {"audio": {"input": {name: value}}},
+            st.sampled_from(["format", "transcription", "turn_detection", "noise_reduction"]),
+            JSON,
+        ),
+        JSON | st.binary(max_size=50).map(lambda data: base64.b64encode(data).decode()),
+    )
+)
+
+
+@given(st.lists(FRAMES, max_size=12), st.sampled_from(PATHS))
+@fuzzed(max_examples=300, deadline=None, derandomize=True)
+def test_whatever_comes_is_heard_or_refused(frames: list[bytes | str], path: str) -> None:
+    async def talk() -> None:
+        sessions, sent = StandInSessions(), []
+
+        async def opened(options: Any) -> Any:
+            return await sessions.open(options)
+
+        async def sends(message: object) -> None:
+            sent.append(json.loads(msgspec.json.encode(message)))
+
+        session = await opened(Listening())
+        samples = SampleStream("pcm_s16le", 16_000, 1)
+        parameters = deepgram.LiveParameters(encoding="linear16")
+        dialect: native.Native | deepgram.Deepgram | realtime.Realtime
+        if path == NATIVE:
+            dialect = native.Native(session, samples)
+        elif path == LISTEN:
+            dialect = deepgram.Deepgram(session, parameters, samples, "id", "tiny")
+        else:
+            dialect = realtime.Realtime(session, opened, (), old=False)
+        for frame in frames:
+            try:
+                await dialect.hear(frame, sends)
+            except ServiceError as error:
+                await sends(dialect.refuse(error))
+                assert sent[-1]["type"].lower() == "error"
+
+    asyncio.run(talk())
