@@ -420,7 +420,7 @@ async def test_stats_and_metrics_show_the_work(start: Start, recording: Recordin
     stats = await (await client.get("/stats")).json()
     assert (stats["total_tasks"], stats["completed_tasks"], stats["failed_tasks"]) == (2, 2, 0)
     assert stats["average_processing_time"] > 0
-    assert stats["lanes"]["whisper"]["model"] == {"model": "stand-in", "device": "cpu"}
+    assert stats["lanes"]["whisper"]["model"] == {"model": "stand-in", "device": "cpu", "live": True}
     assert await metric(client, "diarserve_audio_seconds_total") == 4
     assert await metric(client, "diarserve_stage_seconds_count", stage="transcribe") == 2
     assert await metric(client, "diarserve_workers_up", lane="whisper") == 1

@@ -176,7 +176,7 @@ def test_openais_answers_are_as_described(ask: Any) -> None:
 
 def test_features_say_what_the_configuration_can_do(ask: Any) -> None:
     features = ask("GET", f"{API}/features").json()
-    assert features["models"]["whisper"] == {"model": "stand-in", "device": "cpu"}
+    assert features["models"]["whisper"] == {"model": "stand-in", "device": "cpu", "live": True}
     assert features["devices"] == ["cpu"]
     assert features["formats"]["output"] == list(FORMATS)
     assert features["limits"]["max_batch_files"] == 100

@@ -40,6 +40,8 @@ ServerErrorCode = Literal[
     "url_not_supported",  # a recording was to be fetched
     "upgrade_required",  # it is a WebSocket
     "input_audio_buffer_commit_empty",  # OpenAI's, of a live session
+    "live_idle",  # a live session got no audio for too long
+    "slow_reader",  # the events of a live session were not read in time
     "http_error",  # whatever else aiohttp refuses
 ]
 ErrorCode = Literal[JobErrorCode, ServerErrorCode]
@@ -110,6 +112,11 @@ class NotFound(ServiceError):
 class UploadTimeout(ServiceError):
     status = 408
     code = "upload_timeout"
+
+
+class LiveTimeout(ServiceError):
+    status = 408
+    code = "live_idle"
 
 
 class ExpectationFailed(ServiceError):

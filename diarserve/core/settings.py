@@ -209,6 +209,15 @@ class Voices(_Section):
     max_clipping: float = Field(0.01, ge=0, le=1)  # share of a sample's samples that are clipped
 
 
+class Live(_Section):
+    """Live sessions (docs/live.md)."""
+
+    max_sessions: int = Field(8, ge=0)  # at a time; one more is answered 429. 0: there are none
+    max_seconds: float = Field(4 * 3600.0, gt=0)  # of audio in one session
+    idle_timeout: float = Field(60.0, gt=0)  # seconds without audio, after which a session is ended
+    max_lag: float = Field(30.0, gt=0)  # seconds that recognition may be behind before no more audio is taken in
+
+
 class Settings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -227,6 +236,7 @@ class Settings(_Section):
     access: Access = Access()
     tls: Tls = Tls()
     voices: Voices = Voices()
+    live: Live = Live()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.

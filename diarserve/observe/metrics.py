@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from diarserve.observe.gauges import Gauges, State
 
@@ -78,6 +78,13 @@ class Metrics:
             "diarserve_real_time_factor",
             "Processing seconds (see diarserve_task_seconds) per second of audio, of completed tasks",
             buckets=_RATIO,
+            registry=registry,
+        )
+        self.live_sessions = Gauge("diarserve_live_sessions", "Live sessions that are open", registry=registry)
+        self.live_lag = Histogram(
+            "diarserve_live_lag_seconds",
+            "Seconds of a live session's audio that had come and were not recognized yet, each time some was",
+            buckets=_SECONDS,
             registry=registry,
         )
         self.webhooks = Counter(

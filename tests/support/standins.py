@@ -44,7 +44,7 @@ from workers.messages import (
     Voice,
     Word,
 )
-from workers.messages.live import Append, LiveEnd, LiveWords
+from workers.messages.live import Append, LiveEnd, LiveTurns, LiveWords
 
 
 class StandIn(Engine):
@@ -189,9 +189,7 @@ class Whisper(StandIn):
                     LiveWords((), (Word(" perhaps", float(number), float(number), 0.1),), state=b"%d" % position)
                 )
                 yield [WorkItem("listen", (folder, number))]
-                with open(audio.path, "rb") as file:
-                    file.seek((audio.pcm or 0) + 2 * position)
-                    (value,) = struct.unpack("<h", file.read(2))
+                [value] = _values(audio, number, number + 1)
                 words = (Word(f" w{value}", number + 0.1, number + 0.9, 1.0),) if value else ()
                 ended = None if words else float(number)
                 position = past
@@ -224,6 +222,34 @@ class Parrot(Whisper):
 
 class Diarizer(StandIn):
     kind = "embedded"
+
+    def describe(self) -> Mapping[str, Any]:
+        return {**super().describe(), "live": True}
+
+    def live(self, request: LiveRequest) -> LiveSteps:
+        """A turn for every second, whose speaker is the last digit of its first sample; of values from 100 on, this is
+        known when the second after it is heard, and until then it is SPEAKER_09."""
+        audio, number = request.audio, int(request.resume or 0)
+        while True:
+            more: Append = yield Await((number + 1) * SAMPLE_RATE)
+            last = -(-more.samples // SAMPLE_RATE) if more.end else more.samples // SAMPLE_RATE
+            while number < last:
+                yield [WorkItem("follow", (Path(audio.path).parent, number))]
+                values = _values(audio, max(number - 1, 0), number + 1)
+                number += 1
+                turns = [
+                    Turn(
+                        float(second),
+                        second + 1.0,
+                        "SPEAKER_09" if value >= 100 and second == number - 1 else f"SPEAKER_0{value % 10}",
+                    )
+                    for second, value in enumerate(values, number - len(values))
+                    if value
+                ]
+                since = float(number - len(values))
+                yield Emit(LiveTurns(tuple(turns), since, float(number), b"%d" % number))
+            if more.end:
+                return LiveEnd("stand-in")
 
     def job(self, request: Request) -> JobSteps:
         if isinstance(request, Embed):
@@ -311,6 +337,16 @@ def _channel() -> int:
             if found.type == socket.SOCK_STREAM:
                 return number
     raise AssertionError("there is no channel")
+
+
+def _values(audio: AudioRef, first: int, past: int) -> list[int]:
+    """The first sample of each second."""
+    with open(audio.path, "rb") as file:
+        file.seek((audio.pcm or 0) + 2 * SAMPLE_RATE * first)
+        data = file.read(2 * SAMPLE_RATE * (past - first))
+    return [
+        value for second in range(0, len(data), 2 * SAMPLE_RATE) for value in struct.unpack_from("<h", data, second)
+    ]
 
 
 def _items(audio: AudioRef, *, partial: bool = False) -> list[WorkItem]:

@@ -1,0 +1,129 @@
+"""The live sessions of a server: how many there may be, what each needs, and what stays of it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from diarserve.core.errors import Busy, NotFound, NotReady
+from diarserve.live.audio_file import HEADER, AudioFile
+from diarserve.live.options import LiveOptions
+from diarserve.live.session import LiveSession, OpenJob
+from diarserve.service.service import Service
+from diarserve.tasks import views
+from diarserve.tasks.completion import run_to_completion
+from diarserve.tasks.task import new_id
+from diarserve.transcript.document import Document, decode
+from workers.messages import AudioRef, Follow, Listen
+
+
+class LiveSessions:
+    """sessions = LiveSessions(service)
+    session = sessions.open(LiveOptions(), owner=client.owner)
+    ...
+    await sessions.close()  # before the service is stopped
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._limits = service.settings.live
+        self._open: dict[str, LiveSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def require_room(self) -> None:
+        """Raises Busy (429) where there are as many sessions as may be, and NotReady (503)."""
+        if len(self._open) >= self._limits.max_sessions:
+            raise Busy("There are as many live sessions as may be; try again later.", retry_after=10)
+        if self._service.stopping:
+            raise NotReady("The server is shutting down.", retry_after=5)
+        self._service.require_ready()
+        if not self._service.lanes.whisper.info.get("live"):
+            raise NotReady("The recognizer of this configuration does not take live audio.")
+
+    def open(self, options: LiveOptions, owner: str = "") -> LiveSession:
+        """Raises Busy, NotReady and LaneUnavailable, InvalidRequest for options that this configuration cannot do, and
+        StorageFull. After that, errors are the session's last event."""
+        self.require_room()
+        self._service.check(options.options, owner)
+        spool = self._service.spool
+        folder = spool.new(new_id())
+        try:
+            audio = AudioFile(str(folder / "upload"), spool.disk)
+        except BaseException:
+            spool.remove(folder)
+            raise
+        session = LiveSession(
+            folder.name,
+            options,
+            audio,
+            self._limits,
+            self._service.metrics,
+            partial(self._document, folder, options, owner),
+            partial(self._release, folder),
+        )
+        try:
+            session.start(self._listen(audio, options, folder.name), self._follow(audio, options, folder.name))
+        except BaseException:
+            audio.close()
+            spool.remove(folder)
+            raise
+        self._open[folder.name] = session
+        self._service.metrics.live_sessions.set(len(self._open))
+        return session
+
+    async def close(self) -> None:
+        """End all sessions: the server is shutting down."""
+        await asyncio.gather(*(session.close() for session in list(self._open.values())))
+
+    def _listen(self, audio: AudioFile, options: LiveOptions, task: str) -> OpenJob:
+        asked = options.options
+        request = Listen(
+            AudioRef(audio.path, 0, pcm=HEADER),
+            language=asked.language,
+            model=asked.whisper_model,
+            prompt=asked.prompt,
+            hotwords=asked.hotwords,
+            interim=options.interim,
+            endpointing=options.endpointing,
+        )
+        return lambda on_output: self._service.lanes.whisper.open(request, task=task, on_output=on_output)
+
+    def _follow(self, audio: AudioFile, options: LiveOptions, task: str) -> OpenJob | None:
+        """None where no diarizer takes live audio."""
+        lanes = self._service.lanes.diarizers
+        wanted = options.options.diarizer or self._service.settings.diarizer
+        able = [name for name, lane in lanes.items() if lane.ready and lane.info.get("live")]
+        if not able:
+            return None
+        lane = lanes[wanted if wanted in able else able[0]]
+        asked = options.options
+        counts = (asked.num_speakers, asked.min_speakers, asked.max_speakers)
+        request = Follow(AudioRef(audio.path, 0, pcm=HEADER), *counts)
+        return lambda on_output: lane.open(request, task=task, on_output=on_output)
+
+    def _release(self, folder: Path) -> None:
+        """The session is over. Its folder is elsewhere where it became a task's."""
+        self._open.pop(folder.name, None)
+        self._service.metrics.live_sessions.set(len(self._open))
+        self._service.spool.remove(folder)
+
+    async def _document(self, folder: Path, options: LiveOptions, owner: str) -> Document:
+        """The whole by the offline path, as a durable task: it is made also where the session is closed meanwhile.
+        Raises ServiceError."""
+        backlog, store = self._service.backlog, self._service.store
+        # Urgent, as of a client that waits.
+        [row] = await backlog.submit([(folder, options.filename)], options.options, "high", owner=owner)
+        try:
+            await backlog.ended(row)
+            ended = await store.get(row.id)
+            if ended and ended.error:
+                raise views.problem(ended.error)
+            if (body := await store.result(row.id)) is None:
+                raise NotFound("The document of this session was deleted.")
+            return decode(body)
+        finally:
+            if not options.keep:
+                await run_to_completion(backlog.delete(row.id))

@@ -1,0 +1,189 @@
+"""Live sessions without HTTP: the service in this process, stand-in engines in real worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any
+
+import psutil
+import pytest
+
+from diarserve.core.errors import Busy, TooLarge
+from diarserve.live.events import Broken, Correction, Ended, Event, Final, Interim, SpeechStarted, UtteranceEnd
+from diarserve.live.options import LiveOptions
+from diarserve.live.session import LiveSession
+from diarserve.live.sessions import LiveSessions
+from tests.support.app import Start, folders, jobs, service
+from tests.support.waiting import until
+from workers.messages import SAMPLE_RATE
+
+
+def seconds(*values: int) -> bytes:
+    return b"".join(struct.pack("<h", value) * SAMPLE_RATE for value in values)
+
+
+class Reader:
+    """Reads a session's events as they come."""
+
+    def __init__(self, session: LiveSession) -> None:
+        self.events: list[Event] = []
+        self.done = asyncio.create_task(self._read(session))
+
+    async def _read(self, session: LiveSession) -> None:
+        async for event in session.events():
+            self.events.append(event)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def words(self) -> list[str]:
+        """The final ones, each with the number that it was told with."""
+        finals = self.of(Final)
+        return [f"{final.first + at} {word.word}" for final in finals for at, word in enumerate(final.words)]
+
+    @property
+    def speakers(self) -> list[str]:
+        """Of the final words, corrected."""
+        speakers = [word.speaker for final in self.of(Final) for word in final.words]
+        for correction in self.of(Correction):
+            speakers[correction.first : correction.past] = [correction.speaker] * (correction.past - correction.first)
+        return speakers
+
+
+def numbered(*values: int) -> list[str]:
+    return [f"{number} w{value}" for number, value in enumerate(values)]
+
+
+async def test_words_come_with_speakers_and_the_whole_is_a_task_at_the_end(start: Start) -> None:
+    client = await start()
+    session = LiveSessions(service(client)).open(LiveOptions(), owner="somebody")
+    reader = Reader(session)
+    await session.append(seconds(1, 2)[:-1])
+    await session.append(seconds(2)[-1:] + seconds(0, 1))
+    await session.finish()
+    await reader.done
+    assert reader.words == numbered(1, 2, 1)
+    assert reader.speakers == ["SPEAKER_01", "SPEAKER_02", "SPEAKER_01"]
+    assert [(end.utterance, end.time, end.finalized) for end in reader.of(UtteranceEnd)] == [(0, 2.0, False)]
+    assert [final.utterance for final in reader.of(Final)] == [0, 0, 1]
+    [ended] = reader.of(Ended)
+    assert isinstance(reader.events[-1], Ended)
+    assert (ended.document.task_id, ended.document.duration) == (session.task_id, 4.0)
+    answer = await client.get(f"/api/v1/parallel/result/{session.task_id}")
+    assert answer.status == 200
+    assert (await answer.json())["text"] == ended.document.text
+    row = await service(client).store.get(session.task_id)
+    assert row is not None
+    assert row.owner == "somebody"
+    assert folders(client) == set()
+
+
+async def test_a_speaker_is_corrected_by_an_event_and_never_silently(start: Start) -> None:
+    client = await start()
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    await session.append(seconds(101, 102, 103, 4))
+    await session.finish()
+    await reader.done
+    assert reader.speakers == ["SPEAKER_01", "SPEAKER_02", "SPEAKER_03", "SPEAKER_04"]
+    await session.close()
+
+
+async def test_finalize_makes_words_final_and_the_session_goes_on(start: Start) -> None:
+    client = await start()
+    session = LiveSessions(service(client)).open(LiveOptions(interim=False, keep=False))
+    reader = Reader(session)
+    await session.append(seconds(1) + seconds(2)[:8000])
+    await session.finalize()
+    await until(lambda: reader.of(UtteranceEnd))
+    assert reader.words == numbered(1, 2)
+    assert reader.of(UtteranceEnd) == [UtteranceEnd(0, 1.25, finalized=True)]
+    await session.append(seconds(0)[:24000] + seconds(3))
+    await session.finish()
+    await reader.done
+    assert reader.words == numbered(1, 2, 2, 3)  # the stand-in says a word for each part of a second
+    assert reader.of(Interim) == []
+    assert await service(client).store.get(session.task_id) is None  # it was not to be kept
+
+
+async def test_workers_of_both_kinds_die_and_the_client_sees_a_pause(start: Start) -> None:
+    client = await start()
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    said = [1, 2, 3, 2, 1, 2]
+    for count, value in enumerate(said, 1):
+        await session.append(seconds(value))
+        await until(lambda count=count: len(reader.words) == count)  # type: ignore[misc]
+        for worker in psutil.Process().children():
+            if count % 2 or "embedded" in " ".join(worker.cmdline()):
+                worker.kill()
+    await session.finish()
+    await reader.done
+    assert reader.words == numbered(*said)
+    assert reader.speakers == [f"SPEAKER_0{value}" for value in said]
+    assert isinstance(reader.events[-1], Ended)
+
+
+@pytest.mark.parametrize("stage", ["opened", "appended", "finishing"])
+async def test_a_client_that_goes_gives_everything_back(start: Start, stage: str) -> None:
+    client = await start()
+    sessions = LiveSessions(service(client))
+    session = sessions.open(LiveOptions(keep=False))
+    if stage != "opened":
+        await session.append(seconds(1, 2))
+    if stage == "finishing":
+        await session.finish()
+    await session.close()
+    await session.close()
+    assert [event async for event in session.events() if isinstance(event, Broken)] == []
+    assert (len(sessions), jobs(client)) == (0, 0)
+    await until(lambda: folders(client) == set())
+
+
+async def test_there_are_no_more_sessions_than_may_be(start: Start) -> None:
+    client = await start(live={"max_sessions": 1})
+    sessions = LiveSessions(service(client))
+    session = sessions.open(LiveOptions())
+    with pytest.raises(Busy):
+        sessions.open(LiveOptions())
+    await session.close()
+    await sessions.open(LiveOptions()).close()
+
+
+async def test_a_session_is_no_longer_than_it_may_be(start: Start) -> None:
+    client = await start(live={"max_seconds": 2})
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    await session.append(seconds(1, 2))
+    with pytest.raises(TooLarge):
+        await session.append(seconds(3))
+    await session.finish()
+    await reader.done
+    assert reader.words == numbered(1, 2)
+    assert isinstance(reader.events[-1], Ended)
+
+
+async def test_a_session_without_audio_for_too_long_ends_and_says_why(start: Start) -> None:
+    client = await start(live={"idle_timeout": 0.01})
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    await reader.done
+    [broken] = reader.of(Broken)
+    assert (broken.error.status, broken.error.code) == (408, "live_idle")
+    assert folders(client) == set()
+    with pytest.raises(type(broken.error)):
+        await session.append(seconds(1))
+
+
+async def test_events_that_nobody_reads_end_the_session(start: Start) -> None:
+    client = await start()
+    session = LiveSessions(service(client)).open(LiveOptions())
+    for _ in range(600):
+        session._outbox.put(SpeechStarted(0.0))
+        session._outbox.put(UtteranceEnd(0, 0.0))
+    session._put(SpeechStarted(1.0))
+    events = [event async for event in session.events()]
+    assert isinstance(events[-1], Broken)
+    assert events[-1].error.code == "slow_reader"
