@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 from msgspec import UNSET
+from msgspec.structs import replace
 from multidict import MultiDict
 
 from diarserve.core.errors import InvalidRequest
@@ -82,6 +83,14 @@ def test_speakers_punctuation_and_parts_are_there_only_when_they_are_asked_for()
     assert [part.transcript for part in rich.utterances] == ["Hello, Ann!", "How are you?", "Well."]
     assert [part.speaker for part in rich.utterances] == [0, 1, UNSET]
 
+    first, second, third = said.segments
+    parts = (replace(first, channel=1), replace(second, channel=0), replace(third, channel=1))
+    separate = replace(said, segments=parts)
+    asked, _ = read(RecordingParameters, MultiDict(multichannel="true", utterances="true", punctuate="true"))
+    both: Any = answer(separate, asked, "id", "sum", []).results
+    assert [one.alternatives[0].transcript for one in both.channels] == ["How are you?", "Hello, Ann! Well."]
+    assert [part.channel for part in both.utterances] == [1, 0, 1]
+
     assert shaped("detect_language=true").results.channels[0].detected_language == "en"
     assert [one.parameter for one in shaped("summarize=v2&topics=false").metadata.warnings] == ["summarize"]
 
@@ -91,6 +100,7 @@ def test_speakers_punctuation_and_parts_are_there_only_when_they_are_asked_for()
     [
         ({"model": "nova-3-general", "language": "en-GB"}, {"language": "en"}),
         ({"model": "whisper-large", "language": "multi"}, {"whisper_model": "large"}),
+        ({"multichannel": "true"}, {"channels": "separate"}),
         ({"keywords": "Ann:2", "keyterm": "Bob"}, {"hotwords": "Bob, Ann"}),
         ({"detect_language": "true", "language": "en", "whatever": "1"}, {}),
     ],
@@ -106,7 +116,6 @@ def test_parameters_become_our_options(query: dict[str, str], ours: dict[str, st
     [
         ("redact=pci", "redact"),
         ("replace=a:b", "replace"),
-        ("multichannel=true", "multichannel"),
         ("callback=https://example.org", "callback"),
         ("diarize=perhaps", "diarize"),
         ("utt_split=0", "utt_split"),

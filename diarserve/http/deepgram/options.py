@@ -26,7 +26,7 @@ _REFUSED = {
     "redact": "Nothing can be redacted here.",
     "replace": "Nothing can be replaced here.",
     "profanity_filter": "There is no filter for profanity here.",
-    "multichannel": "Channels are mixed into one here.",
+    "multichannel": "The channels of a stream are mixed into one.",
 }
 # What would add to the answer. All else that is unknown is passed over, as Deepgram does.
 _IGNORED = frozenset(
@@ -106,6 +106,7 @@ class CommonParameters(BaseModel):
 
 class RecordingParameters(CommonParameters):
     detect_language: Annotated[str, Field(description="The language is detected wherever none is given.")] = ""
+    multichannel: Annotated[Flag, Field(description="Each channel on its own, with a speaker of its own.")] = False
     paragraphs: Flag = False
     utterances: Flag = False
     utt_split: Annotated[float, Field(gt=0, le=60, description="Seconds of silence that end an utterance.")] = 0.8
@@ -130,6 +131,7 @@ class RecordingParameters(CommonParameters):
                 "language": None if self.says_language else self.our_language,
                 "whisper_model": self.our_model(accepted),
                 "hotwords": self.expected,
+                "channels": "separate" if self.multichannel else "mix",
             },
         )
 

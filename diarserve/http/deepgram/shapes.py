@@ -14,7 +14,7 @@ from itertools import chain
 from msgspec import UNSET, Struct, UnsetType
 
 from diarserve.http.deepgram.options import RecordingParameters, Warned
-from diarserve.transcript.document import UNKNOWN, Document, Seconds, Word
+from diarserve.transcript.document import UNKNOWN, Document, Seconds, Segment, Word
 from workers.words import ends_sentence
 
 _EDGES = re.compile(r"^\W+|\W+$")
@@ -105,30 +105,46 @@ def answer(
     document: Document, asked: RecordingParameters, request_id: str, sha256: str, warned: Sequence[Warned]
 ) -> ListenAnswer:
     """sha256: of the recording, in hexadecimal."""
-    words = list(chain.from_iterable(segment.words for segment in document.segments))
+    words = chain.from_iterable(segment.words for segment in document.segments)
     numbers = speaker_numbers(words) if asked.says_speakers else {}
-    spoken = [listen_word(word, numbers, punctuated=asked.punctuated) for word in words]
-    whole = Alternative(transcript=transcript(spoken), confidence=confidence(spoken), words=spoken)
-    if asked.says_paragraphs:
-        whole.paragraphs = _paragraphs(document, numbers)
-    channel = Channel(alternatives=[whole])
-    if asked.says_language:
-        channel.detected_language = document.language
-    results = Results([channel])
+    channels: list[list[Segment]] = [[]]
+    for segment in document.segments:
+        number = 0 if segment.channel is UNSET else segment.channel
+        channels.extend([] for _ in range(number + 1 - len(channels)))
+        channels[number].append(segment)
+    results = Results([_channel(segments, document.language, asked, numbers) for segments in channels])
     if asked.utterances:
-        results.utterances = [_utterance(part) for part in _utterances(spoken, asked.utt_split)]
+        utterances = [
+            _utterance(part, number)
+            for number, channel in enumerate(results.channels)
+            for part in _utterances(channel.alternatives[0].words, asked.utt_split)
+        ]
+        results.utterances = sorted(utterances, key=lambda utterance: utterance.start)
     model = model_id(document.models.whisper)
     metadata = Metadata(
         request_id=request_id,
         sha256=sha256,
         created=now(),
         duration=document.duration,
-        channels=1,
+        channels=len(channels),
         models=[model],
         model_info={model: model_info(document.models.whisper)},
         warnings=warned or UNSET,
     )
     return ListenAnswer(metadata, results)
+
+
+def _channel(
+    segments: Sequence[Segment], language: str, asked: RecordingParameters, numbers: Mapping[str, int]
+) -> Channel:
+    words = [listen_word(word, numbers, punctuated=asked.punctuated) for segment in segments for word in segment.words]
+    whole = Alternative(transcript=transcript(words), confidence=confidence(words), words=words)
+    if asked.says_paragraphs:
+        whole.paragraphs = _paragraphs(segments, numbers)
+    channel = Channel(alternatives=[whole])
+    if asked.says_language:
+        channel.detected_language = language
+    return channel
 
 
 def now() -> str:
@@ -180,10 +196,10 @@ def confidence(words: Sequence[ListenWord]) -> float:
     return round(sum(word.confidence for word in words) / len(words), 4) if words else 0.0
 
 
-def _paragraphs(document: Document, numbers: Mapping[str, int]) -> Paragraphs:
+def _paragraphs(segments: Iterable[Segment], numbers: Mapping[str, int]) -> Paragraphs:
     """A paragraph for each segment: it has one speaker, and ends at a pause or with a sentence."""
     made, texts = [], []
-    for segment in document.segments:
+    for segment in segments:
         sentences = [
             ListenSentence(" ".join(word.word for word in part), part[0].start, part[-1].end)
             for part in _sentences(segment.words)
@@ -218,12 +234,12 @@ def _utterances(words: Sequence[ListenWord], split: float) -> list[list[ListenWo
     return found
 
 
-def _utterance(words: list[ListenWord]) -> Utterance:
+def _utterance(words: list[ListenWord], channel: int) -> Utterance:
     return Utterance(
         start=words[0].start,
         end=words[-1].end,
         confidence=confidence(words),
-        channel=0,
+        channel=channel,
         transcript=transcript(words),
         words=words,
         id=str(uuid.uuid4()),
