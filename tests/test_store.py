@@ -292,6 +292,24 @@ async def test_pages_go_from_the_newest_back(store: SqliteStore) -> None:
     assert await store.page(before="unknown") == []
 
 
+async def test_a_page_goes_on_where_the_one_before_ended_though_that_task_is_deleted(store: SqliteStore) -> None:
+    await completed(store, "0")
+    await completed(store, "1")
+    await store.add([new(id, batch_id="b", position=position) for position, id in enumerate("2345")])
+    for id in "2345":
+        await store.claim("normal", 1)
+        await store.complete(id, 1, b"", audio_seconds=1, processing_seconds=1)
+    for last, rest in (("5", "43210"), ("3", "210"), ("2", "10"), ("1", "0"), ("0", "")):
+        row = await store.get(last)
+        assert row is not None
+        assert [row.id for row in await store.page(before=row.cursor)] == [*rest]
+        await store.delete(last)
+        left = [id for id in rest if await store.get(id)]
+        assert [row.id for row in await store.page(before=row.cursor)] == left
+    for odd in ("_", "x_y_z", "x_nan_0", "x_1_" + "9" * 30, "_inf_0", "x_1_2_3"):
+        assert len(await store.page(before=odd)) <= 1
+
+
 async def test_pages_and_batches_can_be_of_one_owner(store: SqliteStore) -> None:
     await store.add([new(str(number), owner=("", "one", "two")[number % 3], batch_id="b") for number in range(9)])
     assert [row.id for row in await store.page(owner="one")] == ["7", "4", "1"]

@@ -157,7 +157,7 @@ async def delete(request: web.Request) -> web.Response:
         Parameter("status", type=Status),
         Parameter("batch_id"),
         Parameter("limit", type=Annotated[int, Meta(ge=1, le=1000)], default=50),
-        Parameter("before", text="The id of the last task of the page before this one."),
+        Parameter("before", text="`next` of the page before this one, or a task's id."),
     ],
     needs="read",
 )
@@ -177,7 +177,7 @@ async def tasks(request: web.Request) -> web.Response:
         before=query.get("before"),
     )
     shown = [views.task_status(row, service.tasks.find(row.id)) for row in rows]
-    return json(views.TasksPage(shown, rows[-1].id if len(rows) == int(limit) else None))
+    return json(views.TasksPage(shown, rows[-1].cursor if len(rows) == int(limit) else None))
 
 
 @routes.get("/api/v1/parallel/batches/{batch_id}")

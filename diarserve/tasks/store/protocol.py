@@ -67,6 +67,11 @@ class TaskRow:
     def ended(self) -> bool:
         return self.finished_at is not None
 
+    @property
+    def cursor(self) -> str:
+        """Its place in `Store.page`, also when it is deleted."""
+        return f"{self.id}_{self.created_at!r}_{self.position}"
+
 
 def origin(url: str) -> str:
     """Scheme, host and port.
@@ -146,7 +151,8 @@ class Store(Protocol):
         limit: int = 100,
         before: str | None = None,
     ) -> list[TaskRow]:
-        """Newest first. `owner`: only this one's. `before`: the id of the last task of the page before this one."""
+        """Newest first. `owner`: only this one's. `before`: where the page before this one
+        ended, as that task's cursor, or its id: then nothing where it is gone."""
 
     async def batch(self, batch_id: str, owner: str | None = None) -> list[TaskRow]:
         """By position. `owner`: only this one's."""

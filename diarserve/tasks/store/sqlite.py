@@ -14,7 +14,7 @@ from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, origin
 from diarserve.tasks.store.sqlite_connection import SqliteConnection
-from diarserve.tasks.store.sqlite_rows import ROW, first, task_row
+from diarserve.tasks.store.sqlite_rows import ROW, first, place, task_row
 
 _UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
 
@@ -131,7 +131,8 @@ class SqliteStore(SqliteConnection):
             "batch_id = ?": (batch_id,),
             "owner = ?": (owner,),
             # Another's task is no place to go on from: else one could learn by it that it is there.
-            "seq < (SELECT seq FROM tasks WHERE id = ? AND owner = ifnull(?, owner))": (before, owner),
+            """seq < ifnull((SELECT seq FROM tasks WHERE id = ? AND owner = ifnull(?, owner)),
+                (SELECT max(seq) + 1 FROM tasks WHERE (created_at, position) < (?, ?)))""": place(before, owner),
         }
         given = {condition: values for condition, values in asked.items() if values[0] is not None}
         where = " AND ".join(given) or "TRUE"

@@ -25,3 +25,13 @@ def task_row(row: Sequence[Any]) -> TaskRow:
 
 def first(rows: list[TaskRow]) -> TaskRow | None:
     return rows[0] if rows else None
+
+
+def place(cursor: str | None, owner: str | None) -> tuple[str | None, str | None, float | None, float | None]:
+    """Of a TaskRow's cursor, or of an id alone: the id, whose it must be, when it was made, and its position then."""
+    id, _, rest = (cursor or "").partition("_")
+    created, _, position = rest.partition("_")
+    try:
+        return id or None, owner, float(created), float(position)
+    except ValueError:
+        return id or None, owner, None, None
