@@ -6,9 +6,10 @@ import asyncio
 import base64
 import json
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import openai
@@ -20,12 +21,13 @@ from hypothesis import strategies as st
 
 from diarserve.core.errors import ServiceError
 from diarserve.http import app
+from diarserve.http.context import LIVE
 from diarserve.http.live import deepgram, native, realtime
-from diarserve.http.live.session import OPEN, Listening
+from diarserve.live.options import LiveOptions
 from tests.support import deepgram_client, live_sessions
-from tests.support.app import AppServer, Client, service
+from tests.support.app import AppServer, Client, Start, service, spool
 from tests.support.live_sessions import BREAK, CORRECT, FAIL, FLOOD, PAUSE, StandInSession, StandInSessions, second
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, until
 from workers.media.sample_stream import SampleStream
 
 NATIVE = "/api/v1/parallel/stream"
@@ -43,10 +45,8 @@ def begin(settings: Callable[..., Any], aiohttp_client: Any) -> Callable[..., Aw
     async def begun(most: int = 4, **sections: Any) -> Client:
         made = app.make(settings(**sections))
         sessions = StandInSessions(most)
-        made[OPEN] = sessions.open
+        made[LIVE] = cast(Any, sessions)
         made[SESSIONS] = sessions
-        for protocol in (native, deepgram, realtime):
-            made.add_routes(protocol.routes)
         client: Client = await aiohttp_client(AppServer(made))
         await service(client).wait_ready()
         return client
@@ -94,7 +94,8 @@ async def test_events_of_a_session_from_ready_to_done(begin: Any) -> None:
         told = await heard(live)
     [session] = sessions(client)
     await given_back(session)
-    assert (session.listening.language, session.listening.max_speakers, session.alive) == ("en", 2, 2)
+    asked = session.listening.options
+    assert (asked.language, asked.max_speakers, session.alive) == ("en", 2, 1)
     assert told[0] == {"type": "ready", "task_id": session.task_id}
     assert [one["words"][0]["word"] for one in told if one["type"] == "final"] == [f"Word{n}," for n in range(4)]
     assert [one["first"] for one in told if one["type"] == "final"] == [0, 1, 2, 3]
@@ -188,7 +189,7 @@ async def test_deepgrams_messages(begin: Any) -> None:
         await send(live, "CloseStream")
         told = await heard(live)
     [session] = sessions(client)
-    assert (session.listening.hotwords, session.listening.endpointing, session.alive) == ("Ann", 0.3, 2)
+    assert (session.listening.options.hotwords, session.listening.endpointing, session.alive) == ("Ann", 0.3, 1)
     results = [one for one in told if one["type"] == "Results"]
     final = [one for one in results if one["is_final"]]
     words = [word for one in final for word in one["channel"]["alternatives"][0]["words"]]
@@ -274,8 +275,9 @@ async def test_openais_events_with_server_vad(begin: Any) -> None:
     assert told[-1]["usage"] == {"type": "duration", "seconds": 2}
     first, second_one = sessions(client)  # the first was given back, since another language was asked for
     await given_back(first)
-    assert (second_one.listening.language, second_one.listening.endpointing) == ("en", 0.3)
-    assert (second_one.listening.hotwords, second_one.listening.model) == ("Ann", None)
+    asked = second_one.listening.options
+    assert (asked.language, asked.hotwords, asked.whisper_model) == ("en", "Ann", None)
+    assert second_one.listening.endpointing == 0.3
     await given_back(second_one)
 
 
@@ -540,6 +542,39 @@ async def test_openais_own_client(begin: Any) -> None:
     assert len(segments) >= 2  # the resampler holds back the end of the third second
 
 
+# Sessions that are none of the stand-ins'
+
+
+async def test_each_protocol_with_a_session_of_the_server(start: Start) -> None:
+    client = await start()
+    said = b"".join(struct.pack("<h", value) * 16_000 for value in (1, 2, 0, 1))  # words, silence, a word
+    async with client.ws_connect(NATIVE) as live:
+        await live.send_bytes(said)
+        await send(live, "finish")
+        told = await heard(live)
+    assert [word["word"] for one in told if one["type"] == "final" for word in one["words"]] == ["w1", "w2", "w1"]
+    assert [told[-2]["type"], told[-1]["type"]] == ["spoken", "done"]
+    answer = await client.get(f"/api/v1/parallel/result/{told[0]['task_id']}")
+    assert (await answer.json())["text"] == told[-1]["document"]["text"]
+    async with client.ws_connect(f"{LISTEN}&diarize=true") as live:
+        await live.send_bytes(said)
+        await send(live, "Finalize")
+        await send(live, "CloseStream")
+        told = await heard(live)
+    assert [word["word"] for one in told[:-1] for word in words_of(one)] == ["w1", "w2", "w1"]
+    assert [word["speaker"] for one in told[:-1] for word in words_of(one)] == [0, 1, 0]
+    assert told[-1]["type"] == "Metadata"
+    async with client.ws_connect(REALTIME) as live:
+        await live.send_json(transcription(format={"type": "audio/pcm", "rate": 16_000}, turn_detection=None))
+        for piece in (said[:64_000], said[64_000:]):
+            await live.send_json(appended(piece))
+            await send(live, "input_audio_buffer.commit")
+        first = await heard(live, "conversation.item.input_audio_transcription.completed")
+        then = await heard(live, "conversation.item.input_audio_transcription.completed")
+    assert (first[-1]["transcript"], then[-1]["transcript"]) == ("w1 w2", "w1")
+    await until(lambda: not len(client.app[LIVE]) and not spool(client))
+
+
 # Frames that nobody would send
 
 JSON = st.recursive(
@@ -576,13 +611,13 @@ def test_whatever_comes_is_heard_or_refused(frames: list[bytes | str], path: str
     async def talk() -> None:
         sessions, sent = StandInSessions(), []
 
-        async def opened(options: Any) -> Any:
-            return await sessions.open(options)
+        def opened(options: LiveOptions) -> Any:
+            return sessions.open(options)
 
         async def sends(message: object) -> None:
             sent.append(json.loads(msgspec.json.encode(message)))
 
-        session = await opened(Listening())
+        session = opened(LiveOptions())
         samples = SampleStream("pcm_s16le", 16_000, 1)
         parameters = deepgram.LiveParameters(encoding="linear16")
         dialect: native.Native | deepgram.Deepgram | realtime.Realtime

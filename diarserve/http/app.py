@@ -10,19 +10,21 @@ from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
 from diarserve.http import drain, guard, metrics_port, middleware
 from diarserve.http.client_limits import ClientLimit
-from diarserve.http.context import CONNECTIONS, GATE, REQUESTS, ROUTES, SERVICE
+from diarserve.http.context import CONNECTIONS, GATE, LIVE, REQUESTS, ROUTES, SERVICE
 from diarserve.http.deepgram import routes as deepgram
 from diarserve.http.gate import Gate
+from diarserve.http.live import deepgram as live_deepgram
+from diarserve.http.live import native, realtime
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
 from diarserve.http.routes import docs, events, features, operations, tasks, transcribe, voices
+from diarserve.live.sessions import LiveSessions
 from diarserve.service.service import Service
 
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
-TABLES = tuple(
-    module.routes
-    for module in (transcribe, tasks, voices, events, features, operations, openai, deepgram, openapi, docs)
-)
+_LIVE = (native, live_deepgram, realtime)
+_MODULES = (transcribe, tasks, voices, events, features, operations, openai, deepgram, *_LIVE, openapi, docs)
+TABLES = tuple(module.routes for module in _MODULES)
 
 
 def make(settings: Settings) -> web.Application:
@@ -39,6 +41,7 @@ def make(settings: Settings) -> web.Application:
         client_max_size=0,  # no limit of aiohttp's own: uploads.receive streams and counts
     )
     app[SERVICE] = Service(settings)
+    app[LIVE] = LiveSessions(app[SERVICE])
     app[CONNECTIONS] = ClientLimit(settings.limits.max_client_connections, "connections")
     app[REQUESTS] = ClientLimit(settings.limits.max_client_requests, "requests")
     app[GATE] = Gate(settings, Keyring(settings), settings.host)
@@ -59,4 +62,5 @@ async def _service(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _stop(app: web.Application) -> None:
+    await app[LIVE].close()
     await app[SERVICE].stop()

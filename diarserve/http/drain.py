@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from diarserve.core.errors import NotReady
-from diarserve.http.context import SERVICE
+from diarserve.http.context import LIVE, SERVICE
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,12 @@ DRAIN = web.AppKey("drain", Drain)
 
 
 async def stop(app: web.Application, seconds: float) -> None:
-    """Take no more work, and give requests under way so many seconds. Durable tasks go back to the queue at once: who
-    started them does not wait, and the next server goes on with them. Then the workers end, and clients that still wait
-    for them are answered 503."""
+    """Take no more work, and give requests under way so many seconds; live sessions, which may last for hours, end at
+    once. Durable tasks go back to the queue at once: who started them does not wait, and the next server goes on with
+    them. Then the workers end, and clients that still wait for them are answered 503."""
     app[DRAIN].stopping = True
     stopping = asyncio.create_task(app[SERVICE].stop())
+    await app[LIVE].close()
     await app[DRAIN].wait(seconds)
     await app[SERVICE].end_workers()
     await stopping

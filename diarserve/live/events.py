@@ -53,6 +53,10 @@ class Lag(Struct, frozen=True, tag="lag"):
     seconds: float
 
 
+class Spoken(Struct, frozen=True, tag="spoken"):
+    """After `finish`: every word is told, and the document of the whole is being made."""
+
+
 class Ended(Struct, frozen=True, tag="done"):
     """The last event: the whole session by the offline path, which is a finished task like any other."""
 
@@ -65,4 +69,4 @@ class Broken(Struct):
     error: ServiceError
 
 
-Event = SpeechStarted | Interim | Final | Correction | UtteranceEnd | Lag | Ended | Broken
+Event = SpeechStarted | Interim | Final | Correction | UtteranceEnd | Lag | Spoken | Ended | Broken

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from diarserve.core.errors import LiveTimeout, ServiceError, TooLarge, is_storage_full
 from diarserve.core.settings import Live
 from diarserve.live.audio_file import AudioFile
-from diarserve.live.events import Broken, Ended, Event, Lag, SpeechStarted, UtteranceEnd
+from diarserve.live.events import Broken, Ended, Event, Lag, SpeechStarted, Spoken, UtteranceEnd
 from diarserve.live.labels import Labels
 from diarserve.live.options import LiveOptions
 from diarserve.live.outbox import Outbox
@@ -152,6 +152,7 @@ class LiveSession:
                 await self._diarized()
                 self._flush()
                 self._audio.finish()
+                self._outbox.put(Spoken())
                 self._outbox.put(Ended(await self._finished()))
         except asyncio.CancelledError:
             if self._error is None:  # it was closed

@@ -8,7 +8,6 @@ import struct
 from collections.abc import AsyncIterator
 
 from diarserve.core.errors import Busy, NotReady
-from diarserve.http.live.session import Listening
 from diarserve.live.events import (
     Broken,
     Correction,
@@ -17,8 +16,10 @@ from diarserve.live.events import (
     Final,
     Interim,
     SpeechStarted,
+    Spoken,
     UtteranceEnd,
 )
+from diarserve.live.options import LiveOptions
 from diarserve.transcript.document import Word
 from tests.support.documents import document
 
@@ -39,7 +40,7 @@ def second(order: int = 0, rate: int = 16_000) -> bytes:
 
 
 class StandInSession:
-    def __init__(self, listening: Listening, owner: str, sessions: StandInSessions) -> None:
+    def __init__(self, listening: LiveOptions, owner: str, sessions: StandInSessions) -> None:
         self.listening, self.owner = listening, owner
         self.task_id = f"{len(sessions.opened):032}"
         self.pcm = bytearray()
@@ -52,11 +53,12 @@ class StandInSession:
         self._flood = self._ended = False
 
     async def append(self, pcm: bytes) -> None:
-        if not pcm:
-            self.alive += 1
         self.pcm += pcm
         while len(self.pcm) >= SECOND * (len(self._words) + 1):
             self._word()
+
+    async def keep_alive(self) -> None:
+        self.alive += 1
 
     async def finalize(self) -> None:
         self._end(finalized=True)
@@ -64,6 +66,7 @@ class StandInSession:
     async def finish(self) -> None:
         self._end(finalized=True)
         said = [(word.word, word.speaker) for word in self._words]
+        self._tell(Spoken())
         self._tell(Ended(document(*said)))
 
     async def close(self) -> None:
@@ -115,7 +118,10 @@ class StandInSessions:
         self.opened: list[StandInSession] = []
         self._most = most
 
-    async def open(self, listening: Listening, owner: str = "") -> StandInSession:
+    async def close(self) -> None:
+        pass
+
+    def open(self, listening: LiveOptions, owner: str = "") -> StandInSession:
         if sum(not session.closed.is_set() for session in self.opened) >= self._most:
             raise Busy("There are as many live sessions as may be.", retry_after=5)
         self.opened.append(StandInSession(listening, owner, self))

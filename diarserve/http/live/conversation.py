@@ -1,6 +1,6 @@
 """A live session over a WebSocket, whatever protocol is spoken there.
 
-    session = await open_session(request, listening)  # refusals are answered instead of the handshake
+    session = open_session(request, LiveOptions())  # refusals are answered instead of the handshake
     return await converse(request, MyDialect(session), MIB)
 
 Pings are sent, but nobody waits for pongs: while a session is too far behind, nothing is read, pongs neither. A peer
@@ -19,13 +19,14 @@ from typing import Protocol
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from diarserve.core.errors import InvalidRequest, NotReady, ServiceError
-from diarserve.http.context import SERVICE
+from diarserve.core.errors import InvalidRequest, NotReady, ServiceError, TooLarge
+from diarserve.http.context import LIVE
 from diarserve.http.drain import DRAIN
 from diarserve.http.guard import client
-from diarserve.http.live.session import OPEN, Listening, Session
 from diarserve.http.live.upgrade import require_upgrade, subprotocols
 from diarserve.live.events import Broken, Ended, Event
+from diarserve.live.options import LiveOptions
+from diarserve.live.session import LiveSession
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ Send = Callable[[object], Awaitable[None]]  # a message
 class Dialect(Protocol):
     """One protocol's side of one session. Messages are whatever msgspec encodes."""
 
-    session: Session
+    session: LiveSession
+    last: tuple[type[msgspec.Struct], ...]  # events after one of which the connection is closed
     ends_on_error: bool  # after a message of the client that is wrong
 
     def greet(self) -> Iterable[object]:
@@ -63,13 +65,12 @@ class Dialect(Protocol):
     def refuse(self, error: ServiceError) -> object: ...
 
 
-async def open_session(request: web.Request, listening: Listening) -> Session:
+def open_session(request: web.Request, options: LiveOptions) -> LiveSession:
     """Raises ServiceError, so that it is answered before the handshake."""
     require_upgrade(request)
     if request.app[DRAIN].stopping:
         raise NotReady("The server is shutting down; try again.", retry_after=5)
-    request.app[SERVICE].require_ready()
-    return await request.app[OPEN](listening, client(request).owner)
+    return request.app[LIVE].open(options, client(request).owner)
 
 
 async def converse(request: web.Request, dialect: Dialect, largest: int) -> web.WebSocketResponse:
@@ -133,7 +134,9 @@ class _Line:
                 await self._dialect.hear(message.data, self._send)
             except ServiceError as error:
                 await self._send(self._dialect.refuse(error))
-                if self._dialect.ends_on_error or error.status == 415 or error.status >= 429:
+                if isinstance(error, TooLarge):  # the session is as long as it may be: what there is becomes final
+                    await self._dialect.session.finish()
+                elif self._dialect.ends_on_error or error.status == 415 or error.status >= 429:
                     return _close_code(error)
         return WSCloseCode.OK
 
@@ -141,7 +144,8 @@ class _Line:
         await self._dialect.begun()
         async for event in self._dialect.session.events():
             await self._events.put(event)
-        return await asyncio.Future()  # the last of them are still to be told
+        await self._events.join()
+        return WSCloseCode.GOING_AWAY  # without a last event: the server stops
 
     async def _tell(self) -> WSCloseCode:
         """Until the session's last event."""
@@ -150,10 +154,11 @@ class _Line:
             following = None if self._events.empty() else self._events.get_nowait()
             for message in self._dialect.tell(event, following):
                 await self._send(message)
-            if isinstance(event, Ended):
-                return WSCloseCode.OK
             if isinstance(event, Broken):
                 return _close_code(event.error)
+            if isinstance(event, (Ended, *self._dialect.last)):
+                return WSCloseCode.OK
+            self._events.task_done()
             event = await self._events.get() if following is None else following
 
     async def _ping(self) -> WSCloseCode:
@@ -173,7 +178,7 @@ class _Line:
 def _close_code(error: ServiceError) -> WSCloseCode:
     if error.status == 415:
         return WSCloseCode.UNSUPPORTED_DATA
-    if error.status in (429, 503, 507):
+    if error.status in (429, 503, 507) or error.code == "slow_reader":
         return WSCloseCode.TRY_AGAIN_LATER
     return WSCloseCode.INTERNAL_ERROR if error.status >= 500 else WSCloseCode.POLICY_VIOLATION
 

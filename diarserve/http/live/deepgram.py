@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from pydantic import BeforeValidator, Field
 
 from diarserve.core.errors import InvalidRequest, ServiceError
+from diarserve.core.options import Options, validate
 from diarserve.core.settings import MIB
 from diarserve.http.context import SERVICE
 from diarserve.http.deepgram import shapes
@@ -18,10 +19,11 @@ from diarserve.http.deepgram.errors import PATH, DeepgramErrorAnswer
 from diarserve.http.deepgram.options import CommonParameters, Flag, read
 from diarserve.http.live import conversation
 from diarserve.http.live.native import Encoding, refuse_container
-from diarserve.http.live.session import Listening, Session
 from diarserve.http.openapi.describe import Answer, describe, parameters_of
 from diarserve.http.request_id import request_id
-from diarserve.live.events import Broken, Ended, Event, Final, Interim, SpeechStarted, UtteranceEnd
+from diarserve.live.events import Broken, Event, Final, Interim, SpeechStarted, Spoken, UtteranceEnd
+from diarserve.live.options import LiveOptions
+from diarserve.live.session import LiveSession
 from diarserve.transcript.document import UNKNOWN, Word
 
 if TYPE_CHECKING:
@@ -54,16 +56,15 @@ class LiveParameters(CommonParameters):
     ] = None
     vad_events: Annotated[Flag, Field(description="Whether SpeechStarted is sent.")] = False
 
-    def listening(self, accepted: Sequence[str] = ()) -> Listening:
-        """accepted: the model names that the server takes."""
-        return Listening(
-            language=self.our_language,
-            model=self.our_model(accepted),
-            hotwords=self.expected,
-            interim=self.interim_results,
-            endpointing=min(max((self.endpointing or 500) / 1000, 0.1), 5.0),
-            keep=False,
-        )
+    def listening(self, accepted: Sequence[str] = ()) -> LiveOptions:
+        """accepted: the model names that the server takes. Raises InvalidRequest."""
+        ours = {
+            "language": self.our_language,
+            "whisper_model": self.our_model(accepted),
+            "hotwords": self.expected,
+        }
+        endpointing = min(max((self.endpointing or 500) / 1000, 0.1), 5.0)
+        return LiveOptions(validate(Options, ours), self.interim_results, endpointing, keep=False)
 
 
 class LiveMetadata(Struct):
@@ -116,9 +117,10 @@ class LiveError(Struct, kw_only=True, tag="Error"):
 
 class Deepgram:
     ends_on_error = True
+    last: tuple[type[Struct], ...] = (Spoken,)
 
     def __init__(
-        self, session: Session, asked: LiveParameters, samples: SampleStream, request_id: str, model: str
+        self, session: LiveSession, asked: LiveParameters, samples: SampleStream, request_id: str, model: str
     ) -> None:
         """model: the name of the one that listens."""
         self.session = session
@@ -143,7 +145,7 @@ class Deepgram:
             return
         match conversation.decoded(message).get("type"):
             case "KeepAlive":
-                await self.session.append(b"")
+                await self.session.keep_alive()
             case "Finalize":
                 await self.session.finalize()
             case "CloseStream":
@@ -173,7 +175,7 @@ class Deepgram:
                     yield self._results((), final=True, ends=event)
                 self._said_end = False
                 self._silent_after = event.time
-            case Ended():
+            case Spoken():
                 yield from self._utterance_end()
                 yield self._summary()
             case Broken(error):
@@ -265,6 +267,6 @@ async def listen(request: web.Request) -> web.StreamResponse:
     whisper = request.app[SERVICE].lanes.whisper.info
     accepted = whisper.get("accepts", ())
     samples = SampleStream(_SAMPLES[asked.encoding], asked.sample_rate, asked.channels)
-    session = await conversation.open_session(request, asked.listening(accepted))
+    session = conversation.open_session(request, asked.listening(accepted))
     model = asked.our_model(accepted) or str(whisper.get("model", ""))
     return await conversation.converse(request, Deepgram(session, asked, samples, request_id(request), model), _LARGEST)

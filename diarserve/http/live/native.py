@@ -11,15 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from aiohttp import web
 from msgspec import Struct
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from diarserve.core.errors import ErrorCode, InvalidRequest, ServiceError, UnsupportedMedia
-from diarserve.core.options import Count, Long, Text, parse
+from diarserve.core.options import Count, Long, Options, Text, parse, validate
 from diarserve.core.settings import MIB
 from diarserve.http.live import conversation
-from diarserve.http.live.session import Listening, Session
 from diarserve.http.openapi.describe import Answer, describe, parameters_of
-from diarserve.live.events import Broken, Correction, Ended, Event, Final, Interim, Lag, SpeechStarted, UtteranceEnd
+from diarserve.live.events import (
+    Broken,
+    Correction,
+    Ended,
+    Event,
+    Final,
+    Interim,
+    Lag,
+    SpeechStarted,
+    Spoken,
+    UtteranceEnd,
+)
+from diarserve.live.options import LiveOptions
+from diarserve.live.session import LiveSession
 from workers.media.containers import HEAD, sniff
 
 if TYPE_CHECKING:
@@ -49,17 +61,10 @@ class StreamParameters(BaseModel):
     max_speakers: Count = None
     keep: Annotated[bool, Field(description="Whether the transcript is a task that can be asked for later.")] = True
 
-    @model_validator(mode="after")
-    def _speakers_agree(self) -> StreamParameters:
-        if (self.min_speakers or 1) > (self.max_speakers or 100):
-            raise ValueError("min_speakers must not be above max_speakers")
-        return self
-
-    def listening(self) -> Listening:
-        return Listening(
-            model=self.whisper_model,
-            **self.model_dump(exclude={"encoding", "sample_rate", "channels", "whisper_model"}),
-        )
+    def listening(self) -> LiveOptions:
+        """Raises InvalidRequest."""
+        ours = self.model_dump(exclude={"encoding", "sample_rate", "channels", "interim", "endpointing", "keep"})
+        return LiveOptions(validate(Options, ours), self.interim, self.endpointing, self.keep)
 
 
 class Ready(Struct, frozen=True, tag="ready"):
@@ -74,8 +79,9 @@ class Problem(Struct, frozen=True, tag="error"):
 
 class Native:
     ends_on_error = False
+    last: tuple[type[Struct], ...] = (Ended,)
 
-    def __init__(self, session: Session, samples: SampleStream) -> None:
+    def __init__(self, session: LiveSession, samples: SampleStream) -> None:
         self.session = session
         self._samples = samples
         self._head: bytes | None = b""  # the first bytes, until they are looked at
@@ -94,7 +100,7 @@ class Native:
             case "finish":
                 await self._finish()
             case "keepalive":
-                await self.session.append(b"")
+                await self.session.keep_alive()
             case _:
                 raise InvalidRequest("type must be one of finalize, finish, keepalive.", param="type")
 
@@ -139,7 +145,7 @@ def refuse_container(head: bytes) -> None:
     {
         101: Answer(
             "A WebSocket: binary frames of samples in, events as JSON out.",
-            mentions=(Ready, SpeechStarted, Interim, Final, Correction, UtteranceEnd, Lag, Ended, Problem),
+            mentions=(Ready, SpeechStarted, Interim, Final, Correction, UtteranceEnd, Lag, Spoken, Ended, Problem),
         )
     },
     tag="live",
@@ -152,5 +158,5 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
     asked = parse(StreamParameters, {name: request.query.getall(name) for name in request.query})
     samples = SampleStream(asked.encoding, asked.sample_rate, asked.channels)
-    session = await conversation.open_session(request, asked.listening())
+    session = conversation.open_session(request, asked.listening())
     return await conversation.converse(request, Native(session, samples), _LARGEST)

@@ -6,10 +6,11 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from msgspec import Struct
 
 from diarserve.core.errors import InvalidRequest, ServiceError
 from diarserve.core.settings import MIB
@@ -17,10 +18,11 @@ from diarserve.http.context import SERVICE
 from diarserve.http.live import conversation
 from diarserve.http.live.realtime_items import Items, Message, message, problem
 from diarserve.http.live.realtime_options import TranscriptionSession, from_old, to_old, updated
-from diarserve.http.live.session import Listening, Session
 from diarserve.http.openai.errors import OpenAIErrorAnswer
 from diarserve.http.openapi.describe import Answer, Parameter, describe
-from diarserve.live.events import Event
+from diarserve.live.events import Ended, Event, UtteranceEnd
+from diarserve.live.options import LiveOptions
+from diarserve.live.session import LiveSession
 
 if TYPE_CHECKING:
     from workers.media.sample_stream import SampleStream
@@ -30,7 +32,7 @@ routes = web.RouteTableDef()
 _LARGEST = 21 * MIB  # bytes of a message: 15 MiB in base64, and a little
 _LEAST = 3200  # bytes of 16 kHz samples that can be committed: 100 ms, as OpenAI has it
 
-Reopen = Callable[[Listening], Awaitable[Session]]
+Reopen = Callable[[LiveOptions], LiveSession]
 
 
 class Realtime:
@@ -38,8 +40,9 @@ class Realtime:
     asks for another language or model before it sends audio."""
 
     ends_on_error = False
+    last: tuple[type[Struct], ...] = (Ended,)
 
-    def __init__(self, session: Session, reopen: Reopen, accepted: Iterable[str], *, old: bool) -> None:
+    def __init__(self, session: LiveSession, reopen: Reopen, accepted: Iterable[str], *, old: bool) -> None:
         """old: whether the client speaks the dialect of `transcription_session.update`."""
         self.session = session
         self._reopen, self._accepted, self._old = reopen, tuple(accepted), old
@@ -49,6 +52,7 @@ class Realtime:
         self._samples = self._sample_stream()
         self._uncommitted = 0  # bytes
         self._begun = asyncio.Event()
+        self._final = asyncio.Event()  # all that was to become final is
         self._items = Items()
         self._heard_id: object = None  # of the client's last message
 
@@ -79,6 +83,8 @@ class Realtime:
         await self._begun.wait()
 
     def tell(self, event: Event, following: Event | None) -> Iterable[object]:
+        if isinstance(event, UtteranceEnd) and event.finalized:
+            self._final.set()
         return self._items.tell(event)
 
     def refuse(self, error: ServiceError) -> object:
@@ -95,7 +101,7 @@ class Realtime:
                     param="session.audio.input",
                 )
             await self.session.close()
-            self.session = await self._reopen(listening)
+            self.session = self._reopen(listening)
         same_format = config.audio.input.format == self._config.audio.input.format
         self._config, self._listening, self._old = config, listening, old
         self._items.manual = config.audio.input.turn_detection is None
@@ -129,7 +135,7 @@ class Realtime:
         self._uncommitted = 0
         for told in self._items.commit():
             await send(told)
-        await self.session.finalize()
+        await self._finalized()
 
     async def _clear(self, send: conversation.Send) -> None:
         self._samples.flush()
@@ -138,7 +144,13 @@ class Realtime:
             self._items.clear()
         await send(message("input_audio_buffer.cleared"))
         if not empty:
-            await self.session.finalize()
+            await self._finalized()
+
+    async def _finalized(self) -> None:
+        """Later audio waits: it would become part of the item."""
+        self._final.clear()
+        await self.session.finalize()
+        await self._final.wait()
 
     def _sample_stream(self) -> SampleStream:
         from workers.media.sample_stream import SampleStream  # numpy, for who streams
@@ -171,9 +183,9 @@ async def realtime(request: web.Request) -> web.StreamResponse:
         raise InvalidRequest("Only transcription is done here: connect with ?intent=transcription.", param="intent")
     accepted = tuple(request.app[SERVICE].lanes.whisper.info.get("accepts", ()))
 
-    async def opened(listening: Listening) -> Session:
-        return await conversation.open_session(request, listening)
+    def opened(options: LiveOptions) -> LiveSession:
+        return conversation.open_session(request, options)
 
     old = "realtime=v1" in request.headers.get("OpenAI-Beta", "")
-    session = await opened(TranscriptionSession().listening(accepted))
+    session = opened(TranscriptionSession().listening(accepted))
     return await conversation.converse(request, Realtime(session, opened, accepted, old=old), _LARGEST)

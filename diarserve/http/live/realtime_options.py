@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diarserve.core.errors import InvalidRequest
-from diarserve.http.live.session import Listening
+from diarserve.core.options import Options, validate
 from diarserve.http.openai.options import our_model
+from diarserve.live.options import LiveOptions
 
 
 class _Part(BaseModel):
@@ -62,19 +63,18 @@ class TranscriptionSession(_Part):
     audio: Audio = Audio()
     include: list[str] | None = None
 
-    def listening(self, accepted: Collection[str] = ()) -> Listening:
+    def listening(self, accepted: Collection[str] = ()) -> LiveOptions:
         """accepted: the model names that the server takes. Raises InvalidRequest."""
         given, detection = self.audio.input.transcription or Transcription(), self.audio.input.turn_detection
         language = given.language or (given.languages[0] if given.languages and len(given.languages) == 1 else None)
-        return Listening(
-            language=language,
-            model=our_model(given.model, accepted),
-            prompt=given.prompt,
-            hotwords=", ".join(given.keywords or ()) or None,
-            interim=False,  # deltas are only ever added to
-            endpointing=_endpointing(detection),
-            keep=False,
-        )
+        ours = {
+            "language": language,
+            "whisper_model": our_model(given.model, accepted),
+            "prompt": given.prompt,
+            "hotwords": ", ".join(given.keywords or ()) or None,
+        }
+        # Without interim words: deltas are only ever added to.
+        return LiveOptions(validate(Options, ours), False, _endpointing(detection), keep=False)
 
 
 # Of semantic_vad: what of a sentence is said is not looked at, so that its eagerness is a silence.
