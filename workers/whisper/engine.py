@@ -13,19 +13,21 @@ import numpy as np
 from ctranslate2 import get_cuda_device_count
 from faster_whisper.tokenizer import _LANGUAGE_CODES as LANGUAGES
 from faster_whisper.vad import get_vad_model
-from msgspec import structs
 
-from workers.engine import Engine, Interim, JobError, JobSteps, StepOutputs, WorkItem
+from workers.engine import Engine, Interim, JobError, JobSteps, LiveSteps, StepOutputs, WorkItem
 from workers.media.samples import Samples, load
-from workers.messages import SAMPLE_RATE, Request, Transcribe, Transcript, Word
+from workers.messages import Listen, LiveRequest, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
 from workers.whisper import gaps, languages
 from workers.whisper.catalog import Catalog, weight
 from workers.whisper.decoding import Decoding, Written
+from workers.whisper.items import items as items_of
+from workers.whisper.items import model_of, placed
+from workers.whisper.live import Listener
 from workers.whisper.model_cache import ModelCache
-from workers.whisper.recognizer import WINDOW_SECONDS, Recognizer, Traits, window
+from workers.whisper.recognizer import Recognizer, Traits
 from workers.whisper.vad import WINDOW, Chunk, Piece, chunks_of, pieces_of
-from workers.words import in_order, spaced
+from workers.words import in_order
 
 T = TypeVar("T")
 Steps = Generator[list[WorkItem], list[Any], T]  # a part of a job
@@ -113,6 +115,7 @@ class Whisper(Engine):
         description: dict[str, Any] = {
             "model": self.name,
             "device": traits.device,
+            "live": True,
             "compute_type": traits.compute_type,
             "multilingual": traits.multilingual,
             "translates": traits.multilingual or self.catalog.translates,  # some model does, if not the default
@@ -128,8 +131,8 @@ class Whisper(Engine):
         return self._batch if isinstance(key, tuple) and key[0] == "asr" else 1
 
     def can_run_beside(self, key: Hashable, running: Sequence[Hashable]) -> bool:
-        wanted = _model_of(key)
-        return wanted is None or self.cache.fits({wanted, *filter(None, map(_model_of, running))})
+        wanted = model_of(key)
+        return wanted is None or self.cache.fits({wanted, *filter(None, map(model_of, running))})
 
     def can_batch_with(self, item: WorkItem, other: WorkItem) -> bool:
         """On a GPU always: there padding the shorter one costs nothing."""
@@ -150,13 +153,7 @@ class Whisper(Engine):
         return self._job(request)
 
     def _job(self, request: Transcribe) -> JobSteps:
-        english = request.language in (None, "en") and not request.translate
-        name, warnings = self.catalog.choose(request.model, english=english)
-        if request.language is not None and request.language not in LANGUAGES:
-            raise JobError("invalid_language", f"{request.language!r} is not a language code such as 'en'")
-        if name not in self._traits:
-            yield [WorkItem(("load", name), None)]
-        language = self._language(name, request)
+        name, language, warnings = yield from self._chosen(request)
         channels = [load(ref) for ref in request.channels or (request.audio,)]
         parts = pieces_of(channels)
         found = yield [WorkItem(("vad",), piece) for some in parts for piece in some]
@@ -174,9 +171,26 @@ class Whisper(Engine):
         words = in_order(words, len(channels), request.audio.duration)
         return Transcript(tuple(words), main, name, tuple(warnings))
 
+    def live(self, request: LiveRequest) -> LiveSteps:
+        if not isinstance(request, Listen):
+            raise TypeError(f"{type(request).__name__} is not for Whisper")
+        name, language, _ = yield from self._chosen(request)
+        decoding = Decoding(language, beam=self.beam, prompt=request.prompt, hotwords=request.hotwords)
+        return (yield from Listener(request, name, decoding).steps())
+
+    def _chosen(self, request: Transcribe | Listen) -> Steps[tuple[str, str | None, list[str]]]:
+        """The name of the model, which is loaded, the language (None: to be detected), and warnings."""
+        translate = isinstance(request, Transcribe) and request.translate
+        name, warnings = self.catalog.choose(request.model, english=request.language in (None, "en") and not translate)
+        if request.language is not None and request.language not in LANGUAGES:
+            raise JobError("invalid_language", f"{request.language!r} is not a language code such as 'en'")
+        if name not in self._traits:
+            yield [WorkItem(("load", name), None)]
+        return name, self._language(name, request.language, translate=translate), warnings
+
     def _write_all(self, name: str, decoding: Decoding, chunks: Sequence[Chunk]) -> Steps[tuple[list[Word], str]]:
         """The words of all chunks, and the language that most of them are in."""
-        written = yield _items(name, [(chunk, decoding) for chunk in chunks], partial=True)
+        written = yield items_of(name, [(chunk, decoding) for chunk in chunks], partial=True)
         votes = [(chunk, part.odds) for chunk, part in zip(chunks, written, strict=True) if part.odds]
         main = decoding.language or (languages.main(votes) if votes else "en")
         done = [(chunk, part) for chunk, part in zip(chunks, written, strict=True) if part.language]
@@ -187,7 +201,7 @@ class Whisper(Engine):
                 (chunk, replace(decoding, language=spoken))
                 for chunk, spoken in (yield from self._told(name, unsure, main))
             ]
-            written = yield _items(name, again)
+            written = yield items_of(name, again)
             done += zip([chunk for chunk, _ in again], written, strict=True)
             main = languages.main([(chunk, {part.language: 1.0}) for chunk, part in done])
         for number in range(PASSES):
@@ -196,7 +210,7 @@ class Whisper(Engine):
             left_out = [(gap, replace(decoding, language=spoken)) for (_, missing), spoken in found for gap in missing]
             if not left_out or number == PASSES - 1:
                 break
-            written = yield _items(name, left_out)
+            written = yield items_of(name, left_out)
             done = [(gap, part) for (gap, _), part in zip(left_out, written, strict=True)]
         return words, main
 
@@ -210,20 +224,19 @@ class Whisper(Engine):
             for run in languages.runs(parts, languages.settled([next(odds) for _ in parts], main))
         ]
 
-    def _language(self, name: str, request: Transcribe) -> str | None:
-        """None: to be detected."""
+    def _language(self, name: str, asked: str | None, *, translate: bool) -> str | None:
         traits = self._traits[name]
-        if request.translate and not traits.multilingual:
+        if translate and not traits.multilingual:
             raise JobError("translation_unavailable", f"{name!r} knows English only and cannot translate.")
-        if request.language is not None and request.language not in traits.languages:
-            raise JobError("language_unavailable", f"{name!r} does not know the language {request.language!r}")
-        return request.language if traits.multilingual else "en"
+        if asked is not None and asked not in traits.languages:
+            raise JobError("language_unavailable", f"{name!r} does not know the language {asked!r}")
+        return asked if traits.multilingual else "en"
 
     def run(self, items: Sequence[WorkItem]) -> StepOutputs:
         return self._step(items, self.cache)
 
     def fallback(self, items: Sequence[WorkItem]) -> StepOutputs | None:
-        return self._step(items, self.on_cpu) if self.on_cpu and _model_of(items[0].key) else None
+        return self._step(items, self.on_cpu) if self.on_cpu and model_of(items[0].key) else None
 
     def _step(self, items: Sequence[WorkItem], cache: ModelCache[Recognizer]) -> StepOutputs:
         payloads = [item.payload for item in items]
@@ -248,10 +261,10 @@ class Whisper(Engine):
             try:
                 while True:
                     interim = next(writing)
-                    yield interim and Interim(interim.index, _placed(chunks[interim.index], interim.output))
+                    yield interim and Interim(interim.index, placed(chunks[interim.index], interim.output))
             except StopIteration as stop:
                 written = stop.value
-        return [replace(part, words=_placed(chunk, part.words)) for chunk, part in zip(chunks, written, strict=True)]
+        return [replace(part, words=placed(chunk, part.words)) for chunk, part in zip(chunks, written, strict=True)]
 
     @contextmanager
     def _model(self, cache: ModelCache[Recognizer], name: str) -> Iterator[Recognizer]:
@@ -270,25 +283,6 @@ class Whisper(Engine):
         samples, lead = piece.samples()
         likely = np.asarray(self.vad(samples)).reshape(-1)
         return (np.where(piece.own(), likely, 0.0) if piece.others else likely)[lead:]
-
-
-def _items(name: str, chunks: Sequence[tuple[Chunk, Decoding]], *, partial: bool = False) -> list[WorkItem]:
-    """`partial`: for the first pass; what a second one adds belongs in the middle of what was shown already."""
-    return [
-        WorkItem(("asr", name, decoding), chunk, partial=partial, size=window(chunk.seconds) / WINDOW_SECONDS)
-        for chunk, decoding in chunks
-    ]
-
-
-def _placed(chunk: Chunk, words: Sequence[Word]) -> list[Word]:
-    """The words of a chunk as they may be shown."""
-    placed = spaced(gaps.without_hallucinations(words), *(sample / SAMPLE_RATE for sample in chunk.bounds))
-    return [structs.replace(word, channel=chunk.channel) for word in placed] if chunk.channel else placed
-
-
-def _model_of(key: Hashable) -> str | None:
-    """The model that a step uses; None for the detection of speech, which uses none."""
-    return str(key[1]) if isinstance(key, tuple) and len(key) > 1 else None
 
 
 def _device(name: str) -> tuple[str, int]:

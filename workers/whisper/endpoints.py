@@ -1,0 +1,49 @@
+"""Where utterances begin and end, told from the probabilities of speech as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workers.media.samples import Samples
+from workers.messages import SAMPLE_RATE
+from workers.whisper.vad import MIN_SPEECH, PAD, SILENCE, SPEECH, WINDOW
+
+PAD_SAMPLES = int(PAD * SAMPLE_RATE)
+
+
+@dataclass(slots=True)
+class Endpoints:
+    """All positions are samples from the session's start."""
+
+    silence: float  # seconds that end an utterance
+    checked: int = 0  # up to where it is known
+    start: int | None = None  # of the utterance that goes on, with some silence before it; None: nobody speaks
+    speech: int = 0  # samples of speech in it
+    last: int = 0  # where its speech was last heard
+    floor: int = 0  # where the utterance before it ended
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether the utterance is more than a click."""
+        return self.speech >= MIN_SPEECH * SAMPLE_RATE
+
+    def feed(self, probabilities: Samples) -> Iterator[tuple[int, int]]:
+        """Probabilities of the windows from `checked` on. Yields the utterances that ended."""
+        for probability in probabilities:
+            window, self.checked = self.checked, self.checked + WINDOW
+            if probability >= (SPEECH if self.start is None else SILENCE):
+                if self.start is None:
+                    self.start, self.speech = max(self.floor, window - PAD_SAMPLES), 0
+                self.speech, self.last = self.speech + WINDOW, self.checked
+            elif self.start is not None and self.checked - self.last >= self.silence * SAMPLE_RATE:
+                start, is_speech = self.start, self.is_speech
+                end = self.end()
+                if is_speech:
+                    yield start, end
+
+    def end(self) -> int:
+        """The utterance ends here; where that is, with some silence after it."""
+        end = min(self.last + PAD_SAMPLES, self.checked)
+        self.start, self.speech, self.floor = None, 0, end
+        return end

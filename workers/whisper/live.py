@@ -1,0 +1,201 @@
+"""Incremental recognition: words of audio that keeps arriving (docs/live.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from msgspec import Struct, msgpack
+from msgspec.structs import replace as with_times
+
+from workers.engine import Await, Emit, LiveSteps, WorkItem
+from workers.media.samples import PCM_SCALE, Samples
+from workers.messages import SAMPLE_RATE, Listen, Word
+from workers.messages.live import Append, LiveEnd, LiveWords
+from workers.whisper.agreement import Agreement
+from workers.whisper.decoding import Decoding, Written
+from workers.whisper.endpoints import PAD_SAMPLES, Endpoints
+from workers.whisper.recognizer import WINDOW_SECONDS, window
+from workers.whisper.vad import LEAD, WINDOW, Chunk, Piece
+
+T = TypeVar("T")
+Part = Generator[list[WorkItem] | Await | Emit, Any, T]
+
+LOOK = 0.2  # seconds of new audio in which the beginning and the end of speech are looked for
+INTERVAL = 0.6  # seconds of new audio for which an utterance is decoded again, or where that takes long ...
+PATIENCE = 1.5  # ... times as long as the last decoding took: a machine that is behind decodes less often
+LONGEST_INTERVAL = 5.0
+TRIM_SECONDS = 14.0  # of decoded audio, after which it begins anew at the last final word: 8 lost words at the seams
+MOST_SECONDS = 20.0  # of decoded audio; past that, words are final though no two hypotheses agreed
+UNSURE_SECONDS = 2.0  # at its end, whose words are not
+READ_SECONDS = 30.0  # of audio at a time
+CONTEXT = 200  # characters of final text of the same utterance that the model is given: without, words are lost
+SHORTEST = SAMPLE_RATE // 10
+END = 0.1  # seconds after a final word, from where the rest is decoded
+
+
+class State(Struct, array_like=True):
+    """With which another worker goes on."""
+
+    start: int = 0  # samples: from here on nothing is final but ...
+    final: tuple[Word, ...] = ()  # ... these words
+    speaks: bool = False  # an utterance goes on
+    text: str = ""  # of the utterance, before `start`
+
+
+class Listener:
+    """One session. Times of words are seconds from its start."""
+
+    def __init__(self, request: Listen, name: str, decoding: Decoding) -> None:
+        self._request, self._name, self._decoding = request, name, decoding
+        state = msgpack.decode(request.resume, type=State) if request.resume else State()
+        self._agreement = Agreement(list(state.final))
+        self._text = state.text
+        self._speaks = state.speaks  # whether the beginning of the utterance was told
+        self._start = state.start  # of what is decoded
+        first = state.start - state.start % WINDOW
+        self._ends = Endpoints(request.endpointing, checked=first, floor=state.start)
+        if state.speaks:
+            self._ends.start, self._ends.last, self._ends.speech = state.start, first, SAMPLE_RATE
+        self._took = 0.0  # seconds of the last decoding
+        self._decoded = state.start  # up to where
+
+    def steps(self) -> LiveSteps:
+        while True:
+            more: Append = yield Await(self._ends.checked + int(LOOK * SAMPLE_RATE))
+            while True:
+                until = min(more.samples, self._ends.checked + int(READ_SECONDS * SAMPLE_RATE))
+                is_last = until == more.samples
+                yield from self._look(until)
+                if is_last and (more.flush or more.end):
+                    yield from self._flush(until, flushed=more.flush)
+                elif until - self._decoded >= self._interval() * SAMPLE_RATE:
+                    yield from self._decode(until)
+                    self._decoded = until
+                if is_last:
+                    break
+            if more.end:
+                return LiveEnd(self._name)
+
+    def _interval(self) -> float:
+        return min(max(INTERVAL, PATIENCE * self._took), LONGEST_INTERVAL)
+
+    def _look(self, until: int) -> Part[None]:
+        """Find speech up to there, and make the utterances final that ended."""
+        first = self._ends.checked
+        windows = (until - first) // WINDOW
+        if not windows:
+            return
+        lead = min(LEAD, first // WINDOW)
+        audio = self._read(first - lead * WINDOW, first + windows * WINDOW)
+        [probabilities] = yield [WorkItem(("vad",), Piece(audio, lead))]
+        for start, end in self._ends.feed(probabilities):
+            yield from self._note_start(start)
+            yield from self._finish(end)
+        if self._ends.start is not None and self._ends.is_speech:
+            yield from self._note_start(self._ends.start)
+
+    def _note_start(self, start: int) -> Part[None]:
+        if not self._speaks:
+            self._speaks, self._start, self._text = True, start, ""
+            self._agreement = Agreement()
+            yield self._emit(start, speech_started=start / SAMPLE_RATE)
+
+    def _decode(self, until: int) -> Part[None]:
+        """The utterance so far; nothing where nobody speaks, or has spoken since the last time."""
+        if not self._speaks or self._ends.last <= self._decoded:
+            interim = tuple(self._agreement.hypothesis) if self._speaks and self._request.interim else ()
+            yield self._emit(until if self._speaks else self._quiet_until(), interim=interim)
+            return
+        words = yield from self._write(until, replace(self._decoding, beam=1))
+        final = self._agreement.add(words)
+        if until - self._start > MOST_SECONDS * SAMPLE_RATE:
+            final += self._force(until)
+        if self._agreement.final and until - self._start > TRIM_SECONDS * SAMPLE_RATE:
+            self._trim()
+        interim = tuple(self._agreement.hypothesis) if self._request.interim else ()
+        yield self._emit(until, tuple(final), interim)
+
+    def _force(self, until: int) -> list[Word]:
+        """No two hypotheses agree, as with noise: take the last one."""
+        sure = until / SAMPLE_RATE - UNSURE_SECONDS
+        words = self._agreement.hypothesis
+        made = [word for word in words if word.end <= sure]
+        self._agreement.final += made
+        self._agreement.hypothesis = words[len(made) :]
+        if not self._agreement.final:
+            self._start = int(sure * SAMPLE_RATE)
+        return made
+
+    def _trim(self) -> None:
+        last = self._agreement.final[-1]
+        following = self._agreement.hypothesis[0].start if self._agreement.hypothesis else last.end + END
+        self._start = int(min(max(last.end, (last.end + following) / 2), last.end + END) * SAMPLE_RATE)
+        self._text = (self._text + "".join(word.word for word in self._agreement.final))[-CONTEXT:]
+        self._agreement.trim()
+
+    def _finish(self, end: int) -> Part[None]:
+        """The utterance ended there: all of its words are final."""
+        words = self._agreement.finish((yield from self._write(end, self._decoding)))
+        yield from self._ended(end, words)
+
+    def _ended(self, end: int, words: Sequence[Word], *, flushed: bool = False) -> Part[None]:
+        self._speaks, self._start, self._text = False, end, ""
+        at = words[-1].end if words else min(end, self._ends.checked) / SAMPLE_RATE
+        yield self._emit(end, tuple(words), utterance_end=at, flushed=flushed)
+
+    def _flush(self, until: int, *, flushed: bool) -> Part[None]:
+        speaks = self._ends.start is not None and self._speaks
+        self._ends.end()
+        self._ends.floor = until
+        if speaks:
+            words = self._agreement.finish((yield from self._write(until, self._decoding)))
+            yield from self._ended(until, words, flushed=flushed)
+        else:
+            self._start = until
+            yield self._emit(until, flushed=flushed)
+
+    def _write(self, until: int, decoding: Decoding) -> Part[list[Word]]:
+        """What is said from the start of what is decoded up to there."""
+        began = time.monotonic()
+        if until - self._start < SHORTEST:
+            return []
+        audio = self._read(self._start, until)
+        context = f"{decoding.prompt or ''} {self._text}".strip()
+        decoding = replace(decoding, prompt=context or None)
+        chunk = Chunk(audio, ((0, audio.size),))
+        written = yield from self._step(chunk, decoding)
+        if written.language is None and written.odds:  # it is not sure: the likeliest then
+            likeliest = max(written.odds, key=written.odds.__getitem__)
+            written = yield from self._step(chunk, replace(decoding, language=likeliest))
+        self._took = time.monotonic() - began
+        shift = self._start / SAMPLE_RATE
+        return [
+            with_times(word, start=round(word.start + shift, 3), end=round(word.end + shift, 3))
+            for word in written.words
+        ]
+
+    def _step(self, chunk: Chunk, decoding: Decoding) -> Part[Written]:
+        size = window(chunk.seconds) / WINDOW_SECONDS
+        [written] = yield [WorkItem(("asr", self._name, decoding), chunk, size=size)]
+        made: Written = written
+        return made
+
+    def _emit(self, until: int, final: tuple[Word, ...] = (), interim: tuple[Word, ...] = (), **what: Any) -> Emit:
+        if not self._speaks:
+            self._start = max(self._start, self._quiet_until())
+        state = State(self._start, tuple(self._agreement.final), self._speaks, self._text)
+        return Emit(LiveWords(final, interim, until / SAMPLE_RATE, state=msgpack.encode(state), **what))
+
+    def _quiet_until(self) -> int:
+        """While nobody speaks: up to where there is no word. What is just before may belong to one that begins."""
+        before = self._ends.checked - PAD_SAMPLES if self._ends.start is None else self._ends.start
+        return max(before, self._ends.floor)
+
+    def _read(self, start: int, end: int) -> Samples:
+        audio = self._request.audio
+        read = np.fromfile(audio.path, "<i2", end - start, offset=(audio.pcm or 0) + 2 * start)
+        return read * PCM_SCALE
