@@ -16,12 +16,15 @@ import torch
 from workers.diarize.embedded.clustering import assign
 from workers.diarize.embedded.embedding import Encoder, model_name
 from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, Fbank
+from workers.diarize.embedded.live import follow
 from workers.diarize.embedded.packaged import installed
 from workers.diarize.embedded.segmentation import (
     FRAME_CENTER,
     FRAME_STEP,
     FRAMES,
     LOCAL_SPEAKERS,
+    LOUDNESS,
+    SILENCE,
     WINDOW,
     Windows,
     load_segmentation,
@@ -32,13 +35,11 @@ from workers.diarize.embedded.voices import clipping, mean_voice, pieces_of, sol
 from workers.diarize.embeddings import Bounds, Vectors
 from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import activity_of, finish, turns_of
-from workers.engine import Engine, JobSteps, WorkItem
+from workers.engine import Engine, JobSteps, LiveSteps, WorkItem
 from workers.media.samples import Samples, load
-from workers.messages import SAMPLE_RATE, Diarize, Embed, Embeddings, Request
+from workers.messages import SAMPLE_RATE, Diarize, Embed, Embeddings, Follow, LiveRequest, Request
 from workers.runtime.devices import upload
 
-LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
-SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 STRETCH = 8  # windows that share a pass over their samples: 19 s
 EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
 THINNING = 6  # frames that share a level of activity: 0.1 s
@@ -84,7 +85,13 @@ class EmbeddedDiarizer(Engine):
         self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
 
     def describe(self) -> Mapping[str, Any]:
-        return {"model": "embedded", "device": str(self.device), "max_speakers": None, "embeddings": self.encoder.form}
+        return {
+            "model": "embedded",
+            "device": str(self.device),
+            "max_speakers": None,
+            "embeddings": self.encoder.form,
+            "live": True,
+        }
 
     def batch(self, key: Hashable) -> int:
         return self.batches[str(key)]
@@ -94,6 +101,10 @@ class EmbeddedDiarizer(Engine):
             return (yield from self.embed(request))
         assert isinstance(request, Diarize)
         return (yield from self.diarize(request))
+
+    def live(self, request: LiveRequest) -> LiveSteps:
+        assert isinstance(request, Follow)
+        return follow(request)
 
     def embed(self, request: Embed) -> JobSteps:
         samples, turns, clipped = load(request.audio), request.turns, 0.0

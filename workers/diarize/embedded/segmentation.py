@@ -24,6 +24,8 @@ FRAMES = 293  # per window
 FRAME_STEP = 270  # samples from one frame to the next
 FRAME_CENTER = 495  # samples from a window's start to the middle of its first frame
 LOCAL_SPEAKERS = 3
+LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
+SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
 STRIDE, POOL = 10, 3  # of the first layer, in samples and in filter outputs
 BANDS, ENVELOPE = 80, 2658  # its output, per window
 

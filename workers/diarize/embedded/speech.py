@@ -26,6 +26,7 @@ LIKENESS = 0.8
 
 Indices = npt.NDArray[np.int64]  # (frames,) of a track: of a piece or a speaker, -1 where there is none
 Clash = tuple[int, int, int, int]  # first and past-the-last frame; the more and the less probable track
+Taken = tuple[int, slice, int]  # track, its frames, whose they cannot be: the stronger track's speaker's
 
 
 class Speech(NamedTuple):
@@ -38,8 +39,23 @@ def speech_of(
 ) -> Speech:
     """`voices`: the pieces' embeddings (pieces, dimension), centred, of unit length."""
     weights = np.array([piece.weight for piece in pieces], dtype=np.float32)
-    centroids = pooled(voices, weights, labels)
     nearest = nearest_pieces(pieces, tracks)
+    active, centroids, taken = separated(labels, voices, pooled(voices, weights, labels), nearest, tracks, bounds)
+    spoken = active.any(axis=1)
+    alike = np.array([np.exp((voice - voice.max()) / LIKENESS) for voice in voices @ centroids.T])
+    return Speech(active[spoken], levels_of(alike, nearest, tracks, taken)[spoken])
+
+
+def separated(
+    labels: Labels,
+    voices: Vectors,
+    centroids: Vectors,
+    nearest: Sequence[Indices],
+    tracks: Sequence[Track],
+    bounds: Bounds,
+) -> tuple[Mask, Vectors, list[Taken]]:
+    """Where each speaker speaks (speakers, frames), by the speakers' voices `centroids`; these with those of speakers
+    who were found only now, in the last rows; and the parts of tracks that got another speaker than their label."""
     speaker = [np.where(own >= 0, labels[own], -1) for own in nearest]
     frames = max(track.first + len(track.active) for track in tracks)
     voice_count = np.zeros((len(centroids), frames), dtype=np.int8)  # tracks of each speaker
@@ -47,7 +63,7 @@ def speech_of(
         inside = np.flatnonzero(of >= 0)
         voice_count[of[inside], track.first + inside] += 1
 
-    taken: list[tuple[int, slice, int]] = []  # track, its frames, whose they cannot be: the stronger track's speaker's
+    taken: list[Taken] = []
     for start, end, stronger, weaker in clashes(tracks, speaker):
         part = slice(start - tracks[weaker].first, end - tracks[weaker].first)
         own = speaker[weaker][part]
@@ -68,15 +84,10 @@ def speech_of(
             continue
         own[:] = chosen
         voice_count[chosen, start:end] += 1
-    active: Mask = voice_count > 0
-    spoken = active.any(axis=1)
-    alike = np.array([np.exp((voice - voice.max()) / LIKENESS) for voice in voices @ centroids.T])
-    return Speech(active[spoken], levels_of(alike, nearest, tracks, taken)[spoken])
+    return voice_count > 0, centroids, taken
 
 
-def levels_of(
-    alike: Vectors, nearest: Sequence[Indices], tracks: Sequence[Track], taken: Sequence[tuple[int, slice, int]]
-) -> Vectors:
+def levels_of(alike: Vectors, nearest: Sequence[Indices], tracks: Sequence[Track], taken: Sequence[Taken]) -> Vectors:
     """How well each frame fits each speaker: the probability of the tracks that speak in it, of which the speaker whose
     voice is the likest gets all, and others the less the less alike. alike (pieces, speakers), at most 1."""
     frames = max(track.first + len(track.active) for track in tracks)

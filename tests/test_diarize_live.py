@@ -1,0 +1,130 @@
+"""Live diarization on the embedded models, fed faster than real time: turns, stable names, a bounded state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.scoring import der, rttm_turns
+from tests.support.drive import _outputs
+from tests.support.recordings import decoded
+from tests.support.recordings import sample as sample_path
+from workers.diarize.embedded.engine import EmbeddedDiarizer
+from workers.diarize.embedded.live import turns_since
+from workers.diarize.embedded.online import Centroids
+from workers.diarize.embedded.tracks import Piece
+from workers.diarize.embeddings import Bounds, unit_length
+from workers.engine import Await, Emit
+from workers.media.samples import Samples
+from workers.messages import SAMPLE_RATE, AudioRef, Follow, Turn
+from workers.messages.live import Append, LiveTurns
+
+
+@pytest.fixture(scope="module")
+def engine() -> EmbeddedDiarizer:
+    return EmbeddedDiarizer()
+
+
+def write(samples: Samples, path: Path) -> AudioRef:
+    (samples * 32767).astype("<i2").tofile(path)
+    return AudioRef(str(path), 0, pcm=0)
+
+
+def feed(engine: EmbeddedDiarizer, request: Follow, appends: Sequence[Append]) -> Iterator[LiveTurns]:
+    """What a session tells, its audio coming as `appends` say."""
+    job, coming, wanted = engine.live(request), iter(appends), None
+    try:
+        wanted = next(job)
+        while True:
+            match wanted:
+                case Emit(output):
+                    assert isinstance(output, LiveTurns)
+                    yield output
+                    wanted = next(job)
+                case Await(samples):
+                    more = next(coming, None)
+                    while more and more.samples < samples and not (more.flush or more.end):
+                        more = next(coming, None)
+                    if more is None:
+                        return
+                    wanted = job.send(more)
+                case items:
+                    wanted = job.send(_outputs(engine, items))
+    except StopIteration:
+        return
+    finally:
+        job.close()
+
+
+def pieces(total: int, seconds: float, start: int = 0) -> list[Append]:
+    step = round(seconds * SAMPLE_RATE)
+    return [*(Append("live", samples) for samples in range(start + step, total, step)), Append("live", total, end=True)]
+
+
+def whole(outputs: Sequence[LiveTurns]) -> list[Turn]:
+    """The turns in the end: each output takes the place of what was told after its `since`."""
+    told: list[Turn] = []
+    for output in outputs:
+        kept = [turn for turn in told if turn.end <= output.since]
+        told = [*kept, *output.turns]
+    return told
+
+
+@pytest.mark.models
+def test_turns_follow_the_audio_and_a_new_worker_goes_on_with_the_same_names(
+    engine: EmbeddedDiarizer, tmp_path: Path
+) -> None:
+    call = decoded(sample_path())
+    audio = write(call, tmp_path / "audio.pcm")
+    at_once = list(feed(engine, Follow(audio), pieces(len(call), 0.5)))
+    in_pieces = list(feed(engine, Follow(audio), pieces(8 * SAMPLE_RATE, 0.13)))[:-1]
+    assert [output.turns for output in in_pieces] == [output.turns for output in at_once][: len(in_pieces)]
+    assert der(rttm_turns(sample_path(".rttm"), "sample"), whole(at_once), 30.0).der <= 0.16
+    for earlier, later in pairwise(at_once):
+        assert later.until - earlier.until <= 1.0
+        assert later.since >= earlier.since
+    assert at_once[-1].until == pytest.approx(len(call) / SAMPLE_RATE)
+
+    half = next(index for index, output in enumerate(at_once) if output.until > 15)
+    rest = list(feed(engine, Follow(audio, resume=at_once[half].state), pieces(len(call), 0.5, 15 * SAMPLE_RATE)))
+    assert {turn.speaker for turn in rest[-1].turns} <= {turn.speaker for turn in whole(at_once)}
+    again = whole([*at_once[: half + 1], *rest])
+    assert der(whole(at_once), again, 30.0).der <= 0.05
+    names = {name: [turn for turn in whole(at_once) if turn.speaker == name] for name in ("SPEAKER_00", "SPEAKER_01")}
+    for name, turns in names.items():
+        own = [Turn(turn.start, turn.end, name) for turn in again if turn.speaker == name]
+        shared = sum(max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in turns for b in own)
+        assert shared > 0.8 * sum(turn.end - turn.start for turn in turns)
+
+
+def test_speakers_keep_their_names_for_ten_minutes_in_a_state_that_does_not_grow() -> None:
+    random = np.random.default_rng(0)
+    means = unit_length(random.normal(size=(3, 192)).astype(np.float32))
+    centroids, sizes = Centroids(), []
+    for number in range(600):
+        voice = unit_length(means[number % 3] + random.normal(0, 0.04, 192).astype(np.float32))
+        piece = Piece(0, (0, 90), np.arange(160), 1.0)
+        labels, _ = centroids.label(voice[None], [piece], Bounds())
+        assert labels.tolist() == [number % 3]
+        centroids.settle(voice, int(labels[0]), piece.weight)
+        sizes.append(sum(len(one.total) for one in centroids.state()))
+        centroids = Centroids(centroids.state())
+    assert sizes[-1] == sizes[3] == 3 * 192 * 4
+
+
+def test_no_more_speakers_than_were_asked_for() -> None:
+    voices = np.eye(4, 192, dtype=np.float32)
+    runs = [(number * 100, number * 100 + 90) for number in range(4)]
+    some = [Piece(number, run, np.arange(160) + run[0], 1.0) for number, run in enumerate(runs)]
+    assert len(set(Centroids().label(voices, some, Bounds(1, 2))[0].tolist())) == 2
+    assert len(set(Centroids().label(voices, some, Bounds())[0].tolist())) == 4
+
+
+def test_a_turn_that_goes_on_keeps_its_start() -> None:
+    active = np.ones((1, 100), dtype=np.bool_)
+    [turn] = turns_since(11.0, active, 10.0, 11.5, [Turn(3.0, 11.2, "SPEAKER_00")])
+    assert turn == Turn(3.0, 11.5, "SPEAKER_00")
