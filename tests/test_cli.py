@@ -78,13 +78,22 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transcribe", "--help"]) == 0
     shown = capsys.readouterr().out
-    for name in set(Options.model_fields) - {"response_format", "callback_url", "priority"}:
+    of_a_server = {"response_format", "callback_url", "priority", "known_voices"}
+    for name in {*Options.model_fields, "known_speaker"} - of_a_server - {"known_speaker_names"}:
         assert f"--{name.replace('_', '-')} " in shown
     assert "--config FILE" in shown
     assert main(["serve", "--help"]) == 0
     shown = capsys.readouterr().out
     for option in ("--config FILE", "--host", "--port", "--data-dir", "Exit codes: 0"):
         assert option in shown
+
+
+def test_a_known_speaker_needs_a_name_and_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = tmp_path / "call.wav"
+    call.write_bytes(b"")
+    for wrong in ("Ann", f"Ann={tmp_path}/nobody.wav", f"={call}"):
+        assert main(["transcribe", str(call), "--known-speaker", wrong]) == 2
+        assert "NAME=FILE" in capsys.readouterr().err
 
 
 def test_serve_says_where_it_listens_with_which_version_and_data(config: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ async def test_a_recording_becomes_a_document(start: Start, recording: Recording
                 "end": n + 0.9,
                 "speaker": f"SPEAKER_0{n % 2}",
                 "text": f"w{n}",
+                "language": "en",
                 "words": [
                     {
                         "word": f"w{n}",

@@ -30,6 +30,7 @@ async def test_separation_comes_first_and_alignment_after_whisper(start: Start, 
         "diarization": "stand-in",
         "alignment": "stand-in for de",
         "source_separation": "stand-in",
+        "speaker_confidence": "coverage",
     }
     assert [(word["start"], word["end"]) for segment in answer["segments"] for word in segment["words"]] == [
         (pytest.approx(n + 0.4), pytest.approx(n + 0.6)) for n in range(3)

@@ -90,6 +90,13 @@ def serve(**arguments: Any) -> int:
 @click.option("--channels", type=click.Choice(get_args(Channels)), help="separate: one speaker in each. [default: mix]")
 @click.option("--source-separation", is_flag=True, help="Free the voices of music and noise first.")
 @click.option("--enhanced-alignment", is_flag=True, help="Align words by forced alignment, where it is configured.")
+@click.option(
+    "--known-speaker",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="What a speaker is called, and a recording with 2 to 10 s of the voice. Up to four.",
+)
+@click.option("--speaker-embeddings", is_flag=True, help="Add the voice of each speaker as a vector, in JSON.")
 @click.option("--prompt", help="Text as if it came before: for its style and spelling.")
 @click.option("--hotwords", help="Words to expect.")
 @click.option("--beam-size", type=int, help="[default: the configured one]")

@@ -42,10 +42,18 @@ class Recording(NamedTuple):
         return "stdin" if self.source == _STDIN else self.source.name
 
 
-def run(config: Path | None, files: Sequence[Path], output: Path | None, format: Format, **fields: Any) -> int:
+def run(
+    config: Path | None,
+    files: Sequence[Path],
+    output: Path | None,
+    format: Format,
+    known_speaker: Sequence[str] = (),
+    **fields: Any,
+) -> int:
     """0, or 1 where a recording could not be transcribed: the others are. 2 where none can be. Raises ConfigError and
     click.UsageError before anything is loaded."""
-    options = _options(fields)
+    references = _references(known_speaker)
+    options = _options(fields, list(references))
     recordings = _recordings(files, output, format)
     with tempfile.TemporaryDirectory(prefix="diarserve-", ignore_cleanup_errors=True) as folder:
         quiet = {"DIARSERVE_LOG_LEVEL": "error", **os.environ}
@@ -55,15 +63,29 @@ def run(config: Path | None, files: Sequence[Path], output: Path | None, format:
                 click.echo(f"diarserve: {finding}", err=True)
             return 2
         try:
-            return asyncio.run(_transcribe_all(settings, options, recordings, format))
+            return asyncio.run(_transcribe_all(settings, options, list(references.values()), recordings, format))
         except (InvalidRequest, NotReady) as error:
             click.echo(f"diarserve: {error}", err=True)
             return 2
 
 
-def _options(fields: Mapping[str, Any]) -> Options:
+def _references(known: Sequence[str]) -> dict[str, Path]:
+    """Recordings of known speakers by name, from NAME=FILE. Raises click.UsageError."""
+    references: dict[str, Path] = {}
+    for each in known:
+        name, _, file = each.partition("=")
+        if not name.strip() or not Path(file).is_file():
+            raise click.UsageError(f"--known-speaker {each}: it takes NAME=FILE, and the file must be there.")
+        if name in references:
+            raise click.UsageError(f"--known-speaker {name}: one recording for each name.")
+        references[name] = Path(file)
+    return references
+
+
+def _options(fields: Mapping[str, Any], known_speakers: Sequence[str]) -> Options:
+    given = {name: [str(value)] for name, value in fields.items() if value is not None}
     try:
-        return parse(Options, {name: [str(value)] for name, value in fields.items() if value is not None})
+        return parse(Options, given | {"known_speaker_names": list(known_speakers)})
     except InvalidRequest as error:
         message = error.message.removeprefix(f"{error.param}: ")
         hint = f"--{error.param.replace('_', '-')}: " if error.param else ""
@@ -103,7 +125,9 @@ def _stops(finding: installation.Finding, options: Options) -> bool:
     return bool(finding.problem) and finding.lane in needed
 
 
-async def _transcribe_all(settings: Settings, options: Options, recordings: Sequence[Recording], format: Format) -> int:
+async def _transcribe_all(
+    settings: Settings, options: Options, references: Sequence[Path], recordings: Sequence[Recording], format: Format
+) -> int:
     """Raises NotReady where a model cannot be loaded, and InvalidRequest for what this configuration cannot do."""
     code, shown = 0, []
     at_a_time = asyncio.Semaphore(settings.limits.running)
@@ -113,7 +137,7 @@ async def _transcribe_all(settings: Settings, options: Options, recordings: Sequ
             service.check(options)
             progress.remove_task(loading)
             running = [
-                asyncio.create_task(_transcribe(service, recording, options, at_a_time, progress))
+                asyncio.create_task(_transcribe(service, recording, options, references, at_a_time, progress))
                 for recording in recordings
             ]
             for recording, document in zip(recordings, running, strict=True):
@@ -145,22 +169,29 @@ async def _service(settings: Settings) -> AsyncIterator[Service]:
 
 
 async def _transcribe(
-    service: Service, recording: Recording, options: Options, at_a_time: asyncio.Semaphore, progress: Progress
+    service: Service,
+    recording: Recording,
+    options: Options,
+    references: Sequence[Path],
+    at_a_time: asyncio.Semaphore,
+    progress: Progress,
 ) -> Document:
     task = Task(service.spool.incoming / new_id(), recording.name, options)
     async with at_a_time:
         bar = progress.add_task(recording.name, total=100)
         showing = asyncio.create_task(_show(task, progress, bar))
         try:
-            await asyncio.to_thread(_copy, recording.source, task)
+            await asyncio.to_thread(_copy, recording.source, references, task)
             return await service.process(task)
         finally:
             showing.cancel()
             progress.remove_task(bar)
 
 
-def _copy(source: Path, task: Task) -> None:
+def _copy(source: Path, references: Sequence[Path], task: Task) -> None:
     task.folder.mkdir(0o700)
+    for number, reference in enumerate(references):
+        shutil.copyfile(reference, task.reference(number))
     Path(task.source).touch(0o600)
     if source == _STDIN:
         with open(task.source, "wb") as file:
