@@ -136,3 +136,9 @@ def test_two_jobs_give_what_each_gives_alone(diarize: Diarizer, call: Samples) -
 def test_an_engine_says_what_it_is(engine: EmbeddedDiarizer) -> None:
     assert engine.describe()["model"] == "embedded"
     assert engine.describe()["device"] == "cpu"
+
+
+def test_high_accuracy_follows_speakers_by_a_second_network(call: Samples, tmp_path: Path) -> None:
+    result = Diarizer(EmbeddedDiarizer(accuracy="high"), tmp_path)(call)
+    assert speakers(result) == 2
+    assert error(result.turns) <= 0.08

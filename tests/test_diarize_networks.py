@@ -20,7 +20,6 @@ from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW
 from workers.diarize.embedded.onnx_graph import Layers
 from workers.diarize.embedded.segmentation import (
     BANDS,
-    ENVELOPE,
     FRAME_CENTER,
     FRAME_STEP,
     FRAMES,
@@ -63,8 +62,8 @@ def test_segmentation_equals_pyannotes(call: Samples) -> None:
 
 @pytest.mark.parametrize(
     ("network", "shape"),
-    [(Activity(), (BANDS, ENVELOPE))],
-    ids=["segmentation"],
+    [(Activity(3), (BANDS, 2658)), (Activity(7), (BANDS, 5325))],
+    ids=["segmentation", "segmentation-3.0"],
 )
 def test_it_does_not_matter_what_runs_a_network(network: Layers, shape: tuple[int, int]) -> None:
     """ONNX Runtime on a CPU gives what torch gives, which runs it on a GPU."""

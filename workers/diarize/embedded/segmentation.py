@@ -1,7 +1,9 @@
 """The segmentation network of Bredin & Laurent 2021 (PyanNet) in plain torch.
 
 SincNet (Ravanelli & Bengio 2018), four BiLSTM layers, two linear layers, and one sigmoid for each of three local
-speakers, who may overlap. Its input is 5 s of audio; its output has 293 frames of 16.875 ms.
+speakers, who may overlap. Its input is 5 s of audio; its output has 293 frames of 16.875 ms. Of pyannote's
+segmentation-3.0 (Plaquet & Bredin 2023) the input is 10 s, and the output a softmax over nobody, one of three speakers,
+or two of them.
 """
 
 from __future__ import annotations
@@ -14,20 +16,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.diarize.embedded.onnx_graph import ChannelsLast, Layers
+from workers.diarize.embedded.onnx_graph import ChannelsLast, ClassSums, Layers
 from workers.runtime.model_files import load_weights
 
 Windows = npt.NDArray[np.float16]  # probabilities of activity: (windows, frames, local speakers)
 
 WINDOW = 80_000  # samples
+LONG_WINDOW = 160_000  # of segmentation-3.0
 FRAMES = 293  # per window
 FRAME_STEP = 270  # samples from one frame to the next
 FRAME_CENTER = 495  # samples from a window's start to the middle of its first frame
 LOCAL_SPEAKERS = 3
 LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
 SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
-STRIDE, POOL = 10, 3  # of the first layer, in samples and in filter outputs
-BANDS, ENVELOPE = 80, 2658  # its output, per window
+TAPS, STRIDE, POOL = 251, 10, 3  # of the first layer, in samples and in filter outputs
+BANDS = 80  # of its output
+POWERSET = ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2))  # the speakers of each class of segmentation-3.0
 
 
 def band_pass(low_hz: Tensor, band_hz: Tensor, taper: Tensor, time: Tensor) -> Tensor:
@@ -56,21 +60,24 @@ class Envelopes(nn.Module):
 
     filters: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, window: int) -> None:
+        """window: in samples."""
         super().__init__()
-        self.register_buffer("filters", torch.zeros(BANDS, 1, 251))
+        self.window = window
+        self.length = ((window - TAPS) // STRIDE + 1) // POOL  # of a window's envelopes
+        self.register_buffer("filters", torch.zeros(BANDS, 1, TAPS))
         self.norm = nn.InstanceNorm1d(1, affine=True)
 
     def forward(self, samples: Tensor, step: int) -> Tensor:
         """(windows, bands, envelope) of the windows of samples (samples,) that start every `step`, in whole frames."""
         bands = functional.conv1d(samples[None, None], self.filters, stride=STRIDE)[0]
         high, low = functional.max_pool1d(bands, POOL), -functional.max_pool1d(-bands, POOL)
-        windows = samples.unfold(0, WINDOW, step)
+        windows = samples.unfold(0, self.window, step)
         variance, mean = torch.var_mean(windows, dim=1, correction=0)
         scale = self.norm.weight / (variance + self.norm.eps).sqrt()
         offset = (self.norm.bias - scale * mean)[:, None, None] * self.filters.sum(dim=2)
         high, low = (
-            edge.unfold(1, ENVELOPE, step // (STRIDE * POOL)).transpose(0, 1) * scale[:, None, None] + offset
+            edge.unfold(1, self.length, step // (STRIDE * POOL)).transpose(0, 1) * scale[:, None, None] + offset
             for edge in (high, low)
         )
         return torch.maximum(high.abs_(), low.abs_())
@@ -80,13 +87,14 @@ class Activity(Layers):
     """The rest of the network, where windows have nothing in common any more: of envelopes (windows, bands, envelope),
     probabilities of activity (windows, frames, local speakers)."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.conv1d = nn.ModuleList([nn.Identity(), nn.Conv1d(BANDS, 60, 5), nn.Conv1d(60, 60, 5)])
         self.norm1d = nn.ModuleList([nn.InstanceNorm1d(channels, affine=True) for channels in (BANDS, 60, 60)])
         self.lstm = nn.LSTM(60, 128, num_layers=4, bidirectional=True, batch_first=True)
         self.linear = nn.ModuleList([nn.Linear(256, 128), nn.Linear(128, 128)])
-        self.classifier = nn.Linear(128, LOCAL_SPEAKERS)
+        self.classifier = nn.Linear(128, classes)
+        self.speakers = ClassSums(POWERSET, LOCAL_SPEAKERS)
 
     def layers(self) -> list[nn.Module]:
         leak, pool = nn.LeakyReLU(), nn.MaxPool1d(POOL)
@@ -96,21 +104,26 @@ class Activity(Layers):
         made += [ChannelsLast(), self.lstm]
         for linear in self.linear:
             made += [linear, leak]
-        return [*made, self.classifier, nn.Sigmoid()]
+        if self.classifier.out_features == LOCAL_SPEAKERS:
+            return [*made, self.classifier, nn.Sigmoid()]
+        return [*made, self.classifier, self.speakers]
 
 
 class Segmentation:
-    def __init__(self, weights: dict[str, Tensor], device: torch.device, threads: int) -> None:
-        envelopes, activity = Envelopes(), Activity()
+    def __init__(self, weights: dict[str, Tensor], window: int, device: torch.device, threads: int) -> None:
+        self.window = window
+        self.lead = (window - WINDOW) // 2 // FRAME_STEP  # frames before the middle WINDOW
+        envelopes, activity = Envelopes(window), Activity(len(weights["classifier.bias"]))
         envelopes.load_state_dict({name: weights.pop(name) for name in ("filters", "norm.weight", "norm.bias")})
         activity.load_state_dict(weights)
         self.envelopes = envelopes.requires_grad_(False).to(device)
-        self.activity = activity.on(device, (BANDS, ENVELOPE), threads)
+        self.activity = activity.on(device, (BANDS, envelopes.length), threads)
 
 
-def load_segmentation(checkpoint: Path, device: torch.device, threads: int = 1) -> Segmentation:
+def load_segmentation(checkpoint: Path, device: torch.device, threads: int = 1, window: int = WINDOW) -> Segmentation:
+    """window: what the network was trained on, in samples."""
     weights: dict[str, Tensor] = load_weights(checkpoint)["state_dict"]
     bank = "sincnet.conv1d.0.filterbank."
     filters = band_pass(*(weights.pop(bank + part) for part in ("low_hz_", "band_hz_", "window_", "n_")))
     weights = {name.replace("wav_norm1d", "norm").removeprefix("sincnet."): kept for name, kept in weights.items()}
-    return Segmentation({**weights, "filters": filters}, device, threads)
+    return Segmentation({**weights, "filters": filters}, window, device, threads)

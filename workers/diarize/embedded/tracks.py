@@ -67,8 +67,9 @@ def pair_up(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> 
     return {new: old for old, new in enumerate(best) if product[old, new] >= AGREEMENT * norms[old, new]}
 
 
-def stitch(windows: Windows, starts: Sequence[int]) -> list[Track]:
-    """Tracks of windows that start at the frames `starts` of the recording."""
+def stitch(windows: Windows, starts: Sequence[int], counted: Windows | None = None) -> list[Track]:
+    """Tracks of windows that start at the frames `starts` of the recording. counted: of the same windows, what tells
+    how many speak, where that is another network's."""
     members: list[list[tuple[int, int]]] = []  # of each track: window, local speaker
     before: dict[int, int] = {}  # local speaker of the window before: track
     for window, (activity, start) in enumerate(zip(windows, starts, strict=True)):
@@ -100,7 +101,9 @@ def stitch(windows: Windows, starts: Sequence[int]) -> list[Track]:
             total[offset : offset + FRAMES] += windows[window][:, speaker]
         spans.append((range(first, last + 1), span.start))
         probabilities.append(total / cover[span])
-    active = strongest([first for _, first in spans], probabilities, count_speakers(windows, starts))
+    active = strongest(
+        [first for _, first in spans], probabilities, count_speakers(windows if counted is None else counted, starts)
+    )
     return [Track(*span, mask, own) for span, mask, own in zip(spans, active, probabilities, strict=True)]
 
 
