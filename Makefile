@@ -64,6 +64,9 @@ load: .venv/installed  ## Locust, closed and open loop
 scaling: .venv/installed  ## lengths, clients, and a clip behind a long job; ARGUMENTS="--minutes 240 ..." for four hours
 	$(BIN)/python -m bench.scaling --write $(ARGUMENTS)
 
+live: .venv/installed  ## live sessions at real time: how soon words are shown and final; ARGUMENTS="--minutes 2 --sessions 1"
+	$(BIN)/python -m bench.live --write $(ARGUMENTS)
+
 plots: .venv/installed  ## figures of what the measurements left
 	$(BIN)/python -m bench.plots
 
