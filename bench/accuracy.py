@@ -14,9 +14,10 @@ from statistics import fmean
 from typing import Any
 
 from bench import joining, results, scoring
-from bench.scoring import Rates, der, rttm_turns, speakers, stm_lines
+from bench.scoring import stm_lines
 from diarserve.transcript.merge import label
 from tests.support.conversations import conversation, voices
+from tests.support.diarization_error import Rates, der, rttm_turns, speakers
 from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, decoded, sample
 from workers.diarize.embedded.engine import EmbeddedDiarizer

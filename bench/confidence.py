@@ -21,10 +21,10 @@ from scipy.stats import mannwhitneyu
 
 from bench import results
 from bench.accuracy import SCORED, references
-from bench.scoring import rttm_turns
 from diarserve.transcript.confidence import margins
 from diarserve.transcript.merge import LabelledWord, label
 from tests.support.conversations import parts, voices
+from tests.support.diarization_error import rttm_turns
 from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, decoded
 from workers.diarize.embedded.engine import CALIBRATION, EmbeddedDiarizer

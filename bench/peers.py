@@ -97,7 +97,8 @@ def wrong(scored: Mapping[Path, Path], outcome: Outcome) -> dict[str, float]:
     """WER of the telephone call and DER of every recording, by name."""
     import jiwer
 
-    from bench.scoring import der, rttm_turns, stm_lines
+    from bench.scoring import stm_lines
+    from tests.support.diarization_error import der, rttm_turns
 
     said = " ".join(text for _, text in sorted(stm_lines(sample(".stm")).values()))
     errors = {"WER sample": float(jiwer.wer(plain(said), plain(outcome.texts[0])))}

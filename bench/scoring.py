@@ -1,5 +1,5 @@
-"""How far an answer is from a reference: DER by pyannote.metrics (no collar, overlap counted), WER by jiwer, cpWER by
-meeteval, and the share of words with another speaker's name. Words are compared plain and in lower case."""
+"""How far a transcript is from a reference: WER by jiwer, cpWER by meeteval, and the share of words with another
+speaker's name. Words are compared plain and in lower case."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import jiwer
 import numpy as np
 from meeteval.wer.wer.cp import cp_word_error_rate
-from pyannote.core import Annotation, Segment, Timeline
-from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.optimize import linear_sum_assignment
 
 from tests.support.text import plain
-from workers.messages import Turn
 
 logging.getLogger("preprocess").setLevel(logging.ERROR)  # meeteval's, which says of every text that it has no times
 
@@ -32,34 +29,6 @@ class Spoken(Protocol):
 
     @property
     def speaker(self) -> str: ...
-
-
-class Rates(NamedTuple):
-    """Shares of the reference speech."""
-
-    der: float
-    missed: float
-    false_alarm: float
-    confusion: float
-
-
-def der(truth: Sequence[Turn], turns: Sequence[Turn], end: float) -> Rates:
-    """Scored from 0 to `end` seconds."""
-    metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-    found = metric(annotation(truth), annotation(turns), uem=Timeline([Segment(0, end)]), detailed=True)
-    parts = (found[part] / found["total"] for part in ("missed detection", "false alarm", "confusion"))
-    return Rates(found["diarization error rate"], *parts)
-
-
-def annotation(turns: Sequence[Turn]) -> Annotation:
-    made = Annotation()
-    for track, turn in enumerate(turns):
-        made[Segment(turn.start, turn.end), track] = turn.speaker
-    return made
-
-
-def speakers(turns: Sequence[Turn]) -> int:
-    return len({turn.speaker for turn in turns})
 
 
 def word_error_rate(said: Said, words: Sequence[Spoken]) -> float:
@@ -101,11 +70,6 @@ def word_speaker_error(said: Said, words: Sequence[Spoken]) -> float:
 
 def _by_start(said: Said) -> list[tuple[str, tuple[float, str]]]:
     return sorted(said.items(), key=lambda item: item[1][0])
-
-
-def rttm_turns(path: Path, name: str) -> list[Turn]:
-    fields = [line.split() for line in path.read_text().splitlines() if line]
-    return [Turn(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields if f[1] == name]
 
 
 def stm_lines(path: Path) -> dict[str, tuple[float, str]]:

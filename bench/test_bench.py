@@ -15,6 +15,7 @@ import pytest
 from bench import demo, joining, load, overhead, peers, performance_test, results, scaling, scoring, soak
 from bench.soak_clients import Answer
 from tests.support.conversations import conversation, voices
+from tests.support.diarization_error import speakers
 from tests.support.recordings import write_wav
 from tests.support.server import configured, started
 from workers.messages import Turn, Word
@@ -191,7 +192,7 @@ def test_a_conversation_is_the_same_for_its_seed_and_its_turns_hold_its_speech()
     samples, turns = conversation(of, 3, speakers=2, seconds=20)
     again, _ = conversation(of, 3, speakers=2, seconds=20)
     np.testing.assert_array_equal(samples, again)
-    assert scoring.speakers(turns) == 2
+    assert speakers(turns) == 2
     assert any(later.start < turn.end for turn, later in pairwise(turns))
     spoken = np.zeros(len(samples), dtype=np.bool_)
     for turn in turns:

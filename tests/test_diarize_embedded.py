@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyannote.core import Annotation, Segment, Timeline
-from pyannote.metrics.diarization import DiarizationErrorRate
 
+from tests.support.diarization_error import der, rttm_turns
 from tests.support.diarizing import Diarizer, speakers
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
@@ -37,16 +36,7 @@ def diarize(engine: EmbeddedDiarizer, tmp_path: Path) -> Diarizer:
 
 
 def error(turns: tuple[Turn, ...]) -> float:
-    def annotation(turns: list[Turn]) -> Annotation:
-        made = Annotation()
-        for track, turn in enumerate(turns):
-            made[Segment(turn.start, turn.end), track] = turn.speaker
-        return made
-
-    fields = [line.split() for line in sample_path(".rttm").read_text().splitlines()]
-    truth = [Turn(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields]
-    metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-    return float(metric(annotation(truth), annotation(list(turns)), uem=Timeline([Segment(0, 30)])))
+    return der(rttm_turns(sample_path(".rttm"), "sample"), turns, 30).der
 
 
 @pytest.mark.parametrize("hints", [{}, {"num_speakers": 2}, {"min_speakers": 2, "max_speakers": 4}])

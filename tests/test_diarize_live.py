@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.scoring import der, rttm_turns
+from tests.support.diarization_error import der, rttm_turns
 from tests.support.drive import _outputs
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
