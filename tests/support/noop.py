@@ -27,7 +27,7 @@ class Decoder(Nothing):
     def job(self, request: Request) -> JobSteps:
         assert isinstance(request, Decode)
         yield [WorkItem("nothing", None)]
-        return AudioRef(request.target, (Path(request.source).stat().st_size - 44) // 2)
+        return AudioRef(request.source, (Path(request.source).stat().st_size - 44) // 2, 44)
 
 
 class Whisper(Nothing):
