@@ -99,7 +99,8 @@ def jobs(client: Client) -> int:
 
 
 async def error(answer: ClientResponse) -> tuple[int, str]:
-    return answer.status, (await answer.json())["error"]["code"]
+    body = await answer.json()
+    return answer.status, body.get("error", body)["code"]  # Deepgram's shape has it at the top
 
 
 async def metric(client: Client, name: str, **labels: str) -> float:
