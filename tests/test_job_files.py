@@ -53,6 +53,13 @@ async def decode(lane: Lane, request: Decode) -> Done[AudioRef]:
     return await lane.run(request, virtual_deadline=0.0)
 
 
+def gone(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def open_in(folder: Path) -> list[str]:
     """The files below it that this process has open."""
     return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(folder))]
@@ -100,7 +107,7 @@ async def test_a_worker_that_takes_no_files_is_replaced(tmp_path: Path) -> None:
             await asyncio.sleep(0)
             job.cancel()
             await asyncio.gather(job, return_exceptions=True)
-            if not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE:
+            if gone(stopped):
                 break
         await until(lambda: lane.state()["workers"][0]["restarts"] == 1)
         assert (await decode(lane, request)).result.duration == pytest.approx(2, abs=0.1)

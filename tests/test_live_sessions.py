@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import struct
 from typing import Any
 
-import psutil
 import pytest
 
 from diarserve.core.errors import Busy, TooLarge
@@ -116,9 +117,10 @@ async def test_workers_of_both_kinds_die_and_the_client_sees_a_pause(start: Star
     for count, value in enumerate(said, 1):
         await session.append(seconds(value))
         await until(lambda count=count: len(reader.words) == count)  # type: ignore[misc]
-        for worker in psutil.Process().children():
-            if count % 2 or "embedded" in " ".join(worker.cmdline()):
-                worker.kill()
+        for lane in ("whisper", "embedded") if count % 2 else ("embedded",):
+            [worker] = service(client).lanes_state()[lane]["workers"]
+            if worker["pid"]:
+                os.kill(worker["pid"], signal.SIGKILL)
     await session.finish()
     await reader.done
     assert reader.words == numbered(*said)

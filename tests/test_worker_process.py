@@ -132,7 +132,7 @@ async def test_the_decoder_can_write_no_more_than_the_longest_recording_takes(st
     client = await start(limits={"max_audio_seconds": 60})
     lanes = service(client).lanes
     decode, whisper = (psutil.Process(lane.state()["workers"][0]["pid"]) for lane in (lanes.decode, lanes.whisper))
-    limit = 60 * 16_000 * 4 + 64 * 2**20
+    limit = 60 * 16_000 * 4 * 8 + 64 * 2**20  # of eight channels, each on its own
     assert decode.rlimit(psutil.RLIMIT_FSIZE) == (limit, limit)
     assert whisper.rlimit(psutil.RLIMIT_FSIZE) == psutil.Process().rlimit(psutil.RLIMIT_FSIZE)
 
