@@ -12,7 +12,7 @@ from tests.support.text import plain
 from workers.messages import SAMPLE_RATE, AudioRef, Cancel, Done, Failed, Listen, Submit, Transcribe, Word
 from workers.messages.live import Append, Awaiting, Heard, LiveWords
 from workers.runtime.scheduler import Scheduler
-from workers.whisper.agreement import Agreement
+from workers.whisper.agreement import Agreement, without_echo
 from workers.whisper.endpoints import Endpoints
 from workers.whisper.engine import Whisper
 from workers.whisper.vad import WINDOW
@@ -38,6 +38,15 @@ def test_a_hypothesis_that_says_final_words_otherwise_goes_on_after_them_by_thei
     agreement = Agreement(final=said("one two three"))
     assert agreement.add(said("won two three four five")) == []
     assert texts(agreement.hypothesis) == "four five"
+
+
+def test_what_is_said_again_in_no_time_is_no_speech() -> None:
+    spoken = said("and so my fellow Americans")
+    again = [Word(f" {text}", 5 + 0.02 * at, 5.02 + 0.02 * at, 0.4) for at, text in enumerate(("And", "so", "my"))]
+    assert without_echo([*spoken, *again]) == spoken
+    new = [Word(" ask", 5.0, 5.02, 0.4)]
+    assert without_echo([*spoken, *new]) == [*spoken, *new]
+    assert without_echo([]) == []
 
 
 def test_an_utterance_ends_after_the_silence_that_is_asked_for_and_a_click_is_none() -> None:

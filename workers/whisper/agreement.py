@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from workers.messages import Word
 
+_NO_TIME = 0.05  # seconds: what is spoken takes longer
+
 
 @dataclass(slots=True)
 class Agreement:
@@ -50,8 +52,20 @@ class Agreement:
 
 
 def _same(word: Word, other: Word) -> bool:
-    return _plain(word.word) == _plain(other.word)
+    return plain(word.word) == plain(other.word)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold())) or text.strip()
+
+
+def without_echo(words: Sequence[Word]) -> Sequence[Word]:
+    """Without words at the end that the model says again once the speech has ended: the alignment has no time for them.
+
+    With 20 ms for each of " and", " so", " my", " fellow" after "And so my fellow Americans." these four.
+    """
+    past = len(words)
+    while past and words[past - 1].end - words[past - 1].start < _NO_TIME:
+        past -= 1
+    before = {plain(word.word) for word in words[:past]}
+    return words[:past] if all(plain(word.word) in before for word in words[past:]) else words

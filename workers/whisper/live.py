@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,9 +15,10 @@ from workers.engine import Await, Emit, LiveSteps, WorkItem
 from workers.media.samples import PCM_SCALE, Samples
 from workers.messages import SAMPLE_RATE, Listen, Word
 from workers.messages.live import Append, LiveEnd, LiveWords
-from workers.whisper.agreement import Agreement
+from workers.whisper.agreement import Agreement, without_echo
 from workers.whisper.decoding import Decoding, Written
 from workers.whisper.endpoints import PAD_SAMPLES, Endpoints
+from workers.whisper.items import placed
 from workers.whisper.recognizer import WINDOW_SECONDS, window
 from workers.whisper.vad import LEAD, WINDOW, Chunk, Piece
 
@@ -32,7 +33,7 @@ TRIM_SECONDS = 14.0  # of decoded audio, after which it begins anew at the last 
 MOST_SECONDS = 20.0  # of decoded audio; past that, words are final though no two hypotheses agreed
 UNSURE_SECONDS = 2.0  # at its end, whose words are not
 READ_SECONDS = 30.0  # of audio at a time
-CONTEXT = 200  # characters of final text of the same utterance that the model is given: without, words are lost
+CONTEXT = 200  # characters of final text that the model is given as what was said before: without, words are lost
 SHORTEST = SAMPLE_RATE // 10
 END = 0.1  # seconds after a final word, from where the rest is decoded
 
@@ -43,7 +44,7 @@ class State(Struct, array_like=True):
     start: int = 0  # samples: from here on nothing is final but ...
     final: tuple[Word, ...] = ()  # ... these words
     speaks: bool = False  # an utterance goes on
-    text: str = ""  # of the utterance, before `start`
+    text: str = ""  # that is final, before `start`
 
 
 class Listener:
@@ -100,7 +101,7 @@ class Listener:
 
     def _note_start(self, start: int) -> Part[None]:
         if not self._speaks:
-            self._speaks, self._start, self._text = True, start, ""
+            self._speaks, self._start = True, start
             self._agreement = Agreement()
             yield self._emit(start, speech_started=start / SAMPLE_RATE)
 
@@ -137,13 +138,13 @@ class Listener:
         self._text = (self._text + "".join(word.word for word in self._agreement.final))[-CONTEXT:]
         self._agreement.trim()
 
-    def _finish(self, end: int) -> Part[None]:
+    def _finish(self, end: int, *, flushed: bool = False) -> Part[None]:
         """The utterance ended there: all of its words are final."""
-        words = self._agreement.finish((yield from self._write(end, self._decoding)))
-        yield from self._ended(end, words)
-
-    def _ended(self, end: int, words: Sequence[Word], *, flushed: bool = False) -> Part[None]:
-        self._speaks, self._start, self._text = False, end, ""
+        decoded = yield from self._write(end, self._decoding)
+        told = self._agreement.final
+        words = self._agreement.finish(decoded)
+        self._speaks, self._start = False, end
+        self._text = (self._text + "".join(word.word for word in (*told, *words)))[-CONTEXT:]
         at = words[-1].end if words else min(end, self._ends.checked) / SAMPLE_RATE
         yield self._emit(end, tuple(words), utterance_end=at, flushed=flushed)
 
@@ -152,8 +153,7 @@ class Listener:
         self._ends.end()
         self._ends.floor = until
         if speaks:
-            words = self._agreement.finish((yield from self._write(until, self._decoding)))
-            yield from self._ended(until, words, flushed=flushed)
+            yield from self._finish(until, flushed=flushed)
         else:
             self._start = until
             yield self._emit(until, flushed=flushed)
@@ -175,7 +175,7 @@ class Listener:
         shift = self._start / SAMPLE_RATE
         return [
             with_times(word, start=round(word.start + shift, 3), end=round(word.end + shift, 3))
-            for word in written.words
+            for word in placed(chunk, without_echo(written.words))
         ]
 
     def _step(self, chunk: Chunk, decoding: Decoding) -> Part[Written]:
