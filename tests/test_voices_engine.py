@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diarserve.voices.matching import THRESHOLD, similarity, vector
+from tests.support.diarization_error import rttm_turns
 from tests.support.drive import drive
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
@@ -37,8 +38,7 @@ def embedded(engine: EmbeddedDiarizer, folder: Path, samples: Samples, turns: tu
 
 
 def true_turns() -> tuple[Turn, ...]:
-    fields = [line.split() for line in sample_path(".rttm").read_text().splitlines()]
-    return tuple(Turn(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields)
+    return tuple(rttm_turns(sample_path(".rttm"), "sample"))
 
 
 def test_a_voice_is_like_itself_and_unlike_another(engine: EmbeddedDiarizer, call: Samples, tmp_path: Path) -> None:

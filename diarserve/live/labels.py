@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from diarserve.live.events import Correction, Final, Interim, UtteranceEnd
 from diarserve.transcript import document, merge
 from diarserve.transcript.document import UNKNOWN
+from diarserve.transcript.join import shown
 from workers.messages import Turn, Word
 from workers.messages.live import LiveTurns
 
@@ -137,17 +138,4 @@ class Labels:
         if not words:
             return []
         before = [told.word for told in list(self._told)[-CONTEXT:]]
-        return [_word(word) for word in merge.label([*before, *words], self._turns)[len(before) :]]
-
-
-def _word(word: merge.LabelledWord) -> document.Word:
-    return document.Word(
-        word.word.strip(),
-        word.start,
-        word.end,
-        word.probability,
-        word.speaker,
-        word.speaker_confidence,
-        word.overlap,
-        word.other_speakers,
-    )
+        return list(map(shown, merge.label([*before, *words], self._turns)[len(before) :]))

@@ -38,6 +38,20 @@ def segments(labelled: Sequence[merge.LabelledWord], language: str = "") -> tupl
     return tuple(_segment(number, group, language) for number, group in enumerate(merge.groups(labelled)))
 
 
+def shown(word: merge.LabelledWord) -> document.Word:
+    """As documents and live events have it."""
+    return document.Word(
+        word.word.strip(),
+        word.start,
+        word.end,
+        word.probability,
+        word.speaker,
+        word.speaker_confidence,
+        word.overlap,
+        word.other_speakers,
+    )
+
+
 def _segment(number: int, words: Sequence[merge.LabelledWord], language: str) -> Segment:
     return Segment(
         id=number,
@@ -45,18 +59,6 @@ def _segment(number: int, words: Sequence[merge.LabelledWord], language: str) ->
         end=max(word.end for word in words),
         speaker=words[0].speaker,
         text="".join(word.word for word in words).strip(),  # languages without spaces have none in their words
-        words=tuple(
-            document.Word(
-                word.word.strip(),
-                word.start,
-                word.end,
-                word.probability,
-                word.speaker,
-                word.speaker_confidence,
-                word.overlap,
-                word.other_speakers,
-            )
-            for word in words
-        ),
+        words=tuple(map(shown, words)),
         language=words[0].language or language,
     )
