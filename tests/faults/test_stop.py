@@ -11,7 +11,7 @@ import requests
 from tests.support import stopping
 from tests.support.app import wav
 from tests.support.server import API
-from tests.support.stop_situations import SITUATIONS, TWICE
+from tests.support.stop_situations import SITUATIONS, TWICE, live_session
 from tests.support.stopping import Request
 from tests.support.waiting import wait_until
 
@@ -55,6 +55,16 @@ def test_it_stops_on_asyncios_own_loop(tmp_path: Path, situation: str) -> None:
         stage.arrange(server)
         ended = stopping.stop(server, ONCE, CONTRACT + SLACK)
         assert (ended.code, ended.left, ended.unlocked) == (stage.code, [], True)
+
+
+def test_a_live_session_is_told_that_the_server_goes(tmp_path: Path) -> None:
+    with stopping.running(tmp_path, stop_seconds=STOP) as server:
+        session = live_session(server)
+        server.process.send_signal(signal.SIGTERM)
+        for _ in session:  # until it is closed
+            pass
+        assert session.close_code == 1001  # going away
+        assert server.process.wait(60) == 0
 
 
 def test_requests_under_way_end_while_new_ones_are_refused(tmp_path: Path) -> None:

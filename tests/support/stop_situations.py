@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import psutil
 import requests
+from websockets.sync.client import ClientConnection, connect
 
 from tests.support.app import wav
 from tests.support.server import API
 from tests.support.stopping import Process, Request
 from tests.support.waiting import wait_until
+from workers.messages import SAMPLE_RATE
 
 TWICE = (signal.SIGTERM, signal.SIGTERM)
 
@@ -57,6 +61,21 @@ def _watcher(server: Process) -> None:
     events = requests.get(f"{server.url}{API}/events/{id}", stream=True, timeout=120)
     server.clients.enter_context(events)
     assert next(events.iter_lines())
+
+
+def live_session(server: Process) -> ClientConnection:
+    """That has heard two seconds, and whose client keeps it open."""
+    server.wait_ready()
+    session = connect(f"ws://127.0.0.1:{server.port}{API}/stream")
+    server.clients.callback(session.close)
+    session.send(struct.pack("<h", 1) * 2 * SAMPLE_RATE)
+    while json.loads(session.recv(60))["type"] != "final":
+        pass
+    return session
+
+
+def _live(server: Process) -> None:
+    live_session(server)
 
 
 def _stopped_worker(server: Process) -> None:
@@ -110,6 +129,7 @@ SITUATIONS: Mapping[str, Situation] = {
     "an upload under way": Situation(_upload),
     "a durable task under way": Situation(_durable),
     "a watcher of events": Situation(_watcher),
+    "a live session": Situation(_live),
     "workers stopped (SIGSTOP)": Situation(_stopped_worker),
     "workers that cannot be killed": Situation(_unkillable_worker),
     "disk full": Situation(_full_disk),
