@@ -105,12 +105,13 @@ audit: .venv/installed  ## known vulnerabilities of the locked packages, less th
 
 # Versions are chosen once, in requirements.lock: the CPU's lock is a part of it, and the developers' holds all of it.
 EXTRAS = --extra embedded --extra voices --extra uvloop
+PRODUCTION = $(EXTRAS) --extra separation --extra multilingual --extra otel --extra postgres --extra s3 --extra cluster
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header --override overrides.txt
 lock: $(UV)  ## resolve pyproject.toml anew; ARGUMENTS="--upgrade-package aiohttp" or --upgrade
-	$(COMPILE) $(ARGUMENTS) $(EXTRAS) --extra separation --extra multilingual pyproject.toml --output-file requirements.lock
+	$(COMPILE) $(ARGUMENTS) $(PRODUCTION) pyproject.toml --output-file requirements.lock
 	$(COMPILE) --constraint requirements.lock --override overrides-cpu.txt $(EXTRAS) pyproject.toml \
 		--output-file requirements-cpu.lock
-	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock $(EXTRAS) --extra separation --extra multilingual --extra dev \
+	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock $(PRODUCTION) --extra microphone --extra dev \
 		pyproject.toml --output-file requirements-dev.lock
 
 clean:
