@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import aiosqlite
 
 from diarserve.tasks.store.protocol import StoreError
+
+log = logging.getLogger(__name__)
 
 _PRAGMAS = (
     # SQLite 3.40 can corrupt a WAL that several connections write. So nobody else gets in, another server least of all.
@@ -87,6 +90,7 @@ _MIGRATIONS = (
     ALTER TABLE tasks ADD COLUMN upload_sha256 BLOB; -- NULL without an idempotency_key
     """,
 )
+VERSION = len(_MIGRATIONS)  # of the schema that this version writes
 
 
 async def connect(path: Path, lock_timeout: float) -> aiosqlite.Connection:
@@ -123,7 +127,9 @@ async def _check(database: aiosqlite.Connection) -> None:
 
 async def _migrate(database: aiosqlite.Connection) -> None:
     [[version]] = await database.execute_fetchall("PRAGMA user_version")
-    if version > len(_MIGRATIONS):
-        raise StoreError(f"The task store was written by a newer version: schema {version}, not {len(_MIGRATIONS)}.")
+    if version > VERSION:
+        raise StoreError(f"The task store was written by a newer version: schema {version}, not {VERSION}.")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         await database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+    if 0 < version < VERSION:
+        log.info("the task store was brought from schema %d to %d; earlier versions refuse it now", version, VERSION)
