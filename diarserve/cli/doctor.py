@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-import click
+import typer
 
 import diarserve
 from diarserve.access.keyring import Keyring, require_keys_or_loopback
@@ -36,8 +36,8 @@ print(json.dumps(devices))
 def report(config: Path | None) -> int:
     """Print it. Returns 0 if everything is there, else 1. Raises ConfigError."""
     settings = configuration.load(config)
-    click.echo(f"diarserve {diarserve.__version__}, Python {platform.python_version()}, {platform.platform()}")
-    click.echo(f"Configuration  {config or configuration.default_file()}")
+    typer.echo(f"diarserve {diarserve.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    typer.echo(f"Configuration  {config or configuration.default_file()}")
     _section("Packages")
     for package in _PACKAGES:
         try:
@@ -59,7 +59,7 @@ def report(config: Path | None) -> int:
     unsafe = _why_unsafe(settings)
     _line("", unsafe or f"{len(Keyring(settings))} keys, listens on {settings.host}", missing=bool(unsafe))
     missing = sum(bool(finding.problem) for finding in found) + len(absent) + bool(unsafe)
-    click.echo(f"\n{missing} missing" if missing else "\nEverything is there.")
+    typer.echo(f"\n{missing} missing" if missing else "\nEverything is there.")
     return 1 if missing else 0
 
 
@@ -96,8 +96,8 @@ def _absent_devices(settings: Settings, devices: Mapping[str, str]) -> list[str]
 
 
 def _section(title: str) -> None:
-    click.secho(title, bold=True)
+    typer.secho(title, bold=True)
 
 
 def _line(name: str, text: str, *, missing: bool = False) -> None:
-    click.echo(f"  {name:<16}{click.style('MISSING: ', fg='red') if missing else ''}{text}")
+    typer.echo(f"  {name:<16}{typer.style('MISSING: ', fg='red') if missing else ''}{text}")

@@ -13,12 +13,13 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import msgspec
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from diarserve.cli import installation
+from diarserve.cli.command import STDIN, UsageError, complain
 from diarserve.core import configuration
 from diarserve.core.errors import InvalidRequest, NotReady, ServiceError
 from diarserve.core.options import Options, parse
@@ -29,17 +30,16 @@ from diarserve.tasks.task import Task, new_id
 from diarserve.transcript import formats
 from diarserve.transcript.document import Document
 
-_STDIN = Path("-")
 _ONE_A_FILE = ("srt", "vtt", "tsv")  # formats of which several in one stream are none
 
 
 class Recording(NamedTuple):
-    source: Path  # or _STDIN
+    source: Path  # or STDIN
     target: Path | None  # None: standard output
 
     @property
     def name(self) -> str:
-        return "stdin" if self.source == _STDIN else self.source.name
+        return "stdin" if self.source == STDIN else self.source.name
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
     **fields: Any,
 ) -> int:
     """0, or 1 where a recording could not be transcribed: the others are. 2 where none can be. Raises ConfigError and
-    click.UsageError before anything is loaded."""
+    UsageError before anything is loaded."""
     references = _references(known_speaker)
     options = _options(fields, list(references))
     recordings = _recordings(files, output, format)
@@ -60,24 +60,24 @@ def run(
         settings = configuration.load(config, quiet, data_dir=Path(folder))
         if missing := [finding for finding in installation.findings(settings) if _stops(finding, options)]:
             for finding in missing:
-                click.echo(f"diarserve: {finding}", err=True)
+                typer.echo(f"diarserve: {finding}", err=True)
             return 2
         try:
             return asyncio.run(_transcribe_all(settings, options, list(references.values()), recordings, format))
         except (InvalidRequest, NotReady) as error:
-            click.echo(f"diarserve: {error}", err=True)
+            complain(error)
             return 2
 
 
 def _references(known: Sequence[str]) -> dict[str, Path]:
-    """Recordings of known speakers by name, from NAME=FILE. Raises click.UsageError."""
+    """Recordings of known speakers by name, from NAME=FILE. Raises UsageError."""
     references: dict[str, Path] = {}
     for each in known:
         name, _, file = each.partition("=")
         if not name.strip() or not Path(file).is_file():
-            raise click.UsageError(f"--known-speaker {each}: it takes NAME=FILE, and the file must be there.")
+            raise UsageError(f"--known-speaker {each}: it takes NAME=FILE, and the file must be there.")
         if name in references:
-            raise click.UsageError(f"--known-speaker {name}: one recording for each name.")
+            raise UsageError(f"--known-speaker {name}: one recording for each name.")
         references[name] = Path(file)
     return references
 
@@ -89,31 +89,31 @@ def _options(fields: Mapping[str, Any], known_speakers: Sequence[str]) -> Option
     except InvalidRequest as error:
         message = error.message.removeprefix(f"{error.param}: ")
         hint = f"--{error.param.replace('_', '-')}: " if error.param else ""
-        raise click.UsageError(f"{hint}{message}") from error
+        raise UsageError(f"{hint}{message}") from error
 
 
 def _recordings(files: Sequence[Path], output: Path | None, format: Format) -> list[Recording]:
-    """Where each transcript goes. Raises click.UsageError where two would go to one place."""
+    """Where each transcript goes. Raises UsageError where two would go to one place."""
     several = len(files) > 1
-    if files.count(_STDIN) > 1:
-        raise click.UsageError("Standard input (-) can be read once.")
+    if files.count(STDIN) > 1:
+        raise UsageError("Standard input (-) can be read once.")
     if output is None:
         if several and format in _ONE_A_FILE:
-            raise click.UsageError(f"Several recordings as {format} need -o DIRECTORY.")
+            raise UsageError(f"Several recordings as {format} need -o DIRECTORY.")
         return [Recording(file, None) for file in files]
     if several and output.exists() and not output.is_dir():
-        raise click.UsageError(f"-o {output} is a file; several recordings need a directory.")
+        raise UsageError(f"-o {output} is a file; several recordings need a directory.")
     if not several and not output.is_dir():
         if not output.parent.is_dir():
-            raise click.UsageError(f"-o {output}: there is no directory {output.parent}.")
+            raise UsageError(f"-o {output}: there is no directory {output.parent}.")
         return [Recording(files[0], output)]
     suffix = "txt" if format == "text" else format
-    recordings = [Recording(file, output / f"{'stdin' if file == _STDIN else file.stem}.{suffix}") for file in files]
+    recordings = [Recording(file, output / f"{'stdin' if file == STDIN else file.stem}.{suffix}") for file in files]
     for target, count in collections.Counter(each.target for each in recordings).items():
         if count > 1:
-            raise click.UsageError(f"{count} of these recordings would be written to {target}: name them apart.")
+            raise UsageError(f"{count} of these recordings would be written to {target}: name them apart.")
         if target in files:
-            raise click.UsageError(f"{target} is a recording and would be written over.")
+            raise UsageError(f"{target} is a recording and would be written over.")
     output.mkdir(parents=True, exist_ok=True)
     return recordings
 
@@ -152,8 +152,8 @@ async def _transcribe_all(
                     progress.console.print(f"diarserve: {recording.source}: {error}", markup=False, highlight=False)
     for name, text in shown:  # once nothing else is drawn
         if format == "text" and len(recordings) > 1:
-            click.echo(f"==> {name} <==")
-        click.echo(text, nl=False)
+            typer.echo(f"==> {name} <==")
+        typer.echo(text, nl=False)
     return code
 
 
@@ -193,7 +193,7 @@ def _copy(source: Path, references: Sequence[Path], task: Task) -> None:
     for number, reference in enumerate(references):
         shutil.copyfile(reference, task.reference(number))
     Path(task.source).touch(0o600)
-    if source == _STDIN:
+    if source == STDIN:
         with open(task.source, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
     else:

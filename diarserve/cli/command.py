@@ -1,0 +1,83 @@
+"""What all commands share: the --config option, exit codes, and errors that end a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# 130 is what shells have for it: 128 + the number of the signal.
+EXIT_CODES = """\b
+Exit codes:
+  0    everything was done
+  1    a recording was not transcribed, or something is missing
+  2    the command or the configuration is wrong, or the server cannot start
+  3    the server that --server names cannot be reached, or does not let this key in
+  130  Ctrl-C"""
+
+STDIN = Path("-")
+
+
+class UsageError(typer.TyperException):
+    """The command line is wrong: exit code 2.
+
+    >>> raise UsageError("Standard input (-) can be read once.")
+    """
+
+    exit_code = 2
+    hint = "--help shows what the command takes."
+
+
+class Failure(typer.TyperException):
+    """A command ends with `code`. `hint` says what to do, on a line of its own.
+
+    >>> raise Failure("There is no task 4f1c.", hint="`diarserve tasks` lists them.")
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 1) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.exit_code = code
+
+
+def complain(error: Exception, *, of: object = "") -> None:
+    """Say on standard error what is wrong, with its hint. of: the recording or the like that it is about."""
+    about = f"{of}: " if of else ""
+    typer.echo(f"diarserve: {about}{error}", err=True)
+    if hint := getattr(error, "hint", ""):
+        typer.echo(f"  {hint}", err=True)
+
+
+def recordings(files: list[Path]) -> list[Path]:
+    """Files that are there, or - for standard input, which typer's `exists` would look for as a file."""
+    for file in files:
+        if file.is_dir():
+            raise typer.BadParameter(f"'{file}' is a directory.")
+        if not file.exists() and file != STDIN:
+            raise typer.BadParameter(f"'{file}' does not exist.")
+    return files
+
+
+def above_zero(value: float | None) -> float | None:
+    """Above 0, where typer's `min` would let 0 in."""
+    if value is not None and value <= 0:
+        raise typer.BadParameter(f"{value:g} is not above 0.")
+    return value
+
+
+def _given_before(context: typer.Context, config: Path | None) -> Path | None:
+    return config or context.obj
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        callback=_given_before,  # it may also stand before the command's name
+        help="A TOML file, laid over the embedded default (config/default.toml). The environment goes before it: "
+        "[whisper] beam is DIARSERVE_WHISPER_BEAM.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, for scripts.")]
