@@ -9,8 +9,9 @@ import pytest
 
 from diarserve.core.settings import Settings
 from diarserve.http import app
-from tests.support import loopback_only, recordings
+from tests.support import loopback_only, postgresql, recordings
 from tests.support.app import AppServer, Client, Start, service, stand_ins, wav
+from tests.support.postgresql import Postgresql
 from tests.support.server import Server, running
 from workers.runtime.privacy import stop_telemetry
 
@@ -40,6 +41,20 @@ def server() -> Iterator[Server]:
     """A server process on the embedded models, shared by all tests that do it no harm."""
     with running() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def shared_database() -> Iterator[Postgresql]:
+    """A PostgreSQL server. Skipped where it is not installed."""
+    with postgresql.running() as started:
+        yield started
+
+
+@pytest.fixture
+def database(shared_database: Postgresql) -> Postgresql:
+    """The same, without tables."""
+    shared_database.empty()
+    return shared_database
 
 
 @pytest.fixture

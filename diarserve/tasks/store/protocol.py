@@ -1,4 +1,5 @@
-"""The contract of a store of durable tasks, for those who write another one. diarserve.tasks.store.sqlite is one file.
+"""The contract of a store of durable tasks, for those who write another one. diarserve.tasks.store.sqlite is one file
+of one server, diarserve.tasks.store.postgres a database that several servers share.
 
 A 2xx answer means that `add` has returned. Work is at least once: the attempt number goes up before the work starts,
 and only the newest attempt may end its task. Times are unix seconds.
@@ -15,7 +16,7 @@ at all when it raises. Cancelling the caller leaves one or the other, never a ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,8 +29,18 @@ class StoreError(Exception):
     """The store cannot be opened (the message names the file), read or written."""
 
 
+class StoreUnreachable(StoreError):
+    """Nobody knows whether it can: the database or the object store does not answer."""
+
+
 class QueueFull(Exception):
     """More tasks would wait than may."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    stages: Mapping[str, float]  # share done of each
+    waits_for_storage: bool = False  # its server found a disk full, and tries it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class TaskRow:
     error: dict[str, Any] | None  # status (HTTP's), code, message, perhaps param
     owner: str  # as NewTask.owner
     upload_sha256: bytes | None  # as NewTask.upload_sha256; None too in rows of an earlier version
+    # Of a task that is processed, where several servers share the store: how it goes, as its server last wrote.
+    progress: TaskProgress | None = None
 
     @property
     def ended(self) -> bool:
@@ -158,8 +171,9 @@ class Store(Protocol):
         """By position. `owner`: only this one's."""
 
     async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
-        """To be called once, at the start: what an earlier server left processing is queued again (first list), or
-        failed where it has had its attempts (second list)."""
+        """What servers that are gone left processing is queued again (first list), or failed where it has had its
+        attempts (second list). To be called once, at the start: a file has one server, so all others are gone. Of a
+        SharedStore again and again."""
 
     async def expire(self, older_than: float) -> list[str]:
         """Drop the documents of tasks that ended before that time, as wholly as `delete`; the tasks stay, as expired.
@@ -176,7 +190,56 @@ class Store(Protocol):
     async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
         """The longest due first, but for those of some origins. A task becomes due in the transaction that ends it."""
 
+    async def take_callbacks(self, ids: Collection[str], until: float) -> set[str]:
+        """Those of the due callbacks that this server makes now: no other is given them before that time, at which they
+        are due again unless it was told how they went."""
+
     async def callback_sent(self, id: str) -> None: ...
 
     async def callback_failed(self, id: str, next_at: float | None) -> None:
         """Count an attempt; the next is due at that time, or never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a task goes that this server runs: what others do not know yet."""
+
+    id: str
+    attempt: int
+    progress: TaskProgress
+    first: int  # the number of the first of the news, from 0
+    news: Sequence[bytes]  # encoded words and turns, as they became known
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A task that another call or another server has changed or reported on; `id` None: any may have."""
+
+    id: str | None
+    queued: bool = False  # there are tasks to claim
+    ended: bool = False  # ... and callbacks that may be due
+
+
+class SharedStore(Store, Protocol):
+    """A store that several servers use. Each holds a lease, renewed while it lives: what a server whose lease has ended
+    was processing is anybody's to `recover`. `complete`, `fail` and `release` change what this server claimed, in the
+    attempt that is under way, and nothing else."""
+
+    lease_seconds: float
+
+    async def renew(self, runs: Mapping[str, int]) -> Collection[str]:
+        """Hold the lease for lease_seconds from now on. Of the tasks with their attempts that this server runs: the
+        ids of those that are no more its own. Raises StoreError."""
+
+    async def report(self, reports: Sequence[Report]) -> None:
+        """Let other servers know. Reports on what is not this server's any more change nothing."""
+
+    async def news(self, id: str, first: int = 0) -> list[bytes]:
+        """Of a task, in their order, from that number on: of its earlier attempts too. None of one that has ended."""
+
+    async def listen(self, on_change: Callable[[Changed], None]) -> None:
+        """Call it for every change, until cancelled. Raises StoreError when the connection is lost: what changed until
+        the next call is missed."""
+
+    async def unused_objects(self, ids: Collection[str]) -> Collection[str]:
+        """Those whose recordings and documents nobody needs."""

@@ -13,8 +13,8 @@ import orjson
 from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, origin
+from diarserve.tasks.store.rows import ROW, first, place, task_row
 from diarserve.tasks.store.sqlite_connection import SqliteConnection
-from diarserve.tasks.store.sqlite_rows import ROW, first, place, task_row
 
 _UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
 
@@ -204,6 +204,9 @@ class SqliteStore(SqliteConnection):
             )
         tasks = [(task_row(row[1:]), row[0]) for row in rows]
         return [Callback(task, attempts, origin(task.callback_url or "")) for task, attempts in tasks]
+
+    async def take_callbacks(self, ids: Collection[str], until: float) -> set[str]:
+        return set(ids)  # there is no other server
 
     async def callback_sent(self, id: str) -> None:
         await self._called_back(id, "sent", None)

@@ -1,4 +1,4 @@
-"""Rows of the table of tasks, as TaskRows."""
+"""Rows of the table of tasks, as TaskRows: the same columns in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import orjson
 
 from diarserve.core.types import PRIORITIES
-from diarserve.tasks.store.protocol import TaskRow
+from diarserve.tasks.store.protocol import TaskProgress, TaskRow
 
-_COLUMNS = tuple(field.name for field in fields(TaskRow))
+_COLUMNS = tuple(field.name for field in fields(TaskRow) if field.name != "progress")
 ROW = ", ".join(_COLUMNS)  # what a statement selects or returns for `task_row`
 
 
-def task_row(row: Sequence[Any]) -> TaskRow:
+def task_row(row: Sequence[Any], progress: TaskProgress | None = None) -> TaskRow:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["options"] = orjson.loads(values["options"])
     values["priority"] = PRIORITIES[values["priority"]]
     values["error"] = values["error"] and orjson.loads(values["error"])
-    return TaskRow(**values)
+    return TaskRow(**values, progress=progress)
 
 
 def first(rows: list[TaskRow]) -> TaskRow | None:

@@ -1,0 +1,291 @@
+"""Durable tasks in PostgreSQL, shared by several servers; their documents are objects. docs/cluster.md says how."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Self
+
+import orjson
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from diarserve.core.types import PRIORITIES, Priority, Status
+from diarserve.tasks.store.objects import Objects
+from diarserve.tasks.store.postgres_connection import Transaction, as_store_errors
+from diarserve.tasks.store.postgres_tasks import CHANNEL, NOW, SELECTED, PostgresTasks, folder, notify, shared_row
+from diarserve.tasks.store.protocol import Changed, Report, StoreUnreachable, TaskRow
+from diarserve.tasks.store.rows import first
+
+# The fence: this server's, in the attempt that is under way.
+_ATTEMPT = "id = %(id)s AND attempts = %(attempt)s AND server = %(server)s"
+_OURS = f"{_ATTEMPT} AND status = 'processing'"
+_ALIVE = "SELECT id FROM servers WHERE expires_at > clock_timestamp()"
+_SUM_UP = (
+    """WITH gone AS (DELETE FROM counts RETURNING *)
+    INSERT INTO counts SELECT status, sum(tasks) FROM gone GROUP BY status""",
+    """WITH gone AS (DELETE FROM totals RETURNING *)
+    INSERT INTO totals SELECT status, sum(tasks), sum(audio_seconds), sum(processing_seconds) FROM gone
+    GROUP BY status""",
+)
+_AT_ONCE = 1000  # tasks that one call expires or purges
+
+
+class PostgresStore(PostgresTasks):
+    """As one server uses it: `server` names it in rows, and is another after each start."""
+
+    def __init__(self, pool: AsyncConnectionPool, conninfo: str, objects: Objects, lease_seconds: float) -> None:
+        super().__init__(pool, conninfo, objects)
+        self.server = uuid.uuid4().hex
+        self.lease_seconds = lease_seconds
+        self._holds_since: float | None = None  # the lease, without a gap; monotonic
+        self._renewed = 0.0  # monotonic
+        self._uncertain: set[tuple[str, int]] = set()  # attempts whose end may have been written, or not
+
+    @classmethod
+    async def open(cls, url: str, objects: Objects, lease_seconds: float = 30.0) -> Self:
+        """url: postgresql://user@host/database. Raises StoreError."""
+        return cls(*await cls.connect(url), objects, lease_seconds)
+
+    async def close(self) -> None:
+        """Its lease ends."""
+        with suppress(StoreUnreachable):  # it ends by itself
+            async with self._transaction() as run:
+                await run("DELETE FROM servers WHERE id = %(server)s", server=self.server)
+        await super().close()
+
+    async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
+        async with self._transaction() as run:
+            await self._hold(run)
+            claimed = await run(
+                f"""WITH chosen AS MATERIALIZED (
+                    SELECT seq FROM tasks WHERE status = 'queued' AND priority = %(priority)s
+                    ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+                UPDATE tasks SET status = 'processing', attempts = attempts + 1, started_at = {NOW},
+                server = %(server)s, progress = %(progress)s FROM chosen WHERE tasks.seq = chosen.seq
+                RETURNING tasks.seq, {SELECTED}""",
+                priority=PRIORITIES.index(priority),
+                limit=limit,
+                server=self.server,
+                progress=_encoded({}, waits=False),
+            )
+            if claimed:
+                await notify(run, "changed", *(row[1] for row in claimed))
+        return [shared_row(row[1:]) for row in sorted(claimed, key=lambda row: row[0])]
+
+    async def complete(
+        self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
+    ) -> bool:
+        name = f"document-{attempt}-{uuid.uuid4().hex}"
+        await self._objects.put(folder(id) + name, document)
+        values = {"audio": audio_seconds, "processing": processing_seconds, "document": name}
+        ended = await self._end_own(id, attempt, "completed", values)
+        if ended != "now":
+            await self._objects.remove(folder(id) + name)
+        return ended != "no"
+
+    async def fail(self, id: str, attempt: int, error: dict[str, Any]) -> bool:
+        return await self._end_own(id, attempt, "failed", {"error": error}) != "no"
+
+    async def _end_own(
+        self, id: str, attempt: int, status: Status, how: dict[str, Any]
+    ) -> Literal["now", "before", "no"]:
+        """Whether it ended: "before" by an earlier call, of which nobody knew whether it was committed."""
+        ours = {"id": id, "attempt": attempt, "server": self.server}
+        try:
+            async with self._transaction() as run:
+                now = await self._end(run, status, _OURS, how, **ours)
+                before = not now and (id, attempt) in self._uncertain
+                if before:
+                    before = bool(await self._select(run, f"{_ATTEMPT} AND status = %(status)s", **ours, status=status))
+        except StoreUnreachable:
+            self._uncertain.add((id, attempt))
+            raise
+        self._uncertain.discard((id, attempt))
+        return "now" if now else "before" if before else "no"
+
+    async def release(self, id: str, attempt: int) -> bool:
+        async with self._transaction() as run:
+            released = await run(
+                f"""UPDATE tasks SET status = 'queued', attempts = attempts - 1, started_at = NULL, progress = NULL,
+                server = NULL WHERE {_OURS} RETURNING id""",
+                id=id,
+                attempt=attempt,
+                server=self.server,
+            )
+            if released:
+                await notify(run, "changed", id)
+                await notify(run, "queued")
+        return bool(released)
+
+    async def cancel(self, id: str) -> TaskRow | None:
+        async with self._transaction() as run:
+            await self._end(run, "cancelled", "id = %(id)s AND status IN ('queued', 'processing')", {}, id=id)
+            return first(await self._select(run, "id = %(id)s", id=id))
+
+    async def delete(self, id: str) -> TaskRow | None:
+        async with self._transaction() as run:
+            row = first(await self._select(run, "id = %(id)s AND finished_at IS NOT NULL FOR UPDATE", id=id))
+            if row is None:
+                return None
+            await self._objects.remove(folder(id))  # first: where this fails the task is there to be deleted again
+            await run("DELETE FROM tasks WHERE id = %(id)s", id=id)
+            if row.batch_id is not None:
+                forget = "UPDATE tasks SET idempotency_key = NULL WHERE batch_id = %(batch)s"
+                await run(forget, batch=row.batch_id)
+            await notify(run, "changed", id)
+        return row
+
+    async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
+        """Nothing, until this server has held its lease for the whole of one: after the database was away, others may
+        not have had the time to renew theirs."""
+        if self._holds_since is None or time.monotonic() - self._holds_since < self.lease_seconds:
+            return [], []
+        return await self._recover(max_attempts)
+
+    async def _recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
+        error = {
+            "status": 500,
+            "code": "crashed",
+            "message": f"The server stopped while working on this recording, {max_attempts} times; it was given up.",
+        }
+        lost = f"seq IN (SELECT seq FROM tasks WHERE status = 'processing' AND server NOT IN ({_ALIVE})"
+        async with self._transaction() as run:
+            worn_out = f"{lost} AND attempts >= %(most)s FOR UPDATE SKIP LOCKED)"
+            failed = await self._end(run, "failed", worn_out, {"error": error}, most=max_attempts)
+            again = await run(
+                f"""UPDATE tasks SET status = 'queued', started_at = NULL, progress = NULL, server = NULL
+                WHERE {lost} FOR UPDATE SKIP LOCKED) RETURNING {SELECTED}"""
+            )
+            await run("DELETE FROM servers WHERE expires_at < clock_timestamp() - interval '1 hour'")
+            rows = [shared_row(row) for row in again]
+            if rows:
+                await notify(run, "changed", *(row.id for row in rows))
+                await notify(run, "queued")
+        return rows, failed
+
+    async def expire(self, older_than: float) -> list[str]:
+        async with self._transaction() as run:
+            found = await run(
+                """SELECT seq, id FROM tasks WHERE finished_at < %(than)s AND status <> 'expired' ORDER BY finished_at
+                LIMIT %(limit)s FOR UPDATE SKIP LOCKED""",
+                than=older_than,
+                limit=_AT_ONCE,
+            )
+            await self._objects.remove(*(folder(id) for _, id in found))
+            numbers = [seq for seq, _ in found]
+            await run("UPDATE tasks SET status = 'expired', document = NULL WHERE seq = ANY(%(all)s)", all=numbers)
+        return [id for _, id in found]
+
+    async def purge(self, older_than: float) -> int:
+        async with self._transaction() as run:
+            purged = await run(
+                """DELETE FROM tasks WHERE seq IN (SELECT seq FROM tasks WHERE finished_at < %(than)s
+                AND status = 'expired' LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING id""",
+                than=older_than,
+                limit=_AT_ONCE,
+            )
+        async with self._transaction() as run:
+            for statement in _SUM_UP:
+                await run(statement)
+        return len(purged)
+
+    async def renew(self, runs: Mapping[str, int]) -> Collection[str]:
+        before = time.monotonic()
+        async with self._transaction() as run:
+            await self._hold(run)
+            own = await run(
+                "SELECT id, attempts FROM tasks WHERE server = %(server)s AND status = 'processing'", server=self.server
+            )
+        if self._holds_since is None or before - self._renewed > self.lease_seconds:
+            self._holds_since = before
+        self._renewed = before
+        return [id for id, attempt in runs.items() if (id, attempt) not in own]
+
+    async def _hold(self, run: Transaction) -> None:
+        await run(
+            """INSERT INTO servers VALUES (%(server)s, clock_timestamp() + make_interval(secs => %(lease)s))
+            ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at""",
+            server=self.server,
+            lease=self.lease_seconds,
+        )
+
+    async def report(self, reports: Sequence[Report]) -> None:
+        values = [
+            {
+                "id": report.id,
+                "attempt": report.attempt,
+                "server": self.server,
+                "progress": _encoded(report.progress.stages, waits=report.progress.waits_for_storage),
+                "first": report.first,
+                "news": list(report.news),
+            }
+            for report in reports
+        ]
+        async with self._transaction(durable=False) as run:
+            await run.many(
+                f"""WITH ours AS (UPDATE tasks SET progress = %(progress)s WHERE {_OURS} RETURNING seq)
+                INSERT INTO news SELECT seq, %(first)s + number - 1, content
+                FROM ours, unnest(%(news)s::bytea[]) WITH ORDINALITY AS new (content, number)
+                ON CONFLICT DO NOTHING""",
+                values,
+            )
+            await notify(run, "changed", *(report.id for report in reports))
+
+    async def news(self, id: str, first: int = 0) -> list[bytes]:
+        async with self._transaction() as run:
+            found = await run(
+                """SELECT content FROM news JOIN tasks ON task = seq WHERE id = %(id)s AND number >= %(first)s
+                ORDER BY number""",
+                id=id,
+                first=first,
+            )
+        return [bytes(content) for (content,) in found]
+
+    async def listen(self, on_change: Callable[[Changed], None]) -> None:
+        with as_store_errors("cannot be listened to"):
+            async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+                await connection.execute(f"LISTEN {CHANNEL}")
+                on_change(Changed(None, queued=True))  # what was missed before
+                async for said in connection.notifies():
+                    kind, _, id = said.payload.partition(" ")
+                    on_change(Changed(id or None, queued=kind == "queued"))
+
+    async def unused_objects(self, ids: Collection[str]) -> Collection[str]:
+        async with self._transaction() as run:
+            needed = await run("SELECT id FROM tasks WHERE id = ANY(%(ids)s) AND status <> 'expired'", ids=list(ids))
+        return set(ids) - {id for (id,) in needed}
+
+    async def _end(
+        self, run: Transaction, status: Status, where: str, how: dict[str, Any], **values: Any
+    ) -> list[TaskRow]:
+        """End the tasks, count them, and make their callbacks due."""
+        error = how.get("error")
+        ended = await run(
+            f"""UPDATE tasks SET status = %(status)s, error = %(error)s, document = %(document)s, finished_at = {NOW},
+            progress = NULL, callback_state = CASE WHEN callback_url IS NOT NULL THEN 'due' END,
+            callback_at = CASE WHEN callback_url IS NOT NULL THEN {NOW} END WHERE {where} RETURNING {SELECTED}, seq""",
+            status=status,
+            error=None if error is None else orjson.dumps(error).decode(),
+            document=how.get("document"),
+            **values,
+        )
+        if ended:
+            await run("DELETE FROM news WHERE task = ANY(%(tasks)s)", tasks=[row[-1] for row in ended])
+            await run(
+                "INSERT INTO totals VALUES (%(status)s, %(tasks)s, %(audio)s, %(processing)s)",
+                status=status,
+                tasks=len(ended),
+                audio=how.get("audio", 0.0),
+                processing=how.get("processing", 0.0),
+            )
+            rows = [shared_row(row[:-1]) for row in ended]
+            await notify(run, "changed", *(row.id for row in rows))
+            return rows
+        return []
+
+
+def _encoded(stages: Mapping[str, float], *, waits: bool) -> str:
+    return orjson.dumps({"stages": dict(stages), "waits_for_storage": waits}).decode()

