@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 _PREFIX = "DIARSERVE_"
+_OF_CLIENTS = ("URL", "API_KEY")  # where the server is, and the key to it: diarserve.client reads them
 
 # What Kubernetes injects into every pod of a namespace for a Service whose name is or begins with "diarserve"
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables): name and value must both
@@ -23,14 +24,14 @@ _KUBERNETES = (
 
 
 def variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The DIARSERVE_* variables, without the prefix and in lower case, but not those of Kubernetes.
+    """The DIARSERVE_* variables, without the prefix and in lower case, but not those of Kubernetes or of clients.
 
     >>> list(variables({"DIARSERVE_WHISPER_BEAM": "5", "DIARSERVE_PORT": "tcp://10.0.0.1:8000", "HOME": "/root"}))
     [('whisper_beam', '5')]
     """
     for variable, text in environment.items():
         name = variable.removeprefix(_PREFIX)
-        if name != variable and not _is_from_kubernetes(name, text):
+        if name != variable and name not in _OF_CLIENTS and not _is_from_kubernetes(name, text):
             yield name.lower(), text
 
 

@@ -1,0 +1,53 @@
+"""The examples of docs/client.md are run, against a server with real models."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import REPOSITORY
+from tests.support.server import Server
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "client.md").read_text(), re.DOTALL)
+SAID = [
+    ("transcribe", r"SPEAKER_0\d: .*Chicago"),
+    ("submit", r"100 % .*\n1\n00:00:"),
+    ("events", r"(?s)Hello\..*Chicago"),
+    ("batch", r"(?m)^first\.wav \['first\.json', 'first\.srt'\]$"),
+    ("stream", r"(?s)/SPEAKER_0\d.*\nHello\."),
+    ("result", r"(?s)^unsupported_media .*\nnum_speakers .*\nThere is no task no-such-task\.\n$"),
+]
+
+
+@pytest.fixture
+def folder(sample: Path, tmp_path: Path) -> Path:
+    """Parts of the sample, from where speech begins."""
+    (tmp_path / "calls").mkdir()
+    with wave.open(str(sample)) as recording:
+        for name, seconds in (("call.wav", 12), ("short.wav", 6), ("calls/first.wav", 5), ("calls/second.wav", 5)):
+            recording.rewind()
+            recording.setpos(6 * recording.getframerate())
+            with wave.open(str(tmp_path / name), "wb") as part:
+                part.setparams(recording.getparams())
+                part.writeframes(recording.readframes(seconds * recording.getframerate()))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("example", "said"), list(zip(EXAMPLES, SAID, strict=True)), ids=[name for name, _ in SAID])
+def test_an_example_of_the_documentation_says_so(
+    example: str, said: tuple[str, str], server: Server, folder: Path
+) -> None:
+    name, pattern = said
+    assert f".{name}(" in example
+    environment = {**os.environ, "DIARSERVE_URL": server.url, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-W", "error", "-c", example]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert re.search(pattern, done.stdout), done.stdout
