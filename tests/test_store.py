@@ -122,6 +122,27 @@ async def test_what_is_unknown_is_none(store: Store) -> None:
     assert await store.batch("a") == []
 
 
+async def test_revisions_are_numbered_and_go_with_the_document(store: Store) -> None:
+    assert not await store.revise("a", 1, b"[]")
+    await claimed(store, "a")
+    assert not await store.revise("a", 1, b"[]")  # it has no document yet
+    assert await store.complete("a", 1, b"{}", audio_seconds=1, processing_seconds=1)
+    before = time.time()
+    assert not await store.revise("a", 2, b"[]")
+    assert sum(await asyncio.gather(*(store.revise("a", 1, b"[1]") for _ in range(5)))) == 1
+    assert await store.revise("a", 2, b"[2]")
+    assert [(one.number, one.changes) for one in await store.revisions("a")] == [(1, b"[1]"), (2, b"[2]")]
+    assert all(before - 5 <= one.created_at <= time.time() + 5 for one in await store.revisions("a"))
+    assert await store.result("a") == b"{}"
+    assert await store.expire(LATER) == ["a"]
+    assert await store.revisions("a") == []
+    assert not await store.revise("a", 1, b"[]")
+    await completed(store, "b")
+    assert await store.revise("b", 1, b"[]")
+    assert await store.delete("b")
+    assert await store.revisions("b") == []
+
+
 async def test_tasks_are_added_all_or_none(store: Store) -> None:
     with pytest.raises(Exception, match=r"(?i)unique"):
         await store.add([new("a"), new("b"), new("a")])

@@ -22,6 +22,7 @@ ServerErrorCode = Literal[
     "method_not_allowed",
     "upload_timeout",
     "not_finished",  # the task has no result (yet)
+    "revision_conflict",  # the transcript was revised by another in the meantime
     "expired",  # the result was kept for its time
     "too_large",
     "unprocessable",
@@ -107,6 +108,11 @@ class Misdirected(ServiceError):
 class NotFound(ServiceError):
     status = 404
     code = "not_found"
+
+
+class Conflict(ServiceError):
+    status = 409
+    code = "revision_conflict"
 
 
 class UploadTimeout(ServiceError):

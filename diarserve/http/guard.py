@@ -144,7 +144,7 @@ def _is_preflight(request: web.Request, gate: Gate) -> bool:
 def _preflight(request: web.Request) -> web.Response:
     """https://fetch.spec.whatwg.org/#cors-preflight-request. Any field may be sent: cookies mean nothing here."""
     headers = {
-        "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
+        "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE",
         "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", ""),
         "Access-Control-Max-Age": "600",
     }

@@ -17,6 +17,7 @@ from diarserve.core.offload import offload
 from diarserve.core.types import Format
 from diarserve.service.service import Service
 from diarserve.tasks import views
+from diarserve.tasks.revisions import document_at
 from diarserve.transcript.document import Document, decode
 from diarserve.transcript.formats import render
 
@@ -39,17 +40,27 @@ async def large_response(
     return web.Response(body=body, headers={"Content-Type": kind})
 
 
-async def task_result(service: Service, id: str, format: Format) -> web.Response:
-    """The result of a task that has ended. Raises ServiceError for how it ended otherwise."""
+async def task_result(service: Service, id: str, format: Format, revision: int | None = None) -> web.Response:
+    """The result of a task that has ended, as of its newest revision or the one that is asked for. Raises ServiceError
+    for how it ended otherwise."""
+    body = await completed(service, id)
+    document = await document_at(service.store, id, body, revision)
+    if isinstance(document, bytes):
+        if format == "json":
+            return web.Response(body=document, content_type="application/json")
+        document = await offload(len(document) > _LARGE_BODY, decode, document)
+    return await transcript_response(service, document, format)
+
+
+async def completed(service: Service, id: str) -> bytes:
+    """The document of a completed task, as JSON. Raises ServiceError for how it ended otherwise."""
     row = await service.store.get(id)
     if row is None:
         raise NotFound(f"There is no task {id}.")
     if row.status == "completed":
         document = await service.store.result(id)
         if document is not None:
-            if format == "json":
-                return web.Response(body=document, content_type="application/json")
-            return await transcript_response(service, await _decoded(document), format)
+            return document
     if row.status == "failed" and row.error:
         raise views.problem(row.error)
     if row.status in ("expired", "completed"):
@@ -57,10 +68,6 @@ async def task_result(service: Service, id: str, format: Format) -> web.Response
         gone.status = 410
         raise gone
     raise views.Unfinished(row)
-
-
-async def _decoded(body: bytes) -> Document:
-    return await offload(len(body) > _LARGE_BODY, decode, body)
 
 
 async def transcript_response(service: Service, document: Document, format: Format) -> web.Response:

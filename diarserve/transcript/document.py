@@ -139,6 +139,9 @@ class Document(Struct, frozen=True):
     ]
     performance: Performance
     warnings: tuple[str, ...] = ()
+    revision: Annotated[
+        Annotated[int, Meta(ge=1)] | UnsetType, Meta(description="How often it was revised; only where it was.")
+    ] = UNSET
     # Only where voices were to be compared, or embeddings returned.
     speaker_matches: tuple[SpeakerMatch, ...] | UnsetType = UNSET
     speaker_embeddings: tuple[SpeakerEmbedding, ...] | UnsetType = UNSET

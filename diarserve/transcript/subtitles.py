@@ -72,13 +72,13 @@ class _Piece:
 def _cut(segment: Segment, style: Subtitles, prefix: str) -> Iterator[Cue]:
     prefix = " ".join(prefix.split()) + " " if prefix else ""
     piece = _Piece(_Lines(style.line_length, [prefix]))
-    for word, spelled in zip(segment.words, _spelled(segment), strict=True):
+    for word, written in zip(segment.words, spelled(segment), strict=True):
         if piece.words and not (
-            word.end - piece.words[0].start <= style.seconds and piece.lines.fits(spelled, style.lines)
+            word.end - piece.words[0].start <= style.seconds and piece.lines.fits(written, style.lines)
         ):
             yield _finished(piece, segment.speaker)
             piece = _Piece(_Lines(style.line_length, [prefix]))
-        piece.lines.add(spelled if piece.words else spelled.lstrip())
+        piece.lines.add(written if piece.words else written.lstrip())
         piece.words.append(word)
     if piece.words:
         yield _finished(piece, segment.speaker)
@@ -89,7 +89,7 @@ def _finished(piece: _Piece, speaker: str) -> Cue:
     return Cue(milliseconds(start), milliseconds(end), speaker, "\n".join(line.rstrip() for line in piece.lines.lines))
 
 
-def _spelled(segment: Segment) -> Iterator[str]:
+def spelled(segment: Segment) -> Iterator[str]:
     """Each word as the segment's text has it, with the space before it where there is one: not every language has
     spaces, and not every word stands in the text as it is."""
     text, end = segment.text, 0

@@ -78,6 +78,7 @@ class Operation:
     form: Form | None
     needs: Scope | None
     recording_is_body: bool = False  # instead of a form
+    body: Any = None  # the type of a JSON body
 
 
 H = TypeVar("H", bound=Handler)
@@ -94,9 +95,10 @@ def describe(
     form: Form | None = None,
     needs: Scope | None = "admin",
     recording_is_body: bool = False,
+    body: Any = None,
 ) -> Callable[[H], H]:
     """needs: what an access key must be for; None: no key is needed."""
-    operation = Operation(summary, answers, tag, errors, error, parameters, form, needs, recording_is_body)
+    operation = Operation(summary, answers, tag, errors, error, parameters, form, needs, recording_is_body, body)
 
     def mark(handler: H) -> H:
         handler.__operation__ = operation  # type: ignore[attr-defined]

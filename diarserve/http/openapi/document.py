@@ -43,7 +43,7 @@ _ERRORS = {
     403: "The key's role does not allow it; or, without keys, a web page of another server asks.",
     404: "There is no such thing, or it is another key's.",
     408: "The upload took too long.",
-    409: "The task has no result: it has not ended, or was cancelled.",
+    409: "The task has no result: it has not ended, or was cancelled; or its transcript was revised meanwhile.",
     410: "The result was kept for its time and is gone.",
     413: "The recording is too large or too long, or too much was sent.",
     415: "This is not a recording that can be read.",
@@ -156,6 +156,9 @@ def _operation(path: str, operation: Operation, types: _Types, *, keyed: bool) -
     }
     if operation.recording_is_body:
         return described | {"requestBody": _RECORDING}
+    if operation.body is not None:
+        content = {"application/json": {"schema": types.schema(operation.body)}}
+        return described | {"requestBody": {"required": True, "content": content}}
     return described | ({"requestBody": _body(operation.form)} if operation.form else {})
 
 
@@ -199,7 +202,7 @@ def _error_name(operation: Operation, status: int) -> str:
 
 def _error(operation: Operation, status: int, types: _Types) -> Schema:
     retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
-    answer = Answer(_ERRORS[status], UnfinishedAnswer if status == 409 else operation.error)
+    answer = Answer(_ERRORS[status], (UnfinishedAnswer, operation.error) if status == 409 else operation.error)
     return _answer(answer, types) | ({"headers": retry} if status in _TRY_LATER else {})
 
 

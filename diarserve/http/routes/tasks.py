@@ -33,6 +33,8 @@ from diarserve.tasks.task import new_id
 routes = web.RouteTableDef()
 
 
+Revision = Annotated[int, Meta(ge=0, le=9999)]
+
 _LOCATION = {"Location": "Where to ask how it goes."}
 _ONE = Answer("It will be worked on, whatever happens to this server.", views.Accepted, headers=_LOCATION)
 _MANY = Answer("They will be worked on, whatever happens to this server.", views.AcceptedBatch, headers=_LOCATION)
@@ -118,6 +120,7 @@ async def status(request: web.Request) -> web.Response:
     parameters=[
         Parameter("response_format", type=Format, text="Default: the one that was asked for."),
         Parameter("format", type=Format, text="The same by a shorter name."),
+        Parameter("revision", type=Revision, text="Default: the newest. 0: as the models left it."),
     ],
     needs="read",
 )
@@ -125,7 +128,16 @@ async def result(request: web.Request) -> web.Response:
     row = await own_task(request)
     asked = {name: request.query.getall(name) for name in ("format", "response_format") if name in request.query}
     options = parse(Options, asked) if asked else Options.model_validate(row.options)
-    return await task_result(request.app[SERVICE], row.id, options.response_format)
+    return await task_result(request.app[SERVICE], row.id, options.response_format, _revision(request))
+
+
+def _revision(request: web.Request) -> int | None:
+    asked = request.query.getall("revision", [])
+    if not asked:
+        return None
+    if len(asked) > 1 or not (asked[0].isascii() and asked[0].isdecimal() and len(asked[0]) <= 4):
+        raise InvalidRequest("revision must be a number from 0 to 9999.", param="revision")
+    return int(asked[0])
 
 
 @routes.delete("/api/v1/parallel/tasks/{task_id}")

@@ -15,7 +15,8 @@ from psycopg_pool import AsyncConnectionPool
 from diarserve.core.types import PRIORITIES, Priority, Status
 from diarserve.tasks.store.objects import Objects
 from diarserve.tasks.store.postgres_connection import Transaction, as_store_errors
-from diarserve.tasks.store.postgres_tasks import CHANNEL, NOW, SELECTED, PostgresTasks, folder, notify, shared_row
+from diarserve.tasks.store.postgres_revisions import PostgresRevisions
+from diarserve.tasks.store.postgres_tasks import CHANNEL, NOW, SELECTED, folder, notify, shared_row
 from diarserve.tasks.store.protocol import Changed, Report, StoreUnreachable, TaskRow
 from diarserve.tasks.store.rows import first
 
@@ -33,7 +34,7 @@ _SUM_UP = (
 _AT_ONCE = 1000  # tasks that one call expires or purges
 
 
-class PostgresStore(PostgresTasks):
+class PostgresStore(PostgresRevisions):
     """As one server uses it: `server` names it in rows, and is another after each start."""
 
     def __init__(self, pool: AsyncConnectionPool, conninfo: str, objects: Objects, lease_seconds: float) -> None:
@@ -176,6 +177,7 @@ class PostgresStore(PostgresTasks):
             )
             await self._objects.remove(*(folder(id) for _, id in found))
             numbers = [seq for seq, _ in found]
+            await run("DELETE FROM revisions WHERE task = ANY(%(all)s)", all=numbers)
             await run("UPDATE tasks SET status = 'expired', document = NULL WHERE seq = ANY(%(all)s)", all=numbers)
         return [id for _, id in found]
 

@@ -82,6 +82,15 @@ MIGRATIONS = (
         processing_seconds double precision NOT NULL
     );
     """,
+    """
+    CREATE TABLE revisions (
+        task bigint NOT NULL REFERENCES tasks (seq) ON DELETE CASCADE,
+        number integer NOT NULL, -- from 1
+        created_at double precision NOT NULL,
+        changes bytea NOT NULL, -- JSON
+        PRIMARY KEY (task, number)
+    );
+    """,
 )
 
 

@@ -96,6 +96,15 @@ def origin(url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """What somebody changed in a finished document."""
+
+    number: int  # from 1
+    created_at: float
+    changes: bytes  # JSON; what it means is diarserve.transcript.changes's business
+
+
+@dataclass(frozen=True, slots=True)
 class Callback:
     """An ended task whose client has not been told."""
 
@@ -151,6 +160,14 @@ class Store(Protocol):
 
     async def result(self, id: str) -> bytes | None:
         """The document of a completed task that has not expired."""
+
+    async def revise(self, id: str, number: int, changes: bytes) -> bool:
+        """Keep changes of a task's document as its revision with this number. False, and nothing changed, where that is
+        not the next one (the first is 1), or the task has no document. `result` stays what it was; revisions go
+        wherever the document goes, by `delete` and `expire`."""
+
+    async def revisions(self, id: str) -> list[Revision]:
+        """By number; none where there is no document."""
 
     async def ahead(self, id: str) -> int | None:
         """How many queued tasks are claimed before this one if high goes first; None where it is not queued."""

@@ -14,12 +14,12 @@ from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, origin
 from diarserve.tasks.store.rows import ROW, first, place, task_row
-from diarserve.tasks.store.sqlite_connection import SqliteConnection
+from diarserve.tasks.store.sqlite_revisions import SqliteRevisions
 
 _UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
 
 
-class SqliteStore(SqliteConnection):
+class SqliteStore(SqliteRevisions):
     """One connection in a thread of its own. A process that was forked must not touch it."""
 
     @classmethod

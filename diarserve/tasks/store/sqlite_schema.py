@@ -89,6 +89,15 @@ _MIGRATIONS = (
     """
     ALTER TABLE tasks ADD COLUMN upload_sha256 BLOB; -- NULL without an idempotency_key
     """,
+    """
+    CREATE TABLE revisions (
+        task INTEGER NOT NULL REFERENCES documents (task) ON DELETE CASCADE,
+        number INTEGER NOT NULL, -- from 1
+        created_at REAL NOT NULL,
+        changes BLOB NOT NULL, -- JSON
+        PRIMARY KEY (task, number)
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION = len(_MIGRATIONS)  # of the schema that this version writes
 
