@@ -105,6 +105,9 @@ def test_what_is_logged_is_set_as_a_whole_and_by_module(file: Path) -> None:
         ({"DIARSERVE_LIMITS_MAX_PENDIGN": "5"}, "limits.max_pendign"),
         ({"DIARSERVE_COLOUR": "blue"}, "colour"),
         ({"DIARSERVE_WHISPER_WORKERS": "none"}, "whisper.workers"),
+        ({"DIARSERVE_WHISPER_MIN_WORKERS": "2"}, "whisper"),  # more than there are at the start
+        ({"DIARSERVE_WHISPER_WORKERS": "3", "DIARSERVE_WHISPER_MAX_WORKERS": "2"}, "whisper"),
+        ({"DIARSERVE_WHISPER_WORKERS": "0"}, "whisper"),  # and never any
         ({"DIARSERVE_LOG_MODULES": "workers.whisper.engine=debug"}, "log_modules"),
         ({"DIARSERVE_LOG_MODULES": '{"workers.whisper.engine": "loud"}'}, r"log_modules\.workers\.whisper\.engine"),
         ({"MAX_WORKERS": "0"}, "MAX_WORKERS"),

@@ -85,7 +85,7 @@ def _absent_devices(settings: Settings, devices: Mapping[str, str]) -> list[str]
         (name, lane.options(worker).get("device", "cpu"))
         for name in LANES
         if (lane := getattr(settings, name))
-        for worker in range(lane.workers)
+        for worker in range(lane.most_workers)
     }
     there = ", ".join(devices)
     return [

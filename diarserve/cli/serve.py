@@ -99,7 +99,7 @@ def _workers(settings: Settings) -> int:
         settings.align,
         settings.embed,
     )
-    return sum(lane.workers for lane in lanes if lane)
+    return sum(lane.most_workers for lane in lanes if lane)
 
 
 def _announce(listening: asyncio.Server, settings: Settings) -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 from diarserve.core.types import Diarizer, Role
 
 MIB = 1024 * 1024
+MAX_WORKERS = 256  # of a lane
 KEY = re.compile("dsk_[A-Za-z0-9_-]{43}")  # an access key
 Level = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -51,7 +52,13 @@ class Lane(_Section):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     engine: str  # a short name, or "package.module:Class": workers.runtime.engines
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=0, le=MAX_WORKERS)  # at the start
+    # Between how many workers the lane is scaled, where they are set (diarserve/pool/scaling.py). min_workers = 0: an
+    # idle lane gives up its last worker too, and the next job starts one.
+    min_workers: Annotated[Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None, _Json] = None
+    max_workers: Annotated[Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None, _Json] = None
+    grow_after: float = Field(5.0, ge=0)  # seconds that a job waits before the lane grows
+    shrink_after: float = Field(300.0, gt=0)  # seconds without a job after which a worker leaves
     width: int = Field(4, ge=1)  # jobs that one worker holds at a time
     fill: bool = False  # whether a batch may hold work items of several jobs
     fill_items: int = Field(0, ge=0)  # the most items of such a batch; the engine's own batch size where that is more
@@ -62,6 +69,19 @@ class Lane(_Section):
     environment: Annotated[dict[str, str], _Json] = Field(default_factory=dict)
     # Of the workers in turn: the first worker gets the first device, as the engine's option `device`.
     devices: Annotated[list[str], _Json] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_within_bounds(self) -> Lane:
+        low, high = self.min_workers, self.max_workers
+        if (low is not None and low > self.workers) or (high is not None and high < self.workers):
+            raise ValueError("workers must be from min_workers to max_workers")
+        if self.workers == 0 and high is None:
+            raise ValueError("a lane with workers = 0 needs max_workers")
+        return self
+
+    @property
+    def most_workers(self) -> int:
+        return self.max_workers or self.workers
 
     def options(self, worker: int = 0, *, save_memory: bool = False) -> dict[str, Any]:
         """The constructor's arguments for the engine of the lane's worker with this number, from 0."""

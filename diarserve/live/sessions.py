@@ -95,7 +95,7 @@ class LiveSessions:
         """None where no diarizer takes live audio."""
         lanes = self._service.lanes.diarizers
         wanted = options.options.diarizer or self._service.settings.diarizer
-        able = [name for name, lane in lanes.items() if lane.ready and lane.info.get("live")]
+        able = [name for name, lane in lanes.items() if lane.available and lane.info.get("live")]
         if not able:
             return None
         lane = lanes[wanted if wanted in able else able[0]]

@@ -77,6 +77,9 @@ def _lanes(lanes: Mapping[str, Mapping[str, Any]]) -> Iterable[Metric]:
         "diarserve_queue_oldest_seconds", "Seconds for which the oldest of them has waited; 0 without", labels=["lane"]
     )
     up = GaugeMetricFamily("diarserve_workers_up", "Workers whose model is loaded", labels=["lane"])
+    wanted = GaugeMetricFamily(
+        "diarserve_workers_wanted", "Workers that the lane is to have now, by its scaling", labels=["lane"]
+    )
     busy = GaugeMetricFamily("diarserve_workers_busy", "Workers that hold a job", labels=["lane"])
     memory = GaugeMetricFamily(
         "diarserve_gpu_memory_bytes",
@@ -85,11 +88,12 @@ def _lanes(lanes: Mapping[str, Mapping[str, Any]]) -> Iterable[Metric]:
         labels=["lane", "worker", "device", "kind"],
     )
     for name, lane in lanes.items():
-        for number, worker in enumerate(lane["workers"]):
+        for worker in lane["workers"]:
             for kind, size in worker["memory"].items():
-                memory.add_metric([name, str(number), worker["device"], kind], size)
+                memory.add_metric([name, str(worker["number"]), worker["device"], kind], size)
         depth.add_metric([name], lane["queued"])
         oldest.add_metric([name], lane["oldest_queued"])
         up.add_metric([name], sum(worker["pid"] is not None for worker in lane["workers"]))
+        wanted.add_metric([name], lane["scaling"]["wanted"])
         busy.add_metric([name], sum(worker["jobs"] > 0 for worker in lane["workers"]))
-    return (depth, oldest, up, busy, memory)
+    return (depth, oldest, up, wanted, busy, memory)

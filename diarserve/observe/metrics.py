@@ -36,6 +36,13 @@ class Metrics:
             ["lane", "reason"],
             registry=registry,
         )
+        self.scalings = Counter(
+            "diarserve_scalings_total",
+            "Changes of a lane's number of workers: direction up or down, or none (for want of memory); reason waiting,"
+            " idle, memory, minimum, maximum, operator",
+            ["lane", "direction", "reason"],
+            registry=registry,
+        )
         self.model_events = Counter(
             "diarserve_model_events_total",
             "Models loaded and unloaded (load, unload), batch runs that did not fit into a device's memory"

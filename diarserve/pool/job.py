@@ -17,7 +17,7 @@ from typing import Any
 from diarserve.core.errors import ServiceError
 from diarserve.core.types import Priority
 from diarserve.pool.live_job import LiveAudio
-from workers.messages import Done, Progress, Request
+from workers.messages import Decode, Done, Progress, Request, Separate
 
 PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
 LIVE_OFFSET = -86_400.0  # of live jobs, which go before all others: none of those waits for a day
@@ -36,12 +36,20 @@ class Job:
     task: str  # its name in the log
     request: Request
     virtual_deadline: float  # seconds on the monotonic clock
-    on_progress: OnProgress | None
     answer: asyncio.Future[Done[Any]]  # or a ServiceError or OSError
     queued: float  # when it came, on the monotonic clock
+    on_progress: OnProgress | None = None
+    waits_since: float = 0.0  # when it last began to wait: as `queued`, until a worker loses it
+    begun: bool = False  # its worker has told of a step
     attempts: int = 0  # including the one under way
     live: LiveAudio | None = None  # of a job whose audio keeps arriving
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
+
+    def __post_init__(self) -> None:
+        self.waits_since = self.queued
+
+    def wait_again(self) -> None:
+        self.waits_since, self.begun = time.monotonic(), False
 
     def end(self, answer: Done[Any] | ServiceError | OSError) -> None:
         """Set the answer, unless there is one or the caller was cancelled."""
@@ -51,6 +59,11 @@ class Job:
             self.answer.set_result(answer)
         else:
             self.answer.set_exception(answer)
+
+    @property
+    def writes(self) -> bool:
+        """Whether its worker writes a file of the job's: then no other may do it while the first may be alive."""
+        return isinstance(self.request, Decode | Separate)
 
     @property
     def awaits_audio(self) -> bool:

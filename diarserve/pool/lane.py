@@ -7,7 +7,8 @@ import heapq
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -15,7 +16,10 @@ from diarserve.core import errors
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress
 from diarserve.pool.live_job import LiveAudio, LiveJob, OnOutput
+from diarserve.pool.scaler import Scaler
+from diarserve.pool.scaling import Bounds, Policy, Seen
 from diarserve.pool.slot import Slot
+from diarserve.pool.slots import Slots
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
 from workers.messages import Asks, Done, Failed, LiveRequest, Progress, R, Request, WorkerSpec
@@ -38,22 +42,34 @@ class Lane:
         specs: Sequence[WorkerSpec],
         metrics: Metrics,
         *,
+        workers: int | None = None,
+        bounds: Bounds | None = None,
+        policy: Policy = Policy(),  # noqa: B008, it is frozen
         width: int = 4,
         attempts: int = 3,
         boot_timeout: float = 300.0,
         start: Start = WorkerProcess.start,
+        free: Callable[[str], int | None] = lambda device: None,
     ) -> None:
         """
-        specs: one worker for each of them; they differ in nothing but the device.
+        specs: of the workers in turn; they differ in nothing but the device.
+        workers: how many there are at the start. Default: one for each spec.
+        bounds, policy: how many there are later (diarserve.pool.scaling). Default: always as many.
         width: jobs that one worker holds at a time.
         attempts: how often a job is tried whose worker dies or whose model fails.
         boot_timeout: seconds from a worker's start until it is ready.
         start: makes a worker of a spec, see diarserve.pool.worker.
+        free: bytes of memory that are left on a device.
         """
         self.name = specs[0].lane
         self._metrics = metrics
         self._queue_wait = metrics.queue_wait.labels(self.name)
-        self._slots = [Slot(spec, self, metrics, boot_timeout=boot_timeout, start=start) for spec in specs]
+        workers = len(specs) if workers is None else workers
+        self._slots = Slots(
+            specs, partial(Slot, owner=self, metrics=metrics, boot_timeout=boot_timeout, start=start), workers
+        )
+        self.scaler = Scaler(self, bounds or Bounds(workers, max(workers, 1)), policy, metrics)
+        self._free = free
         self._width = width
         self._attempts = attempts
         self._queue: list[Job] = []  # a heap
@@ -62,68 +78,90 @@ class Lane:
         self._closing = False
 
     def start(self) -> None:
-        for slot in self._slots:
-            slot.start()
+        self._slots.start()
+        self.scaler.start()
 
     async def close(self) -> None:
         """Kill the workers and wait until they are reaped. Jobs that were not done raise NotReady."""
         self._closing = True
         self._changed.set()
         self._end_queued()
-        await asyncio.gather(*(slot.close() for slot in self._slots))
+        self.scaler.close()
+        await self._slots.close()
 
     @property
     def ready(self) -> bool:
         """Whether a worker is up."""
-        return any(slot.ready for slot in self._slots)
+        return self._slots.ready
+
+    @property
+    def asleep(self) -> bool:
+        """Whether there is no worker, since there is nothing to do: the next job starts one."""
+        return not (self._slots.staying or self._queue or self._closing)
+
+    @property
+    def available(self) -> bool:
+        """Whether a job would begin at once, or when a worker is up of a lane that had slept."""
+        return self.ready or self.asleep or (self.scaler.bounds.min == 0 and self._slots.loaded and not self.halted)
 
     @property
     def loaded(self) -> bool:
-        """Whether a worker was up once: if none is now, the next is on its way."""
-        return any(slot.ready or slot.info for slot in self._slots)
+        """Whether a worker was up once, so that one will be again, or none is needed before there is a job."""
+        return self._slots.loaded or self.asleep
 
     @property
     def halted(self) -> str | None:
         """Why no worker will ever be up; None while one is, or may yet be."""
         if self._closing:
             return "the server is shutting down"
-        reasons = [slot.halted for slot in self._slots if slot.halted]
-        return "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(self._slots) else None
+        return self._slots.halted
 
     @property
     def info(self) -> Mapping[str, Any]:
         """What its models say of themselves; which are loaded, of all workers together."""
-        infos = [slot.info for slot in self._slots if slot.info]
-        if not infos:
-            return {}
-        loaded = {name for info in infos for name in info.get("loaded", ())}
-        return {**infos[0], "loaded": sorted(loaded)} if loaded else infos[0]
+        return self._slots.info
 
     def state(self) -> dict[str, Any]:
         """What /stats shows of the lane."""
         return {
             "ready": self.ready,
+            "asleep": self.asleep,
             "halted": self.halted,
             "queued": len(self._queue),
             "oldest_queued": max((time.monotonic() - job.queued for job in self._queue), default=0.0),
             "model": dict(self.info),
-            "workers": [
-                {
-                    "pid": slot.pid,
-                    "jobs": len(slot.jobs),
-                    "restarts": slot.restarts,
-                    "halted": slot.halted,
-                    "last_error": slot.last_error,
-                    "device": slot.info.get("device"),
-                    "memory": slot.info.get("memory", {}),
-                }
-                for slot in self._slots
-            ],
+            "workers": self._slots.state(),
+            "scaling": {**self.scaler.state(), "wanted": len(self._slots.staying)},
         }
 
+    def seen(self) -> Seen:
+        """What decides how many workers there are to be."""
+        seen = self._slots.seen(self._queue, self._width)
+        if seen.waiting and seen.workers < (most := self.scaler.bounds.max):
+            return replace(seen, room=self._slots.room(most - seen.workers, self._free))
+        return seen
+
+    def resize(self, workers: int) -> None:
+        """Have so many workers. Those that leave get no more jobs and end once what they hold is done. Live jobs may
+        last for hours: they go on in another worker, where there is one."""
+        self._slots.grow(workers)
+        for slot in self._slots.surplus(workers):
+            slot.leaving = True
+            if any(other.ready for other in self._slots.staying):
+                for job in [job for job in slot.jobs.values() if job.live]:
+                    slot.cancel(job)
+                    job.attempts -= 1  # none of it failed
+                    self._queue_again(job)
+            self._end_if_left(slot)
+        self._dispatch()
+
+    def _end_if_left(self, slot: Slot) -> None:
+        if slot.leaving and not slot.jobs:
+            self._slots.remove(slot)
+
     async def wait_ready(self) -> None:
-        """Wait until the lane is ready or halted."""
-        while not self.ready and not self.halted:
+        """Wait until the lane is ready, halted or asleep."""
+        while not (self.ready or self.halted or self.asleep):
             self._changed.clear()
             await self._changed.wait()
 
@@ -136,17 +174,7 @@ class Lane:
         if self.halted:
             raise self._not_ready()
         answer: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
-        job = Job(
-            f"{self.name}-{next(self._ids)}",
-            task,
-            cast(Request, request),
-            virtual_deadline,
-            on_progress,
-            answer,
-            time.monotonic(),
-        )
-        heapq.heappush(self._queue, job)
-        self._dispatch()
+        job = self._queue_new(cast(Request, request), task, virtual_deadline, answer, on_progress=on_progress)
         try:
             done = await answer
         finally:
@@ -163,12 +191,18 @@ class Lane:
         if self.halted:
             raise self._not_ready()
         answer: asyncio.Future[Done[LiveEnd]] = asyncio.get_running_loop().create_future()
-        now = time.monotonic()
         audio = LiveAudio(on_output, request.audio.samples)
-        job = Job(f"{self.name}-{next(self._ids)}", task, request, now + LIVE_OFFSET, None, answer, now, live=audio)
+        job = self._queue_new(request, task, time.monotonic() + LIVE_OFFSET, answer, live=audio)
+        return LiveJob(audio, answer, partial(self._append, job), partial(self._withdraw, job))
+
+    def _queue_new(
+        self, request: Request, task: str, deadline: float, answer: asyncio.Future[Done[Any]], **more: Any
+    ) -> Job:
+        id = f"{self.name}-{next(self._ids)}"
+        job = Job(id, task, request, deadline, answer=answer, queued=time.monotonic(), **more)
         heapq.heappush(self._queue, job)
         self._dispatch()
-        return LiveJob(audio, answer, partial(self._append, job), partial(self._withdraw, job))
+        return job
 
     def _append(self, job: Job, waited: bool) -> None:
         for slot in self._slots:
@@ -177,10 +211,12 @@ class Lane:
     def on_change(self) -> None:
         """A slot is ready or halted."""
         self._changed.set()
+        self._slots.give_up_halted(self.scaler.bounds)
         if reason := self.halted:
             log.error("the %s lane is halted: %s", self.name, reason)
             self._end_queued()
         self._dispatch()
+        self._share()
 
     def on_answer(self, slot: Slot, job: Job, answer: Done[Any] | Failed) -> None:
         """A worker is done with a job."""
@@ -190,6 +226,7 @@ class Lane:
             self._queue_again(job)
         else:
             job.end(errors.from_job(answer.code, answer.message))
+        self._end_if_left(slot)
         self._dispatch()
 
     def on_lost(self, slot: Slot, jobs: Sequence[Job]) -> None:
@@ -200,6 +237,7 @@ class Lane:
                 self._queue_again(job)
             else:
                 job.end(errors.from_job("crashed", f"The {self.name} worker crashed on this recording."))
+        self._end_if_left(slot)
         self._dispatch()
 
     def _dispatch(self) -> None:
@@ -208,26 +246,38 @@ class Lane:
             job = self._queue[0]
             slots = [slot for slot in self._slots if slot.has_room(job, self._width)]
             if not slots:
-                return
+                break
             heapq.heappop(self._queue)
             job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
             if job.attempts > 1 and job.on_progress:
                 job.on_progress(Progress(job.id, 0.0))  # what it reported so far, it will report again
-            try:
-                min(slots, key=lambda slot: len(slot.jobs)).submit(job)
-            except UnicodeError:  # a lone surrogate, which JSON and Python's strings can hold
-                job.end(errors.InvalidRequest("The request holds text that is not valid Unicode."))
-            except OSError as error:  # no room for its target, or no descriptor is left: the caller knows what to do
-                log.error("the files of a job of the %s lane cannot be opened: %s", self.name, error.strerror)
-                job.end(error)
-            except Exception:
-                log.exception("a job of the %s lane could not be sent", self.name)
-                job.end(errors.ModelFailed("The request could not be sent to a worker."))
+            self._give(min(slots, key=lambda slot: len(slot.jobs)), job)
+        if self._queue and not self._slots.staying:
+            self.scaler.wake()
+
+    def _give(self, slot: Slot, job: Job) -> None:
+        try:
+            slot.submit(job)
+        except UnicodeError:  # a lone surrogate, which JSON and Python's strings can hold
+            job.end(errors.InvalidRequest("The request holds text that is not valid Unicode."))
+        except OSError as error:  # no room for its target, or no descriptor is left: the caller knows what to do
+            log.error("the files of a job of the %s lane cannot be opened: %s", self.name, error.strerror)
+            job.end(error)
+        except Exception:
+            log.exception("a job of the %s lane could not be sent", self.name)
+            job.end(errors.ModelFailed("The request could not be sent to a worker."))
+
+    def _share(self) -> None:
+        """A worker is up: it takes over jobs that others hold and have not begun, the most urgent first."""
+        while transfer := self._slots.transfer(self._width):
+            transfer.giver.cancel(transfer.job)
+            self._give(transfer.taker, transfer.job)
 
     def _queue_again(self, job: Job) -> None:
         if self.halted:
             job.end(self._not_ready())
         else:
+            job.wait_again()
             heapq.heappush(self._queue, job)
 
     def _withdraw(self, job: Job) -> None:
@@ -236,6 +286,7 @@ class Lane:
             heapq.heapify(self._queue)
         for slot in self._slots:
             slot.cancel(job)
+            self._end_if_left(slot)
         self._dispatch()
 
     def _end_queued(self) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.settings import Lane as LaneSettings
 from diarserve.observe.metrics import Metrics
+from diarserve.pool import memory
 from diarserve.pool.lane import Lane
+from diarserve.pool.scaling import Bounds, Policy
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
 from diarserve.pool.worker_thread import WorkerThread
@@ -53,6 +55,12 @@ def environment(settings: Settings, lane: LaneSettings) -> dict[str, str]:
     return caches | (dict.fromkeys(OFFLINE, "0") if may_download(settings) else {}) | lane.environment
 
 
+def configured_bounds(lane: LaneSettings) -> Bounds:
+    """Between how many workers the configuration leaves the lane."""
+    low = lane.workers if lane.min_workers is None else lane.min_workers
+    return Bounds(low, lane.most_workers)
+
+
 def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
     """Not started yet."""
     start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
@@ -72,21 +80,28 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
                 log_modules=settings.log_modules,
                 open_files=_OPEN_FILES + 2 * section.width * _FILES_OF_A_JOB,
             )
-            for number in range(section.workers)
+            for number in range(max(len(section.devices), 1))
         ]
         return Lane(
             specs,
             metrics,
+            workers=section.workers,
+            bounds=configured_bounds(section),
+            policy=Policy(section.grow_after, section.shrink_after),
+            free=free,
             start=start,
             width=section.width,
             attempts=settings.limits.attempts,
             boot_timeout=section.boot_timeout,
         )
 
+    def free(device: str) -> int | None:
+        return memory.free(device, (worker for lane in lanes for worker in lane.state()["workers"]))
+
     # Hostile files are read within limits: in a process, which writes no more than the longest recording takes, with
     # all of its channels.
     decoded = int(settings.limits.max_audio_seconds * SAMPLE_RATE) * _SAMPLE_BYTES * MAX_CHANNELS + _FILE_SLACK
-    return Lanes(
+    lanes = Lanes(
         decode=lane("decode", settings.decode, WorkerProcess.start, decoded),
         whisper=lane("whisper", settings.whisper),
         diarizers={name: lane(name, section) for name, section in settings.diarizers.items()},
@@ -94,3 +109,4 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
         align=lane("align", settings.align) if settings.align else None,
         own_embed=lane("embed", settings.embed) if settings.embed else None,
     )
+    return lanes

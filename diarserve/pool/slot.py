@@ -8,6 +8,7 @@ import errno
 import logging
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from diarserve.observe.metrics import Metrics
@@ -55,12 +56,23 @@ class SlotOwner(Protocol):
 
 class Slot:
     def __init__(
-        self, spec: WorkerSpec, owner: SlotOwner, metrics: Metrics, *, boot_timeout: float, start: Start
+        self,
+        spec: WorkerSpec,
+        owner: SlotOwner,
+        metrics: Metrics,
+        *,
+        boot_timeout: float,
+        start: Start,
+        number: int = 0,
+        info: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
+        """number: its place in the lane. info: what an engine of this spec said of itself, if one was up before."""
         self.spec = spec
+        self.number = number
         self.ready = False
+        self.leaving = False  # it gets no more jobs, and ends with the last that it has
         self.jobs: dict[str, Job] = {}  # what the worker holds, by id
-        self.info: Mapping[str, Any] = {}  # what the engine last said of itself
+        self.info = info  # what the engine last said of itself
         self.halted: str | None = None  # why no more workers are started
         self.last_error: str | None = None  # why the last start failed; None once a worker is ready
         self.restarts = 0
@@ -71,7 +83,7 @@ class Slot:
         self._worker: Worker | None = None
         self._boot_failures = 0  # in a row
         self._failures = 0  # boots and deaths in a row, with no finished job in between
-        self._last_message = 0.0  # when the worker last gave a sign of life, or was first asked for one
+        self._last_message = 0.0  # when the worker last gave a sign of life or got something to do
         self._silence_timer: asyncio.TimerHandle | None = None
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -80,6 +92,10 @@ class Slot:
     def pid(self) -> int | None:
         """Of the worker, once it is ready."""
         return self._worker.pid if self._worker and self.ready else None
+
+    def idle(self, now: float) -> float:
+        """Seconds for which the worker has had no job; 0 while it has one, or loads its model."""
+        return now - self._last_message if self.ready and not self.jobs else 0.0
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep())
@@ -98,8 +114,8 @@ class Slot:
         """Whether the worker may take the job beside those that it holds: `width` jobs, or up to twice as many where
         each that comes is more urgent than all that are there. Live jobs, which last for hours, do not count."""
         others = [other for other in self.jobs.values() if not other.live]
-        if not (self.ready and others) or job.live:
-            return self.ready
+        if self.leaving or not (self.ready and others) or job.live:
+            return self.ready and not self.leaving
         if job.alone or any(other.alone for other in others):
             return False
         if len(others) < width:
@@ -134,7 +150,7 @@ class Slot:
 
     async def _keep(self) -> None:
         """The slot's whole life. Whatever goes wrong, the next worker is started, unless none could be."""
-        while not (self.halted or self._closing.is_set()):
+        while not (self.halted or self._closing.is_set() or self.leaving):
             try:
                 await self._run_worker()
             except Exception as error:
@@ -172,7 +188,7 @@ class Slot:
                 self._worker = None
                 jobs, self.jobs = list(self.jobs.values()), {}
                 self._owner.on_lost(self, jobs)
-        if not self.halted and not self._closing.is_set():
+        if not (self.halted or self._closing.is_set() or self.leaving):
             self.restarts += 1
             self._metrics.restarts.labels(self.spec.lane, "killed" if code < 0 else "exited").inc()
             log.error("%s worker %d is gone (exit code %d); starting another", self.spec.lane, worker.pid, code)
@@ -206,7 +222,7 @@ class Slot:
             if isinstance(message, Ready):
                 log.info("%s worker %d is ready after %.1f s", self.spec.lane, worker.pid, message.seconds)
                 self._boot_failures, self.last_error = 0, None
-                self.info, self.ready = message.model, True
+                self.info, self.ready, self._last_message = message.model, True, time.monotonic()
                 self._owner.on_change()
                 return True
             if not isinstance(message, BootFailed):
@@ -232,6 +248,7 @@ class Slot:
         if isinstance(message, Done):
             results.check(job.request, message.result)
         if isinstance(message, Progress):
+            job.begun = True
             if job.on_progress:
                 job.on_progress(message)
         elif isinstance(message, Heard | Awaiting):

@@ -23,13 +23,14 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether a request that asks for nothing special would begin at once."""
+        """Whether a request that asks for nothing special would begin at once, or once a lane that has given up its
+        workers for want of jobs has one again: only a request wakes it."""
         diarizers = self._diarizers()
         return (
-            self.lanes.decode.ready
-            and self.lanes.whisper.ready
-            and any(lane.ready for lane in diarizers)
-            and all(lane.ready or lane.halted for lane in diarizers)
+            self.lanes.decode.available
+            and self.lanes.whisper.available
+            and any(lane.available for lane in diarizers)
+            and all(lane.available or lane.halted for lane in diarizers)
         )
 
     def require(self) -> None:

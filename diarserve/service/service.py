@@ -18,7 +18,8 @@ from diarserve.core.types import Status
 from diarserve.observe.gauges import State
 from diarserve.observe.loop_lag import measure_loop_lag
 from diarserve.observe.metrics import Metrics
-from diarserve.pool.lanes import make_lanes
+from diarserve.pool.lanes import configured_bounds, make_lanes
+from diarserve.pool.scaling import Bounds
 from diarserve.service import diarizer_choice, pipeline
 from diarserve.service.readiness import Readiness
 from diarserve.service.stages import Stages
@@ -198,6 +199,15 @@ class Service:
 
     def lanes_state(self) -> dict[str, dict[str, Any]]:
         return {lane.name: lane.state() for lane in self.lanes}
+
+    def scale(self, name: str, bounds: Bounds | int | None) -> dict[str, Any]:
+        """Have a lane scaled between these bounds, or so many workers in it, or as the settings say (None), until the
+        server ends. Its state then. 0: those that there are go, and the next job starts one. Raises KeyError."""
+        lane = {lane.name: lane for lane in self.lanes}[name]
+        if bounds is None:
+            bounds = configured_bounds(getattr(self.settings, name))
+        lane.scaler.ask(bounds)
+        return lane.state()
 
     async def render_metrics(self) -> bytes:
         """What Prometheus scrapes."""

@@ -27,7 +27,10 @@ class Liveness(Struct):
 
 class Readiness(Struct):
     status: Literal["ready", "not ready"]
-    lanes: Annotated[Mapping[str, str], Meta(description="ready, starting, or why a lane cannot start.")]
+    lanes: Annotated[
+        Mapping[str, str],
+        Meta(description="ready, asleep (the next job starts a worker), starting, or why a lane cannot."),
+    ]
 
 
 class ActiveTask(Struct, forbid_unknown_fields=True):
@@ -50,22 +53,33 @@ class Stored(Struct, forbid_unknown_fields=True):
 
 
 class LaneWorker(Struct, forbid_unknown_fields=True):
+    number: Count
     pid: int | None
     jobs: Count
     restarts: Count
+    leaving: Annotated[bool, Meta(description="It ends once its jobs are done.")]
     halted: str | None
     last_error: str | None
     device: str | None
     memory: Mapping[str, Count]
 
 
+class Scaling(Struct, forbid_unknown_fields=True):
+    min_workers: Count
+    max_workers: Count
+    wanted: Annotated[Count, Meta(description="Workers that there are to be now.")]
+    last: Annotated[str | None, Meta(description="The last decision, and why.")]
+
+
 class LaneStats(Struct, forbid_unknown_fields=True):
     ready: bool
+    asleep: Annotated[bool, Meta(description="It has no worker since there is nothing to do: the next job starts one.")]
     halted: Annotated[str | None, Meta(description="Why it cannot start.")]
     queued: Count
     oldest_queued: Seconds
     model: Annotated[Mapping[str, Any], Meta(description="What the engine says of itself.")]
     workers: Sequence[LaneWorker]
+    scaling: Scaling
 
 
 class Stats(Struct, forbid_unknown_fields=True):
@@ -97,10 +111,15 @@ async def livez(request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     lanes, ready = service.lanes_state(), service.ready
-    states = {name: lane["halted"] or ("ready" if lane["ready"] else "starting") for name, lane in lanes.items()}
+    states = {name: _state(lane) for name, lane in lanes.items()}
     if service.stopping:
         states = dict.fromkeys(states, "the server is shutting down")
     return json(Readiness("ready" if ready else "not ready", states), status=200 if ready else 503)
+
+
+def _state(lane: Mapping[str, Any]) -> str:
+    reason: str | None = lane["halted"]
+    return reason or next((state for state in ("ready", "asleep") if lane[state]), "starting")
 
 
 @routes.get("/stats")
