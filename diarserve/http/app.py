@@ -17,13 +17,24 @@ from diarserve.http.live import deepgram as live_deepgram
 from diarserve.http.live import native, realtime
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
-from diarserve.http.routes import docs, events, features, lanes, operations, revisions, tasks, transcribe, voices
+from diarserve.http.routes import (
+    docs,
+    events,
+    features,
+    lanes,
+    maintenance,
+    operations,
+    revisions,
+    tasks,
+    transcribe,
+    voices,
+)
 from diarserve.live.sessions import LiveSessions
 from diarserve.service.service import Service
 
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
 _LIVE = (native, live_deepgram, realtime)
-_OPERATION = (events, features, lanes, operations)
+_OPERATION = (events, features, lanes, operations, maintenance)
 _MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, openai, deepgram, *_LIVE, openapi, docs)
 TABLES = tuple(module.routes for module in _MODULES)
 

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from diarserve.core.errors import NotReady
 from diarserve.http.context import LIVE, SERVICE
+from diarserve.http.openapi.describe import Operation
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,18 @@ async def refuse_when_stopping(request: web.Request, handler: Handler) -> web.St
     drain = request.app[DRAIN]
     if drain.stopping and request.method == "POST":
         raise NotReady("The server is shutting down; try again.", retry_after=5)
+    if request.app[SERVICE].draining and _brings_work(request):
+        raise NotReady("The server takes no new work: it is drained for maintenance; try again later.", retry_after=60)
     drain.begin()
     try:
         return await handler(request)
     finally:
         drain.end()
+
+
+def _brings_work(request: web.Request) -> bool:
+    operation = getattr(request.match_info.handler, "__operation__", None)
+    return request.method == "POST" and isinstance(operation, Operation) and operation.needs == "submit"
 
 
 async def close_connection(request: web.Request, response: web.StreamResponse) -> None:

@@ -39,6 +39,8 @@ class LiveSessions:
             raise Busy("There are as many live sessions as may be; try again later.", retry_after=10)
         if self._service.stopping:
             raise NotReady("The server is shutting down.", retry_after=5)
+        if self._service.draining:
+            raise NotReady("The server takes no new work: it is drained for maintenance.", retry_after=60)
         self._service.require_ready()
         if not self._service.lanes.whisper.info.get("live"):
             raise NotReady("The recognizer of this configuration does not take live audio.")

@@ -25,6 +25,7 @@ from diarserve.service.readiness import Readiness
 from diarserve.service.stages import Stages
 from diarserve.tasks import data_directory
 from diarserve.tasks.backlog import Backlog, clean_regularly
+from diarserve.tasks.backup import Backups
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
 from diarserve.tasks.store.protocol import StoreError
@@ -49,7 +50,8 @@ _NO_VOICES = "Voices are not kept here: they are turned on by `enabled` in [voic
 class Service:
     """Start it, `process` tasks or submit them to its backlog, close it."""
 
-    backlog: Backlog  # these two from `start` on
+    backlog: Backlog  # these from `start` on
+    backups: Backups
     store: SqliteStore
 
     def __init__(self, settings: Settings) -> None:
@@ -67,6 +69,7 @@ class Service:
         self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
         self.metrics.watch(self._state)
         self.stopping = False
+        self.draining = False
 
     async def start(self) -> None:
         """Returns at once, before the models are loaded. Raises StoreError, and ConfigError where stored voices cannot
@@ -76,6 +79,7 @@ class Service:
         self.store = await SqliteStore.open(self.settings.data_dir / data_directory.DATABASE)
         webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
         self.backlog = Backlog(self.store, self.spool, self.tasks, self.run, webhooks.wake, self.settings.limits)
+        self.backups = Backups(self.store, self.spool, self.settings)
         try:
             if self._cipher:
                 folder = self.settings.data_dir / data_directory.VOICES
@@ -103,6 +107,12 @@ class Service:
             task.cancel()
         self.backlog.release_waiters()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    def drain(self, draining: bool) -> None:
+        """For maintenance: take no more work, and begin no queued task, until it is called again with False. What is
+        under way goes on."""
+        self.draining = draining
+        self.backlog.hold(draining)
 
     async def end_workers(self) -> None:
         """What `process` does raises NotReady."""
@@ -187,7 +197,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request that asks for nothing special would begin at once."""
-        return not self.stopping and self.readiness.ready
+        return not (self.stopping or self.draining) and self.readiness.ready
 
     def require_ready(self) -> None:
         """Raises NotReady until every model that all recordings need was loaded once, and where one cannot be."""

@@ -123,6 +123,16 @@ class Backlog:
                 self._requeued = True
         await self._runner.run()
 
+    @property
+    def running(self) -> int:
+        """Tasks that are worked on."""
+        return len(self._runner)
+
+    def hold(self, held: bool) -> None:
+        """Begin none of the queued tasks, or go on with them. What is worked on is ended in any case."""
+        self._runner.held = held
+        self._runner.wake()
+
     async def delete(self, id: str) -> TaskRow | None:
         """Delete a task that has ended, and everything that is kept of it; cancel one that has not: its work stops in
         both models, its recording is gone, and its row says so until it is deleted too or expires. The task as it was,

@@ -11,10 +11,10 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 DATABASE, INCOMING, DURABLE, TRASH, RESERVE = "tasks.sqlite", "spool", "tasks", "trash", "reserve"
-VOICES = "voices"
+VOICES, BACKUP = "voices", "backup"
 # What the server makes in it. Whatever else is there is not the server's: the directory may have been there before.
 _FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", RESERVE)
-_OURS = (*_FILES, INCOMING, DURABLE, TRASH, VOICES)
+_OURS = (*_FILES, INCOMING, DURABLE, TRASH, VOICES, BACKUP)
 
 
 def prepare(folder: Path) -> None:

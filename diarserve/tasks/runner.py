@@ -65,6 +65,7 @@ class Runner:
         self._runs: dict[str, Run] = {}
         self._waits: dict[str, StorageWait] = {}  # of tasks that found the disk full
         self._wake = asyncio.Event()
+        self.held = False  # whether queued tasks stay there
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -106,7 +107,7 @@ class Runner:
     async def _claim(self) -> None:
         # Each priority has room of its own, so that urgent tasks never wait to be claimed. Which goes first in the
         # models is the lanes' affair.
-        for priority in PRIORITIES:
+        for priority in () if self.held else PRIORITIES:
             if (room := self._room(priority)) > 0:
                 for row in await self._store.claim(priority, room):
                     work = asyncio.create_task(self._carry(row))

@@ -7,12 +7,12 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
 from diarserve.core import descriptors
-from diarserve.tasks.data_directory import DURABLE, INCOMING, RESERVE, TRASH
+from diarserve.tasks.data_directory import BACKUP, DURABLE, INCOMING, RESERVE, TRASH
 from diarserve.tasks.disk_reserve import DiskReserve
 from diarserve.tasks.disk_space import DiskSpace
 
@@ -34,9 +34,12 @@ class Spool:
         self._spare: list[str] = []
         self._uncleared: list[str] = []  # trashed folders that no descriptor was left to look into
         self._size = 0  # as last seen
+        self._held: list[Path] | None = None  # durable folders that are to be removed, while none may be
 
     def prepare(self) -> None:
-        """Make the folders. What was incoming when an earlier server ended is removed: its request is gone."""
+        """Make the folders. What was incoming when an earlier server ended is removed: its request is gone. So is
+        what a backup was made of."""
+        shutil.rmtree(self.durable.parent / BACKUP, ignore_errors=True)
         for folder in (self.incoming, self._trash):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(0o700, parents=True)
@@ -75,9 +78,23 @@ class Spool:
     def remove(self, folder: Path) -> None:
         """Remove a task's folder. It is moved away first: a worker that has not received the cancellation yet could put
         a new file into it while it is being removed."""
+        if self._held is not None and folder.parent == self.durable:
+            self._held.append(folder)
+            return
         if trashed := self._discard(folder):
             self._clear(trashed, reuse=False)
         self.clear_again()
+
+    @contextlib.contextmanager
+    def nothing_removed(self) -> Iterator[None]:
+        """Durable folders that are to be removed meanwhile are removed at the end."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            for folder in held:
+                self.remove(folder)
 
     def clear_again(self) -> None:
         """Remove what could not be removed for want of descriptors."""

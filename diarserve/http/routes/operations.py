@@ -112,6 +112,8 @@ async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     lanes, ready = service.lanes_state(), service.ready
     states = {name: _state(lane) for name, lane in lanes.items()}
+    if service.draining:
+        states = dict.fromkeys(states, "the server is drained for maintenance")
     if service.stopping:
         states = dict.fromkeys(states, "the server is shutting down")
     return json(Readiness("ready" if ready else "not ready", states), status=200 if ready else 503)

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
 from diarserve.tasks.store.protocol import StoreError
+from workers.media.private_files import create_private
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,17 @@ class SqliteConnection:
     async def close(self) -> None:
         async with self._lock:
             await self._database.close()
+
+    async def backup(self, file: Path) -> None:
+        """Write a copy of everything, as it is at one moment, by SQLite's backup API. Other calls wait meanwhile, 0.6 s
+        for 210 MB on a busy machine. Raises StoreError. Not to be cancelled: the copy would go on in its thread."""
+        async with self._lock:
+            try:
+                create_private(file).close()
+                with closing(sqlite3.connect(file, check_same_thread=False)) as target:
+                    await self._database.backup(target)
+            except (OSError, sqlite3.Error) as error:
+                raise StoreError(f"The task store cannot be copied to {file}: {error}") from error
 
     async def _execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
