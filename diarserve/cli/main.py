@@ -9,13 +9,20 @@ import typer
 
 import diarserve
 from diarserve.cli.command import EXIT_CODES, Config, complain
-from diarserve.cli.commands import doctor, keys, serve, transcribe
+from diarserve.cli.commands import doctor, keys, maintenance, serve, transcribe
 from diarserve.core.configuration import ConfigError
 from diarserve.tasks.store.protocol import StoreError
 
 # A new command is a function in a module of diarserve/cli/commands, named here: parameters annotated as typer has it, a
 # docstring for its help, the exit code as its result. What it needs is imported inside, so that help is quick.
-_COMMANDS = (serve.serve, transcribe.transcribe, doctor.doctor)
+_COMMANDS: tuple[Callable[..., int], ...] = (
+    serve.serve,
+    transcribe.transcribe,
+    doctor.doctor,
+    maintenance.backup,
+    maintenance.restore,
+    maintenance.drain,
+)
 _GROUPS: dict[str, tuple[str, tuple[Callable[..., int], ...]]] = {
     "keys": (keys.HELP, (keys.add, keys.list_, keys.revoke))
 }

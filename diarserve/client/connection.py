@@ -75,9 +75,11 @@ class Connection:
         return decoded(await self.call(method, path, query=query), kind)
 
     @asynccontextmanager
-    async def streamed(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """An answer of events as it comes, tried once."""
-        async with self._answer("GET", path, (), None, {}, _SILENCE) as answer:
+    async def streamed(
+        self, path: str, method: str = "GET", *, silence: float = _SILENCE
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer as it comes, of events by default, tried once. silence: seconds without a byte of it."""
+        async with self._answer(method, path, (), None, {}, silence) as answer:
             yield answer.content.iter_any()
 
     @asynccontextmanager

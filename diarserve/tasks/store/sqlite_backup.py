@@ -51,7 +51,7 @@ def opened(file: Path) -> Iterator[StoreFile]:
             database.execute("COMMIT")
             yield StoreFile(database)
     except sqlite3.Error as error:
-        hint = "; is a server using it?" if "locked" in str(error) else ""
+        hint = "; a server uses it" if "locked" in str(error) else ""
         raise StoreError(f"The task store {file} cannot be used: {error}{hint}") from error
 
 
