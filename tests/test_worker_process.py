@@ -197,6 +197,7 @@ async def test_a_worker_that_cannot_be_killed_is_replaced(monkeypatch: pytest.Mo
         with monkeypatch.context() as patch:
             patch.setattr(signal, "pidfd_send_signal", lambda *arguments: None)
             first.suspend()
+            await until(lambda: first.status() == psutil.STATUS_STOPPED)  # one of its threads may still run until then
             next(iter(lane._slots))._worker.kill()  # type: ignore[union-attr] # as when it is silent for too long
             await until(lambda: lane.state()["workers"][0]["restarts"] == 1)
             await lane.wait_ready()
