@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling gpu separation confidence plots storm faults fuzz soak urgency lock clean
+.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots storm faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ load: .venv/installed  ## Locust, closed and open loop
 
 scaling: .venv/installed  ## lengths, clients, and a clip behind a long job; ARGUMENTS="--minutes 240 ..." for four hours
 	$(BIN)/python -m bench.scaling --write $(ARGUMENTS)
+
+scaling-burst: .venv/installed  ## a burst at a lane that is scaled: how it grows and shrinks
+	$(BIN)/python -m bench.scaling_burst --write $(ARGUMENTS)
 
 live: .venv/installed  ## live sessions at real time: how soon words are shown and final; ARGUMENTS="--minutes 2 --sessions 1"
 	$(BIN)/python -m bench.live --write $(ARGUMENTS)

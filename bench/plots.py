@@ -141,12 +141,26 @@ def bars(axes: Axes, names: list[str], groups: dict[str, list[list[float]]]) -> 
 
 
 # By the measurement's name: how many plots stand side by side, and who draws them.
+def scaling_burst(figures: Any, axes: list[Axes]) -> None:
+    times = [sample["time"] - figures["sent"] for sample in figures["samples"]]
+    for name, label in (("held", "jobs that workers hold"), ("queued", "jobs that wait in the queue")):
+        axes[0].step(times, [sample[name] for sample in figures["samples"]], where="post", label=label, linewidth=1)
+    axes[0].set(xlabel="seconds after the burst", ylabel="jobs", ylim=(0, None))
+    workers = axes[0].twinx()
+    for name, colour in (("wanted", "tab:gray"), ("up", "black")):
+        workers.step(times, [sample[name] for sample in figures["samples"]], color=colour, where="post", label=name)
+    workers.set(ylabel="workers", ylim=(0, None))
+    workers.legend(fontsize=8, loc=(0.42, 0.38), title="workers")
+    axes[0].legend(fontsize=8, loc=(0.42, 0.62))
+
+
 FIGURES: dict[str, tuple[int, Callable[[Any, list[Axes]], None]]] = {
     "confidence": (2, confidence),
     "performance": (1, performance),
     "peers": (2, peers),
     "overhead": (2, overhead),
     "scaling": (3, scaling),
+    "scaling_burst": (1, scaling_burst),
     "load": (1, load),
     "soak": (3, soak),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import struct
@@ -14,13 +15,15 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from diarserve.core.settings import MIB
+from diarserve.cli.main import main as cli
+from diarserve.core.settings import MIB, Settings
 from diarserve.observe.metrics import Metrics
 from diarserve.pool import memory, scaler, slot
 from diarserve.pool.lane import Lane
 from diarserve.pool.scaling import Bounds, Policy
 from tests.support.app import Recording, Start, document, error, form, metric, reached, submit
 from tests.support.lanes import do, job, restarts
+from tests.support.serving import serving
 from tests.support.waiting import until
 from workers.messages import SAMPLE_RATE, AudioRef, Listen, WorkerSpec
 from workers.messages.live import LiveOutput, LiveWords
@@ -291,3 +294,17 @@ async def test_what_is_no_number_of_workers_is_refused(start: Start) -> None:
         assert await error(await client.post(SCALE, params={"workers": workers})) == (400, "invalid_request"), workers
     unknown = await client.post("/api/v1/parallel/lanes/nobody/scale?workers=1")
     assert await error(unknown) == (404, "not_found")
+
+
+def test_the_command_scales_a_lane_of_a_running_server(
+    settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(settings()) as url:
+        assert cli(["scale", "whisper", "1-2", "--server", url]) == 0
+        assert capsys.readouterr().out == "whisper: 1 wanted, 1 up, between 1 and 2 workers\n"
+        assert cli(["scale", "whisper", "2", "--server", url, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["scaling"]["wanted"] == 2
+        assert cli(["scale", "whisper", "many", "--server", url]) == 1
+        assert "workers must be a number" in capsys.readouterr().err
+        assert cli(["scale", "nobody", "1", "--server", url]) == 1
+        assert "There is no lane 'nobody'" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import typer
 
 import diarserve
 from diarserve.cli.command import EXIT_CODES, Config, complain
-from diarserve.cli.commands import doctor, keys, maintenance, serve, transcribe
+from diarserve.cli.commands import doctor, keys, maintenance, scale, serve, transcribe
 from diarserve.core.configuration import ConfigError
 from diarserve.tasks.store.protocol import StoreError
 
@@ -22,6 +22,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     maintenance.backup,
     maintenance.restore,
     maintenance.drain,
+    scale.scale,
 )
 _GROUPS: dict[str, tuple[str, tuple[Callable[..., int], ...]]] = {
     "keys": (keys.HELP, (keys.add, keys.list_, keys.revoke))
