@@ -26,7 +26,10 @@ class UsageError(typer.TyperException):
     """
 
     exit_code = 2
-    hint = "--help shows what the command takes."
+
+    def __init__(self, message: str, *, hint: str = "--help shows what the command takes.") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Failure(typer.TyperException):
@@ -49,9 +52,9 @@ def complain(error: Exception, *, of: object = "") -> None:
         typer.echo(f"  {hint}", err=True)
 
 
-def recordings(files: list[Path]) -> list[Path]:
+def recordings(files: list[Path] | None) -> list[Path] | None:
     """Files that are there, or - for standard input, which typer's `exists` would look for as a file."""
-    for file in files:
+    for file in files or ():
         if file.is_dir():
             raise typer.BadParameter(f"'{file}' is a directory.")
         if not file.exists() and file != STDIN:
@@ -64,6 +67,12 @@ def above_zero(value: float | None) -> float | None:
     if value is not None and value <= 0:
         raise typer.BadParameter(f"{value:g} is not above 0.")
     return value
+
+
+def address(url: str | None) -> str | None:
+    if url and not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url} is no address such as http://127.0.0.1:8000.")
+    return url
 
 
 def _given_before(context: typer.Context, config: Path | None) -> Path | None:
@@ -81,3 +90,22 @@ Config = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, for scripts.")]
+
+
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIARSERVE_API_KEY",
+        metavar="KEY",
+        help="The server's access key. Others can see a command line: rather set the variable.",
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIARSERVE_URL",
+        callback=address,
+        metavar="URL",
+        help="The server's address, with the path before /api where it has one. [default: http://127.0.0.1:8000]",
+    ),
+]

@@ -9,7 +9,7 @@ import typer
 
 import diarserve
 from diarserve.cli.command import EXIT_CODES, Config, complain
-from diarserve.cli.commands import doctor, keys, maintenance, scale, serve, transcribe
+from diarserve.cli.commands import doctor, keys, listen, maintenance, scale, serve, tasks, transcribe, voices
 from diarserve.core.configuration import ConfigError
 from diarserve.tasks.store.protocol import StoreError
 
@@ -18,6 +18,9 @@ from diarserve.tasks.store.protocol import StoreError
 _COMMANDS: tuple[Callable[..., int], ...] = (
     serve.serve,
     transcribe.transcribe,
+    listen.listen,
+    tasks.tasks,
+    tasks.result,
     doctor.doctor,
     maintenance.backup,
     maintenance.restore,
@@ -25,7 +28,8 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     scale.scale,
 )
 _GROUPS: dict[str, tuple[str, tuple[Callable[..., int], ...]]] = {
-    "keys": (keys.HELP, (keys.add, keys.list_, keys.revoke))
+    "keys": (keys.HELP, (keys.add, keys.list_, keys.revoke)),
+    "voices": (voices.HELP, (voices.add, voices.list_, voices.delete)),
 }
 
 _HELP: dict[str, Any] = {

@@ -1,72 +1,81 @@
-"""`diarserve transcribe FILE...`: the pipeline without a server."""
+"""`diarserve transcribe FILE...`: with models of its own, or by a server."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
-import os
-import shutil
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from diarserve.cli import installation
-from diarserve.cli.command import STDIN, UsageError, complain
-from diarserve.core import configuration
+from diarserve.cli import local, remote, targets, watch
+from diarserve.cli.command import Failure, UsageError
+from diarserve.cli.connect import asking, exit_code
+from diarserve.cli.progress import Bars, bars
+from diarserve.cli.targets import Recording
+from diarserve.cli.transcriber import Transcriber
+from diarserve.client.errors import ClientError
 from diarserve.core.errors import InvalidRequest, NotReady, ServiceError
 from diarserve.core.options import Options, parse
-from diarserve.core.settings import Settings, Subtitles
 from diarserve.core.types import Format
-from diarserve.service.service import Service
-from diarserve.tasks.task import Task, new_id
-from diarserve.transcript import formats
-from diarserve.transcript.document import Document
-
-_ONE_A_FILE = ("srt", "vtt", "tsv")  # formats of which several in one stream are none
 
 
-class Recording(NamedTuple):
-    source: Path  # or STDIN
-    target: Path | None  # None: standard output
+class Wanted(NamedTuple):
+    """What the command line says, beside options of the recordings."""
 
-    @property
-    def name(self) -> str:
-        return "stdin" if self.source == STDIN else self.source.name
+    files: Sequence[Path]
+    watch: Path | None
+    output: Path | None
+    output_dir: Path | None
+    formats: Sequence[Format]
+    overwrite: bool
+    skip_existing: bool
+    as_json: bool
 
 
-def run(
-    config: Path | None,
-    files: Sequence[Path],
-    output: Path | None,
-    format: Format,
-    known_speaker: Sequence[str] = (),
-    **fields: Any,
-) -> int:
-    """0, or 1 where a recording could not be transcribed: the others are. 2 where none can be. Raises ConfigError and
-    UsageError before anything is loaded."""
+class Where(NamedTuple):
+    config: Path | None
+    server: str | None
+    api_key: str | None
+    at_once: int
+
+
+class _Outcome(NamedTuple):
+    recording: Recording
+    error: Exception | None
+
+
+def run(wanted: Wanted, where: Where, known_speaker: Sequence[str], fields: Mapping[str, Any]) -> int:
+    """0, or 1 where a recording could not be transcribed: the others are. Raises ConfigError, UsageError and
+    typer.BadParameter before anything is loaded, Failure where nothing can be transcribed."""
     references = _references(known_speaker)
     options = _options(fields, list(references))
-    recordings = _recordings(files, output, format)
-    with tempfile.TemporaryDirectory(prefix="diarserve-", ignore_cleanup_errors=True) as folder:
-        quiet = {"DIARSERVE_LOG_LEVEL": "error", **os.environ}
-        settings = configuration.load(config, quiet, data_dir=Path(folder))
-        if missing := [finding for finding in installation.findings(settings) if _stops(finding, options)]:
-            for finding in missing:
-                typer.echo(f"diarserve: {finding}", err=True)
-            return 2
-        try:
-            return asyncio.run(_transcribe_all(settings, options, list(references.values()), recordings, format))
-        except (InvalidRequest, NotReady) as error:
-            complain(error)
-            return 2
+    planned = _planned(wanted)
+    try:
+        with asking():
+            return asyncio.run(_run(wanted, where, options, fields, references, planned))
+    except (InvalidRequest, NotReady) as error:  # of all recordings: the models, or what they cannot do
+        raise Failure(error.message, code=2) from error
+
+
+def _planned(wanted: Wanted) -> Sequence[Recording]:
+    if wanted.watch is not None and wanted.output_dir is None:
+        raise UsageError("--watch needs --output-dir DIRECTORY.")
+    if not wanted.files and wanted.watch is None:
+        raise UsageError("Missing argument 'FILES': recordings, or --watch FOLDER.")
+    if wanted.as_json and wanted.output is None and wanted.output_dir is None:
+        raise UsageError("--json needs -o or --output-dir: it tells what was written there.")
+    if wanted.watch is not None and wanted.output_dir is not None:
+        wanted.output_dir.mkdir(parents=True, exist_ok=True)
+    if not wanted.files:
+        return ()
+    planned = targets.recordings(wanted.files, wanted.output, wanted.output_dir, wanted.formats)
+    return targets.without_those_that_exist(
+        planned, overwrite=wanted.overwrite, skip_existing=wanted.skip_existing or wanted.watch is not None
+    )
 
 
 def _references(known: Sequence[str]) -> dict[str, Path]:
@@ -83,7 +92,11 @@ def _references(known: Sequence[str]) -> dict[str, Path]:
 
 
 def _options(fields: Mapping[str, Any], known_speakers: Sequence[str]) -> Options:
-    given = {name: [str(value)] for name, value in fields.items() if value is not None}
+    given = {
+        name: [str(each) for each in (value if isinstance(value, list) else [value])]
+        for name, value in fields.items()
+        if value is not None
+    }
     try:
         return parse(Options, given | {"known_speaker_names": list(known_speakers)})
     except InvalidRequest as error:
@@ -92,131 +105,106 @@ def _options(fields: Mapping[str, Any], known_speakers: Sequence[str]) -> Option
         raise UsageError(f"{hint}{message}") from error
 
 
-def _recordings(files: Sequence[Path], output: Path | None, format: Format) -> list[Recording]:
-    """Where each transcript goes. Raises UsageError where two would go to one place."""
-    several = len(files) > 1
-    if files.count(STDIN) > 1:
-        raise UsageError("Standard input (-) can be read once.")
-    if output is None:
-        if several and format in _ONE_A_FILE:
-            raise UsageError(f"Several recordings as {format} need -o DIRECTORY.")
-        return [Recording(file, None) for file in files]
-    if several and output.exists() and not output.is_dir():
-        raise UsageError(f"-o {output} is a file; several recordings need a directory.")
-    if not several and not output.is_dir():
-        if not output.parent.is_dir():
-            raise UsageError(f"-o {output}: there is no directory {output.parent}.")
-        return [Recording(files[0], output)]
-    suffix = "txt" if format == "text" else format
-    recordings = [Recording(file, output / f"{'stdin' if file == STDIN else file.stem}.{suffix}") for file in files]
-    for target, count in collections.Counter(each.target for each in recordings).items():
-        if count > 1:
-            raise UsageError(f"{count} of these recordings would be written to {target}: name them apart.")
-        if target in files:
-            raise UsageError(f"{target} is a recording and would be written over.")
-    output.mkdir(parents=True, exist_ok=True)
-    return recordings
-
-
-def _stops(finding: installation.Finding, options: Options) -> bool:
-    needed = {*installation.REQUIRED}
-    needed |= {"separate"} if options.source_separation else set()
-    needed |= {"align"} if options.enhanced_alignment else set()
-    return bool(finding.problem) and finding.lane in needed
-
-
-async def _transcribe_all(
-    settings: Settings, options: Options, references: Sequence[Path], recordings: Sequence[Recording], format: Format
+async def _run(
+    wanted: Wanted,
+    where: Where,
+    options: Options,
+    fields: Mapping[str, Any],
+    references: Mapping[str, Path],
+    planned: Sequence[Recording],
 ) -> int:
-    """Raises NotReady where a model cannot be loaded, and InvalidRequest for what this configuration cannot do."""
-    code, shown = 0, []
-    at_a_time = asyncio.Semaphore(settings.limits.running)
-    with _progress() as progress:
-        loading = progress.add_task("loading models", total=None)
-        async with _service(settings) as service:
-            service.check(options)
-            progress.remove_task(loading)
-            running = [
-                asyncio.create_task(_transcribe(service, recording, options, references, at_a_time, progress))
-                for recording in recordings
-            ]
-            for recording, document in zip(recordings, running, strict=True):
-                try:
-                    text = _rendered(await document, format, settings.subtitles)
-                    if recording.target:
-                        recording.target.write_bytes(text)
-                    else:
-                        shown.append((recording.name, text))
-                except (ServiceError, OSError) as error:
-                    code = 1
-                    progress.console.print(f"diarserve: {recording.source}: {error}", markup=False, highlight=False)
+    if not planned and wanted.watch is None:  # all of them are there
+        if wanted.as_json:
+            typer.echo("[]")
+        return 0
+    shown: list[tuple[str, bytes]] = []
+    with bars() as drawn:
+        made: AbstractAsyncContextManager[Transcriber]
+        if where.server:
+            made = remote.transcriber(where.server, where.api_key, fields, references, where.at_once)
+        else:
+            made = local.transcriber(where.config, options, list(references.values()), drawn)
+        async with made as transcriber, _arriving(wanted, planned) as recordings:
+            outcomes = await _all(transcriber, recordings, wanted, drawn, shown)
     for name, text in shown:  # once nothing else is drawn
-        if format == "text" and len(recordings) > 1:
+        if wanted.formats == ["text"] and len(planned) > 1:
             typer.echo(f"==> {name} <==")
         typer.echo(text, nl=False)
-    return code
+    if wanted.as_json:
+        typer.echo(json.dumps([_told(outcome) for outcome in outcomes], indent=2))
+    return max((exit_code(outcome.error) for outcome in outcomes if outcome.error), default=0)
 
 
 @asynccontextmanager
-async def _service(settings: Settings) -> AsyncIterator[Service]:
-    service = Service(settings)
-    await service.start()
-    try:
-        await service.wait_ready()
-        yield service
-    finally:
-        await service.close()
+async def _arriving(wanted: Wanted, planned: Sequence[Recording]) -> AsyncIterator[AsyncIterator[Recording]]:
+    """Those that are named, then those that come into the folder, until Ctrl-C."""
 
+    async def named() -> AsyncIterator[Recording]:
+        for recording in planned:
+            yield recording
 
-async def _transcribe(
-    service: Service,
-    recording: Recording,
-    options: Options,
-    references: Sequence[Path],
-    at_a_time: asyncio.Semaphore,
-    progress: Progress,
-) -> Document:
-    task = Task(service.spool.incoming / new_id(), recording.name, options)
-    async with at_a_time:
-        bar = progress.add_task(recording.name, total=100)
-        showing = asyncio.create_task(_show(task, progress, bar))
-        try:
-            await asyncio.to_thread(_copy, recording.source, references, task)
-            return await service.process(task)
-        finally:
-            showing.cancel()
-            progress.remove_task(bar)
+    async def watched(folder: Path, output: Path, stopped: asyncio.Event) -> AsyncIterator[Recording]:
+        async for recording in named():
+            yield recording
+        async for path in watch.appearing(folder, stopped):
+            recording = targets.in_folder(path, output, wanted.formats)
+            if wanted.overwrite or not targets.existing(recording):
+                yield recording
 
-
-def _copy(source: Path, references: Sequence[Path], task: Task) -> None:
-    task.folder.mkdir(0o700)
-    for number, reference in enumerate(references):
-        shutil.copyfile(reference, task.reference(number))
-    Path(task.source).touch(0o600)
-    if source == STDIN:
-        with open(task.source, "wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+    if wanted.watch is None or wanted.output_dir is None:
+        yield named()
     else:
-        shutil.copyfile(source, task.source)
+        with watch.stopped_by_signal() as stopped:
+            yield watched(wanted.watch, wanted.output_dir, stopped)
 
 
-def _rendered(document: Document, format: Format, style: Subtitles) -> bytes:
-    body = formats.render(document, format, style)[0]
-    return msgspec.json.format(body, indent=2) + b"\n" if format == "json" else body
+async def _all(
+    transcriber: Transcriber,
+    recordings: AsyncIterator[Recording],
+    wanted: Wanted,
+    drawn: Bars,
+    shown: list[tuple[str, bytes]],
+) -> Sequence[_Outcome]:
+    """In their order, so many at once."""
+    places = asyncio.Semaphore(transcriber.at_once)
+    running: list[asyncio.Task[_Outcome]] = []
+    texts: dict[int, tuple[str, bytes]] = {}
+
+    async def one(number: int, recording: Recording) -> _Outcome:
+        try:
+            with drawn.bar(recording.name) as bar:
+                made = await transcriber.transcribe(recording, wanted.formats, bar)
+            for format, text in made.items():
+                if format in recording.targets:
+                    await asyncio.to_thread(targets.write, recording.targets[format], text)
+                else:
+                    texts[number] = (recording.name, text)
+        except (ServiceError, ClientError, OSError) as error:
+            hint = getattr(error, "hint", "")
+            drawn.say(f"diarserve: {recording.source}: {error}", *([f"  {hint}"] if hint else []))
+            return _Outcome(recording, error)
+        finally:
+            places.release()
+        return _Outcome(recording, None)
+
+    try:
+        async for recording in recordings:
+            await places.acquire()
+            running.append(asyncio.create_task(one(len(running), recording)))
+        outcomes = await asyncio.gather(*running)
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    shown.extend(texts[number] for number in sorted(texts))
+    return outcomes
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """On standard error, and only on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(
-        *columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
-    ) as bars:
-        yield bars
-
-
-async def _show(task: Task, progress: Progress, bar: TaskID) -> None:
-    while True:
-        progress.update(bar, completed=task.progress)
-        await asyncio.sleep(0.2)
+def _told(outcome: _Outcome) -> dict[str, Any]:
+    error = outcome.error
+    about = {"code": getattr(error, "code", None), "message": str(error), "hint": getattr(error, "hint", "")}
+    return {
+        "file": str(outcome.recording.source),
+        "outputs": [str(path) for path in outcome.recording.targets.values()],
+        "error": about if error else None,
+    }

@@ -168,6 +168,7 @@ async def _fetch(
 
 def write(path: Path, content: bytes) -> None:
     """The whole file, or none. Raises OSError."""
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -137,7 +137,7 @@ class Connection:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        why = str(error) or type(error).__name__
+        why = str(getattr(error, "os_error", None) or error) or type(error).__name__
         return Unreachable(
             f"{self.url} does not answer: {why}", "Is this its address, and does `diarserve serve` run there?"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
@@ -16,9 +16,11 @@ from diarserve.http.server import Runner
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The application on a free loopback port, in a thread of its own; its address."""
-    runner = Runner(app.make(settings), handler_cancellation=True)
+def serving(settings: Settings, prepare: Callable[[web.Application], object] = id) -> Iterator[str]:
+    """The application, once prepared, on a free loopback port, in a thread of its own; its address."""
+    made = app.make(settings)
+    prepare(made)
+    runner = Runner(made, handler_cancellation=True)
 
     async def start() -> str:
         await runner.setup()
