@@ -260,7 +260,7 @@ async def test_a_folder_is_transcribed_and_what_is_done_is_not_done_again(client
     assert made == {"a.srt", "a.json", "deeper/b.srt", "deeper/b.json"}
     assert msgspec.json.decode((output / "a.json").read_bytes())["task_id"] == items["a.wav"].task_id
     again = {item.source.name: item async for item in client.batch(source, output, formats=["srt", "json"])}
-    assert [name for name, item in again.items() if item.skipped] == ["a.wav", "b.wav"]
+    assert sorted(name for name, item in again.items() if item.skipped) == ["a.wav", "b.wav"]
     (output / "a.srt").write_text("mine")
     over = [item async for item in client.batch([source / "a.wav"], output, formats=["srt"], overwrite=True)]
     assert [item.skipped for item in over] == [False]

@@ -111,6 +111,7 @@ class Document(Struct, frozen=True):
     degraded: bool = False  # whether some of it did not fit into the device's memory and ran on less
     performance: Performance = Performance()
     warnings: tuple[str, ...] = ()
+    revision: int = 0  # how often somebody changed it
     speaker_matches: tuple[SpeakerMatch, ...] = ()  # where voices were to be compared
     speaker_embeddings: tuple[SpeakerEmbedding, ...] = ()  # where they were asked for
 
