@@ -76,7 +76,7 @@ def size(lane: Lane) -> int:
 
 
 def scalings(lane: Lane, **labels: str) -> float:
-    families = text_string_to_metric_families(lane.scaler._metrics.render().decode())
+    families = text_string_to_metric_families(lane.scaler._metrics.render()[0].decode())
     samples = [sample for family in families for sample in family.samples]
     return sum(s.value for s in samples if s.name == "diarserve_scalings_total" and labels.items() <= s.labels.items())
 

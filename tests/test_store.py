@@ -214,6 +214,15 @@ async def test_counts_are_those_of_the_rows(store: Store) -> None:
     assert await store.counts() == await counted(store) == dict.fromkeys(STATUSES, 0) | {"queued": 2}
 
 
+async def test_the_oldest_queued_task_of_each_priority_is_known(store: Store) -> None:
+    assert (await store.waiting()).oldest_queued == {}
+    [first, _], _ = await store.add([new("first"), new("second")])
+    [low], _ = await store.add([replace(new("low"), priority="low")])
+    assert (await store.waiting()).oldest_queued == {"normal": first.created_at, "low": low.created_at}
+    await store.claim("normal", 2)
+    assert (await store.waiting()).oldest_queued == {"low": low.created_at}
+
+
 async def test_counting_reads_no_tasks(file_store: SqliteStore) -> None:
     async def instructions() -> int:
         steps = 0
@@ -433,8 +442,10 @@ async def test_an_ended_task_with_a_callback_is_due_until_it_is_sent_or_given_up
     assert await due(LATER, 1) == [("done", 0)]
     others = await store.due_callbacks(LATER, 9, except_origins=["https://x"])
     assert [callback.task.id for callback in others] == ["waiting"]
+    assert (await store.waiting()).callbacks == 3
     await store.callback_sent("done")
     await store.callback_failed("failed", LATER + 5)
+    assert (await store.waiting()).callbacks == 2
     assert await due(LATER) == [("waiting", 0)]
     assert await due(LATER + 5) == [("waiting", 0), ("failed", 1)]
     await store.callback_failed("failed", None)

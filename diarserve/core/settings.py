@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -272,6 +273,12 @@ class Settings(_Section):
         """By the name that a request chooses them by."""
         lanes = {"embedded": self.embedded, "sortformer": self.sortformer, "clustering": self.clustering}
         return {name: lane for name, lane in lanes.items() if lane}
+
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that differ where the settings do. Secrets are left out, so that it tells nothing of
+        them."""
+        secrets: Any = {"webhooks": {"secret"}, "access": {"keys"}, "voices": {"key"}}
+        return hashlib.sha256(self.model_dump_json(exclude=secrets).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")
     def _diarizes(self) -> Settings:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from diarserve import __version__
 from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
 from diarserve.http import drain, guard, metrics_port, middleware
@@ -53,6 +55,8 @@ def make(settings: Settings) -> web.Application:
         client_max_size=0,  # no limit of aiohttp's own: uploads.receive streams and counts
     )
     app[SERVICE] = Service(settings)
+    build = {"version": __version__, "python": platform.python_version()}
+    app[SERVICE].metrics.describe(build, {"hash": settings.fingerprint()})
     app[LIVE] = LiveSessions(app[SERVICE])
     app[CONNECTIONS] = ClientLimit(settings.limits.max_client_connections, "connections")
     app[REQUESTS] = ClientLimit(settings.limits.max_client_requests, "requests")

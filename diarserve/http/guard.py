@@ -12,7 +12,7 @@ from diarserve.access import hosts
 from diarserve.access.roles import allows
 from diarserve.core.errors import Forbidden, Misdirected, Unauthorized
 from diarserve.http.client_address import client_scheme
-from diarserve.http.context import GATE
+from diarserve.http.context import GATE, SERVICE
 from diarserve.http.gate import Client, Gate
 from diarserve.http.openapi.describe import Operation
 from diarserve.http.security_headers import SECURITY_HEADERS
@@ -38,6 +38,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if _is_preflight(request, gate):
         return _preflight(request)
     request[_CLIENT] = found = _identified(request, gate)
+    if found.key:
+        request.app[SERVICE].metrics.count_key(found.key.name)
     with gate.limits.request(found.key) if found.key else nullcontext():
         return await handler(request)
 

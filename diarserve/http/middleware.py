@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import time
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -19,12 +20,14 @@ from diarserve.http.openai import errors as openai_errors
 from diarserve.http.request_id import request_id
 from diarserve.http.responses import json
 from diarserve.http.security_headers import SECURITY_HEADERS
+from diarserve.observe import labels
 from diarserve.observe.metrics import Metrics
 from diarserve.tasks.store.protocol import StoreError
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
 
+_GONE = 499  # nginx's code for a client that was gone before its answer
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HTTP_CODES: Mapping[int, ErrorCode] = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -45,9 +48,17 @@ async def show_request_id(request: web.Request, response: web.StreamResponse) ->
 async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"  # never the raw path: labels must stay few
-    response = await handler(request)
-    request.app[SERVICE].metrics.requests.labels(route, request.method, response.status).inc()
-    return response
+    metrics, began, status = request.app[SERVICE].metrics, time.monotonic(), _GONE
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except web.HTTPException as redirection:
+        status = redirection.status
+        raise
+    finally:
+        metrics.requests.labels(route, labels.method(request.method), status).inc()
+        metrics.request_seconds.labels(route, labels.status_class(status)).observe(time.monotonic() - began)
 
 
 @web.middleware

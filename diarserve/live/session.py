@@ -102,6 +102,7 @@ class LiveSession:
             raise TooLarge(f"A live session is {self._limits.max_seconds:.0f} s long at most.")
         self._appended = time.monotonic()
         self._audio.append(pcm)
+        self._metrics.live_audio.inc(len(pcm) / (2 * SAMPLE_RATE))
         self._tell_workers()
 
     async def finalize(self) -> None:
@@ -174,7 +175,9 @@ class LiveSession:
             except ServiceError as error:
                 log.warning("live words have no more speakers: %s", error)
 
-    def _give_back(self, _: asyncio.Task[None]) -> None:
+    def _give_back(self, work: asyncio.Task[None]) -> None:
+        outcome = self._error.code if self._error else "left" if work.cancelled() else "completed"
+        self._metrics.live_ended.labels(outcome).inc()
         for timer in self._timers.values():
             timer.cancel()
         for job in (self._listening, self._following):

@@ -29,9 +29,14 @@ class LiveSessions:
         self._service = service
         self._limits = service.settings.live
         self._open: dict[str, LiveSession] = {}
+        service.metrics.live_worst_lag.set_function(self._worst_lag)
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def _worst_lag(self) -> float:
+        """Safe in any thread."""
+        return max((session.lag for session in tuple(self._open.values())), default=0.0)
 
     def require_room(self) -> None:
         """Raises Busy (429) where there are as many sessions as may be, and NotReady (503)."""

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from diarserve.core.types import Outcome, Status
+from diarserve.core.types import Outcome, Priority, Status
+from diarserve.observe import lane_gauges
+from diarserve.observe.gpus import Gpu
 
 
 @dataclass(frozen=True, slots=True)
 class State:
+    """What /metrics and /stats show of the present."""
+
+    ready: bool  # plain requests can be served
     in_flight: int  # tasks in the pipeline
     pending: int  # recordings whose clients wait: what max_pending limits
     uploads: int  # under way: what max_uploads limits
+    limits: Mapping[str, int]  # by the setting's name
     outcomes: Mapping[tuple[Outcome, str], int]  # tasks that ended in the pipeline, by outcome and error code
     durable: Mapping[Status, int]  # durable tasks, by status
+    oldest_queued: Mapping[Priority, float]  # seconds for which the oldest queued durable task has waited
+    callbacks: int  # due, or to be made again
     spool_bytes: int
+    disk_free: int  # bytes, of the data directory's disk
+    disk_total: int  # bytes
+    disk_kept_free: int  # bytes that uploads leave alone
     lanes: Mapping[str, Mapping[str, Any]]  # Lane.state(), by name
+    gpus: Sequence[Gpu]
 
 
 class Gauges(Collector):
@@ -30,13 +42,17 @@ class Gauges(Collector):
     def collect(self) -> Iterable[Metric]:
         state = self._state()
         yield from _tasks(state)
-        yield from _lanes(state.lanes)
+        yield from _durable(state)
+        yield from _disk(state)
+        yield from lane_gauges.collect(state.lanes)
+        yield from _gpus(state.gpus)
 
     def describe(self) -> Iterable[Metric]:
         return ()  # known only at a scrape
 
 
 def _tasks(state: State) -> Iterable[Metric]:
+    yield GaugeMetricFamily("diarserve_ready", "1: plain requests can be served, as /readyz says", state.ready)
     yield GaugeMetricFamily(
         "diarserve_tasks_in_flight",
         "Tasks in the pipeline: waiting for a worker, or being worked on; queued durable tasks are not",
@@ -48,18 +64,14 @@ def _tasks(state: State) -> Iterable[Metric]:
         state.pending,
     )
     yield GaugeMetricFamily("diarserve_uploads", "Uploads under way; max_uploads is their limit", state.uploads)
-    yield GaugeMetricFamily(
-        "diarserve_spool_bytes", "Bytes of uploads and decoded audio on the disk", state.spool_bytes
+    limits = GaugeMetricFamily(
+        "diarserve_limit",
+        "Settings beyond which requests are refused: max_pending, max_uploads, max_queued, max_sessions (live)",
+        labels=["name"],
     )
-    durable = GaugeMetricFamily(
-        "diarserve_durable_tasks",
-        "Durable tasks in the store: queued, or processing (claimed, paused ones included)",
-        labels=["status"],
-    )
-    statuses: tuple[Status, ...] = ("queued", "processing")
-    for status in statuses:
-        durable.add_metric([status], state.durable.get(status, 0))
-    yield durable
+    for name, limit in state.limits.items():
+        limits.add_metric([name], limit)
+    yield limits
     ended = CounterMetricFamily(
         "diarserve_tasks",
         "Tasks that left the pipeline: completed, failed (code is the error's), cancelled, or refused for want of a"
@@ -71,29 +83,53 @@ def _tasks(state: State) -> Iterable[Metric]:
     yield ended
 
 
-def _lanes(lanes: Mapping[str, Mapping[str, Any]]) -> Iterable[Metric]:
-    depth = GaugeMetricFamily("diarserve_queue_depth", "Jobs that no worker of the lane holds yet", labels=["lane"])
+def _durable(state: State) -> Iterable[Metric]:
+    durable = GaugeMetricFamily(
+        "diarserve_durable_tasks",
+        "Durable tasks in the store, by status; processing: claimed, paused ones included",
+        labels=["status"],
+    )
+    for status, tasks in state.durable.items():
+        durable.add_metric([status], tasks)
+    yield durable
     oldest = GaugeMetricFamily(
-        "diarserve_queue_oldest_seconds", "Seconds for which the oldest of them has waited; 0 without", labels=["lane"]
+        "diarserve_durable_oldest_seconds",
+        "Seconds for which the oldest queued durable task has waited; 0 without",
+        labels=["priority"],
     )
-    up = GaugeMetricFamily("diarserve_workers_up", "Workers whose model is loaded", labels=["lane"])
-    wanted = GaugeMetricFamily(
-        "diarserve_workers_wanted", "Workers that the lane is to have now, by its scaling", labels=["lane"]
+    for priority, seconds in state.oldest_queued.items():
+        oldest.add_metric([priority], seconds)
+    yield oldest
+    yield GaugeMetricFamily(
+        "diarserve_webhooks_pending", "Callbacks that are due or are to be made again", state.callbacks
     )
-    busy = GaugeMetricFamily("diarserve_workers_busy", "Workers that hold a job", labels=["lane"])
-    memory = GaugeMetricFamily(
-        "diarserve_gpu_memory_bytes",
-        "Bytes of GPU memory: what torch uses, keeps and used at most in a worker, and what its device has left and in"
-        " all",
-        labels=["lane", "worker", "device", "kind"],
+
+
+def _disk(state: State) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "diarserve_spool_bytes", "Bytes of uploads and decoded audio on the disk", state.spool_bytes
     )
-    for name, lane in lanes.items():
-        for worker in lane["workers"]:
-            for kind, size in worker["memory"].items():
-                memory.add_metric([name, str(worker["number"]), worker["device"], kind], size)
-        depth.add_metric([name], lane["queued"])
-        oldest.add_metric([name], lane["oldest_queued"])
-        up.add_metric([name], sum(worker["pid"] is not None for worker in lane["workers"]))
-        wanted.add_metric([name], lane["scaling"]["wanted"])
-        busy.add_metric([name], sum(worker["jobs"] > 0 for worker in lane["workers"]))
-    return (depth, oldest, up, wanted, busy, memory)
+    yield GaugeMetricFamily(
+        "diarserve_disk_free_bytes", "Bytes that are free on the data directory's disk", state.disk_free
+    )
+    yield GaugeMetricFamily("diarserve_disk_size_bytes", "Bytes of that disk in all", state.disk_total)
+    yield GaugeMetricFamily(
+        "diarserve_disk_kept_free_bytes",
+        "Bytes of it that uploads leave alone (limits.min_free_mib): with less free they are answered 507",
+        state.disk_kept_free,
+    )
+
+
+def _gpus(gpus: Sequence[Gpu]) -> Iterable[Metric]:
+    used = GaugeMetricFamily(
+        "diarserve_gpu_device_memory_used_bytes", "Memory of a GPU that all processes use", labels=["device"]
+    )
+    total = GaugeMetricFamily("diarserve_gpu_device_memory_size_bytes", "Memory of a GPU in all", labels=["device"])
+    busy = GaugeMetricFamily(
+        "diarserve_gpu_utilization_ratio", "Share of the time in which a kernel ran on a GPU, lately", labels=["device"]
+    )
+    for gpu in gpus:
+        used.add_metric([gpu.device], gpu.memory_used)
+        total.add_metric([gpu.device], gpu.memory_total)
+        busy.add_metric([gpu.device], gpu.utilization)
+    return (used, total, busy) if gpus else ()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from diarserve.core.errors import ServiceError
-from diarserve.core.types import Priority
+from diarserve.core.types import PRIORITIES, Priority
 from diarserve.pool.live_job import LiveAudio
 from workers.messages import Decode, Done, Progress, Request, Separate
 
@@ -23,6 +23,21 @@ PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low":
 LIVE_OFFSET = -86_400.0  # of live jobs, which go before all others: none of those waits for a day
 
 OnProgress = Callable[[Progress], None]
+
+
+class Waiting(TypedDict):
+    jobs: int
+    oldest: float  # seconds that the oldest of them has waited; 0 without any
+
+
+def waiting(queue: Iterable[Job]) -> dict[str, Waiting]:
+    """What waits, by the task's priority, or `live`."""
+    now, found = time.monotonic(), {name: Waiting(jobs=0, oldest=0.0) for name in (*PRIORITIES, "live")}
+    for job in queue:
+        one = found["live" if job.live else job.priority]
+        one["jobs"] += 1
+        one["oldest"] = max(one["oldest"], now - job.queued)
+    return found
 
 
 def virtual_deadline(priority: Priority, duration: float, waited: float = 0.0) -> float:
@@ -43,10 +58,17 @@ class Job:
     begun: bool = False  # its worker has told of a step
     attempts: int = 0  # including the one under way
     live: LiveAudio | None = None  # of a job whose audio keeps arriving
+    priority: Priority = "high"  # of its task
     alone: bool = False  # it was in a worker when that died, and may be the cause: try it by itself
 
     def __post_init__(self) -> None:
         self.waits_since = self.queued
+
+    def count_attempt(self) -> None:
+        """Before it starts, so that whatever it does to the worker is counted."""
+        self.attempts += 1
+        if self.attempts > 1 and self.on_progress:
+            self.on_progress(Progress(self.id, 0.0))  # what it reported so far, it will report again
 
     def wait_again(self) -> None:
         self.waits_since, self.begun = time.monotonic(), False

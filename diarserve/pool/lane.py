@@ -13,16 +13,17 @@ from functools import partial
 from typing import Any, cast
 
 from diarserve.core import errors
-from diarserve.observe.metrics import Metrics
-from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress
+from diarserve.core.types import Priority
+from diarserve.observe.metrics import Metrics, exemplar
+from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress, waiting
 from diarserve.pool.live_job import LiveAudio, LiveJob, OnOutput
 from diarserve.pool.scaler import Scaler
 from diarserve.pool.scaling import Bounds, Policy, Seen
 from diarserve.pool.slot import Slot
-from diarserve.pool.slots import Slots
+from diarserve.pool.slots import Slots, give
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
-from workers.messages import Asks, Done, Failed, LiveRequest, Progress, R, Request, WorkerSpec
+from workers.messages import Asks, Done, Failed, LiveRequest, R, Request, WorkerSpec
 from workers.messages.live import LiveEnd
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class Lane:
             "halted": self.halted,
             "queued": len(self._queue),
             "oldest_queued": max((time.monotonic() - job.queued for job in self._queue), default=0.0),
+            "waiting": waiting(list(self._queue)),
             "model": dict(self.info),
             "workers": self._slots.state(),
             "scaling": {**self.scaler.state(), "wanted": len(self._slots.staying)},
@@ -166,21 +168,30 @@ class Lane:
             await self._changed.wait()
 
     async def run(
-        self, request: Asks[R], *, virtual_deadline: float, task: str = "", on_progress: OnProgress | None = None
+        self,
+        request: Asks[R],
+        *,
+        virtual_deadline: float,
+        task: str = "",
+        priority: Priority = "high",
+        on_progress: OnProgress | None = None,
     ) -> Done[R]:
-        """Do one job of a task (its name in the log). Cancelling the caller cancels it. Raises ServiceError:
+        """Do one job of a task (its name in the log; its priority is counted, the deadline holds it already).
+        Cancelling the caller cancels it. Raises ServiceError:
         NotReady where no worker can start, ModelFailed where all attempts failed, and what the engine says of the
         recording (diarserve.core.errors.from_job). Raises OSError where the job's files cannot be opened."""
         if self.halted:
             raise self._not_ready()
         answer: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
-        job = self._queue_new(cast(Request, request), task, virtual_deadline, answer, on_progress=on_progress)
+        job = self._queue_new(
+            cast(Request, request), task, virtual_deadline, answer, priority=priority, on_progress=on_progress
+        )
         try:
             done = await answer
         finally:
             if not answer.done() or answer.cancelled():
                 self._withdraw(job)
-        self._queue_wait.observe(done.started - job.queued)
+        self._queue_wait.observe(done.started - job.queued, exemplar(task))
         if done.degraded:
             self._metrics.degraded.labels(self.name).inc()
         return done
@@ -248,30 +259,18 @@ class Lane:
             if not slots:
                 break
             heapq.heappop(self._queue)
-            job.attempts += 1  # before it starts, so that whatever it does to the worker is counted
-            if job.attempts > 1 and job.on_progress:
-                job.on_progress(Progress(job.id, 0.0))  # what it reported so far, it will report again
-            self._give(min(slots, key=lambda slot: len(slot.jobs)), job)
+            job.count_attempt()
+            if job.attempts > 1:
+                self._metrics.job_retries.labels(self.name).inc()
+            give(min(slots, key=lambda slot: len(slot.jobs)), job)
         if self._queue and not self._slots.staying:
             self.scaler.wake()
-
-    def _give(self, slot: Slot, job: Job) -> None:
-        try:
-            slot.submit(job)
-        except UnicodeError:  # a lone surrogate, which JSON and Python's strings can hold
-            job.end(errors.InvalidRequest("The request holds text that is not valid Unicode."))
-        except OSError as error:  # no room for its target, or no descriptor is left: the caller knows what to do
-            log.error("the files of a job of the %s lane cannot be opened: %s", self.name, error.strerror)
-            job.end(error)
-        except Exception:
-            log.exception("a job of the %s lane could not be sent", self.name)
-            job.end(errors.ModelFailed("The request could not be sent to a worker."))
 
     def _share(self) -> None:
         """A worker is up: it takes over jobs that others hold and have not begun, the most urgent first."""
         while transfer := self._slots.transfer(self._width):
             transfer.giver.cancel(transfer.job)
-            self._give(transfer.taker, transfer.job)
+            give(transfer.taker, transfer.job)
 
     def _queue_again(self, job: Job) -> None:
         if self.halted:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from diarserve.observe.metrics import Metrics
 from diarserve.pool import results
 from diarserve.pool.job import Job
-from diarserve.pool.worker import Start, Worker
+from diarserve.pool.worker import Start, Worker, end_of
 from workers.messages import (
     BootFailed,
     Cancel,
@@ -82,6 +82,7 @@ class Slot:
         self._start = start
         self._worker: Worker | None = None
         self._boot_failures = 0  # in a row
+        self._hung = False  # the worker was killed for its silence
         self._failures = 0  # boots and deaths in a row, with no finished job in between
         self._last_message = 0.0  # when the worker last gave a sign of life or got something to do
         self._silence_timer: asyncio.TimerHandle | None = None
@@ -190,7 +191,8 @@ class Slot:
                 self._owner.on_lost(self, jobs)
         if not (self.halted or self._closing.is_set() or self.leaving):
             self.restarts += 1
-            self._metrics.restarts.labels(self.spec.lane, "killed" if code < 0 else "exited").inc()
+            reason = end_of(code, started=not self._boot_failures, silent=self._hung)
+            self._metrics.restarts.labels(self.spec.lane, reason).inc()
             log.error("%s worker %d is gone (exit code %d); starting another", self.spec.lane, worker.pid, code)
 
     async def _talk(self, worker: Worker) -> None:
@@ -202,8 +204,7 @@ class Slot:
                 message = await worker.receive()
                 if isinstance(message, Report):
                     self.info = message.model
-                    for event in message.events:
-                        self._metrics.model_events.labels(self.spec.lane, event).inc()
+                    self._metrics.count_events(self.spec.lane, message.events, message.steps)
                 elif isinstance(message, Progress | Done | Failed | Heard | Awaiting):
                     self._take(message)
                 else:
@@ -221,7 +222,8 @@ class Slot:
         else:
             if isinstance(message, Ready):
                 log.info("%s worker %d is ready after %.1f s", self.spec.lane, worker.pid, message.seconds)
-                self._boot_failures, self.last_error = 0, None
+                self._metrics.boot.labels(self.spec.lane).observe(message.seconds)
+                self._boot_failures, self.last_error, self._hung = 0, None, False
                 self.info, self.ready, self._last_message = message.model, True, time.monotonic()
                 self._owner.on_change()
                 return True
@@ -290,6 +292,7 @@ class Slot:
             self._look_again_in(left)
         else:
             log.error("%s worker %d gave no sign of life for too long: killed", self.spec.lane, self._worker.pid)
+            self._hung = True
             self._worker.kill()
 
 

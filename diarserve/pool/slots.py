@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from diarserve.core import errors
 from diarserve.pool import memory, scaling
 from diarserve.pool.job import Job
 from diarserve.pool.scaling import Bounds, Seen
 from diarserve.pool.slot import Slot
 from workers.messages import WorkerSpec
+
+log = logging.getLogger(__name__)
 
 Make = Callable[..., Slot]  # (spec, number=, info=)
 _OF_ONE_WORKER = ("loaded", "memory")  # what an engine says of itself that ends with it
@@ -173,3 +177,17 @@ def _waiting(slot: Slot) -> list[Job]:
     others = [job for job in slot.jobs.values() if not job.live]
     first = min(others, default=None)
     return [job for job in others if not (job.begun or job is first)]
+
+
+def give(slot: Slot, job: Job) -> None:
+    """The job to the slot's worker; it ends where it cannot be sent."""
+    try:
+        slot.submit(job)
+    except UnicodeError:  # a lone surrogate, which JSON and Python's strings can hold
+        job.end(errors.InvalidRequest("The request holds text that is not valid Unicode."))
+    except OSError as error:  # no room for its target, or no descriptor is left: the caller knows what to do
+        log.error("the files of a job of the %s lane cannot be opened: %s", slot.spec.lane, error.strerror)
+        job.end(error)
+    except Exception:
+        log.exception("a job of the %s lane could not be sent", slot.spec.lane)
+        job.end(errors.ModelFailed("The request could not be sent to a worker."))

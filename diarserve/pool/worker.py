@@ -84,3 +84,11 @@ class StreamWorker(Worker):
         self._writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
+
+
+def end_of(exit_code: int, *, started: bool, silent: bool) -> str:
+    """How a worker ended, for the count of restarts: that it was killed, as it gave no sign of life, goes before the
+    exit code."""
+    if not started:
+        return "not_started"
+    return "hung" if silent else "killed" if exit_code < 0 else "exited"

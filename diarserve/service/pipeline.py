@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from diarserve.core.offload import offload
 from diarserve.core.types import Diarizer
-from diarserve.observe.metrics import Metrics
+from diarserve.observe.metrics import Metrics, exemplar
 from diarserve.pool.lanes import Lanes
 from diarserve.service.speakers import Speakers, by_channel, find_speakers
 from diarserve.service.stages import Results, Stages
@@ -51,7 +51,7 @@ async def run(
     began = time.monotonic()
     results, speakers = await _run_stages(task, lanes, disk, max_seconds, diarizer, voices, parallel=parallel)
     if not results.by_channel:
-        metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized))
+        metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized), exemplar(task.id))
     joining = time.monotonic()
     joined = await _join(results, speakers)
     timings = performance(results, began=began, joining=joining, ended=time.monotonic(), parallel=parallel)

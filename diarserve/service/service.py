@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -14,8 +15,9 @@ from diarserve.access.audio_quota import AudioQuota
 from diarserve.core.errors import InvalidRequest, NotFound, NotReady, is_temporary
 from diarserve.core.options import Options
 from diarserve.core.settings import MIB, Settings
-from diarserve.core.types import Status
+from diarserve.core.types import PRIORITIES, Status
 from diarserve.observe.gauges import State
+from diarserve.observe.gpus import Gpus
 from diarserve.observe.loop_lag import measure_loop_lag
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.lanes import configured_bounds, make_lanes
@@ -28,7 +30,7 @@ from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.backup import Backups
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
-from diarserve.tasks.store.protocol import StoreError
+from diarserve.tasks.store.protocol import StoreError, Waiting
 from diarserve.tasks.store.sqlite import SqliteStore
 from diarserve.tasks.task import Task
 from diarserve.tasks.webhooks import Webhooks
@@ -66,8 +68,10 @@ class Service:
         self.audio = AudioQuota()
         self._cipher = cipher(settings.voices) if settings.voices.enabled else None
         self._voices: VoiceStore | None = None
-        self._durable: Mapping[Status, int] = {}  # tasks in the store, as last counted
-        self.metrics.watch(self._state)
+        self._durable: Mapping[Status, int] = {}  # tasks in the store, here and below: as last counted
+        self._waiting = Waiting({}, 0)
+        self._gpus = Gpus()
+        self.metrics.watch(self.state)
         self.stopping = False
         self.draining = False
 
@@ -219,15 +223,36 @@ class Service:
         lane.scaler.ask(bounds)
         return lane.state()
 
-    async def render_metrics(self) -> bytes:
-        """What Prometheus scrapes."""
+    async def render_metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """What Prometheus scrapes, in a format that it accepts, and the Content-Type."""
         with contextlib.suppress(StoreError):  # its disk is full: the last counts stand
-            self._durable = await self.store.counts()
-        return await asyncio.to_thread(self.metrics.render)
+            await self.look()
+        return await asyncio.to_thread(self.metrics.render, accept)
 
-    def _state(self) -> State:
-        """Called in any thread."""
+    async def look(self) -> None:
+        """Count the tasks in the store, for `state`. Raises StoreError."""
+        self._durable = await self.store.counts()
+        self._waiting = await self.store.waiting()
+
+    def state(self) -> State:
+        """What is shown of the present. Safe in any thread."""
+        limits, now = self.settings.limits, time.time()
+        disk = shutil.disk_usage(self.spool.disk.folder)
+        oldest = self._waiting.oldest_queued
         return State(
+            ready=self.ready,
+            limits={
+                "max_pending": limits.max_pending,
+                "max_uploads": limits.max_uploads,
+                "max_queued": limits.max_queued,
+                "max_sessions": self.settings.live.max_sessions,
+            },
+            oldest_queued={name: max(now - oldest[name], 0.0) if name in oldest else 0.0 for name in PRIORITIES},
+            callbacks=self._waiting.callbacks,
+            disk_free=disk.free,
+            disk_total=disk.total,
+            disk_kept_free=limits.min_free_mib * MIB,
+            gpus=self._gpus.read(),
             in_flight=len(self.tasks),
             pending=self.tasks.slots.taken,
             uploads=self.tasks.uploads.taken,

@@ -11,7 +11,7 @@ from typing import Any
 
 from diarserve.core.errors import NotReady
 from diarserve.core.types import Diarizer
-from diarserve.pool.job import virtual_deadline
+from diarserve.pool.job import OnProgress, virtual_deadline
 from diarserve.pool.lane import Lane
 from diarserve.pool.lanes import Lanes
 from diarserve.service import diarizer_choice
@@ -151,13 +151,13 @@ class Stages:
         where there is no lane for it."""
         if (lane := self._lanes.embed) is None:
             raise NotReady("Voices cannot be compared in this configuration: it has no [embedded] and no [embed].")
-        return await lane.run(Embed(audio, turns), virtual_deadline=self._deadline, task=self._task.id)
+        return await self._job(lane, Embed(audio, turns))
 
     async def decode_other(self, source: str, max_seconds: float) -> AudioRef:
         """Of another recording in the task's folder: a reference of a known speaker."""
         async with self._disk.reserved_for_conversion(decoded_bound(upload_size(source), max_seconds)):
             request = Decode(source, f"{source}.f32", max_seconds)
-            done = await self._lanes.decode.run(request, virtual_deadline=self._deadline, task=self._task.id)
+            done = await self._job(self._lanes.decode, request)
         return done.result
 
     def _set_deadline(self, duration: float) -> None:
@@ -165,11 +165,15 @@ class Stages:
         self._deadline = virtual_deadline(self._task.priority, duration, waited)
 
     async def _run(self, stage: str, lane: Lane, request: Asks[R]) -> Done[R]:
-        done = await lane.run(
+        done = await self._job(lane, request, partial(self._task.advance, stage))
+        self._task.finish(stage)
+        return done
+
+    async def _job(self, lane: Lane, request: Asks[R], on_progress: OnProgress | None = None) -> Done[R]:
+        return await lane.run(
             request,
             virtual_deadline=self._deadline,
             task=self._task.id,
-            on_progress=partial(self._task.advance, stage),
+            priority=self._task.priority,
+            on_progress=on_progress,
         )
-        self._task.finish(stage)
-        return done

@@ -54,7 +54,7 @@ class Backlog:
         self._limits = limits
         self._admission = Admission(store, spool, limits.max_queued, tasks.wait_estimate)
         self._runner = Runner(
-            store, spool, self.task, process, on_end, limits.running, limits.storage_wait_hours * 3600
+            store, spool, self._claimed, process, on_end, limits.running, limits.storage_wait_hours * 3600
         )
         self._closing = False
         self._requeued = True  # what an earlier server was processing
@@ -161,6 +161,11 @@ class Backlog:
                 task.become("cancelled")
             self._on_end()
         return row
+
+    def _claimed(self, row: TaskRow) -> Task:
+        if row.attempts > 1:
+            self._tasks.count_retry()
+        return self.task(row)
 
     def task(self, row: TaskRow) -> Task:
         """The row as a task that can be run or watched: one for all who ask."""

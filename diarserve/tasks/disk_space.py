@@ -41,7 +41,7 @@ class DiskSpace:
         self._most = 0  # bytes that an empty disk would give
         self._spare = 0  # bytes that may be reserved before the disk is asked again
         self._asked = -math.inf  # seconds of the monotonic clock
-        self._folder = folder
+        self.folder = folder
         self._keep_free = keep_free
         self._conversions = 0
         self._released = asyncio.Event()
@@ -49,7 +49,7 @@ class DiskSpace:
     def fits(self, size: int) -> bool:
         now = time.monotonic()
         if size > self._spare or now - self._asked > _FRESH:
-            disk = shutil.disk_usage(self._folder)
+            disk = shutil.disk_usage(self.folder)
             self._most = disk.total - self._keep_free
             self._spare = disk.free - self._keep_free - self.promised
             self._asked = now

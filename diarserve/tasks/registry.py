@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 
 from diarserve.core.errors import ServiceError, is_temporary
 from diarserve.core.types import Outcome
-from diarserve.observe.metrics import Metrics
+from diarserve.observe.metrics import Metrics, exemplar
+from diarserve.observe.readings import mean
 from diarserve.tasks.request_slots import RequestSlot, RequestSlots
 from diarserve.tasks.task import STAGE_WEIGHTS, Task
 from diarserve.transcript.document import Document, Performance
@@ -26,9 +27,6 @@ class Tasks:
         self._held: WeakValueDictionary[str, Task] = WeakValueDictionary()  # as long as anybody runs or watches them
         self._active: dict[str, Task] = {}  # in the pipeline
         self._ended: Counter[tuple[Outcome, str]] = Counter()  # with the error's code, or ""
-        self._seconds = 0.0  # of processing, all completed tasks together
-        self._stage_seconds = dict.fromkeys(STAGE_WEIGHTS, 0.0)
-        self._stage_runs: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Tasks in the pipeline."""
@@ -71,16 +69,17 @@ class Tasks:
 
     def record(self, task: Task, document: Document) -> None:
         """Count a completed task's timings, those of the stages that it ran."""
-        timings = document.performance
-        self._seconds += timings.processing_time
+        timings, example = document.performance, exemplar(task.id)
         for stage, seconds in _stage_times(timings).items():
             if task.stages.get(stage) == 1:
-                self._stage_runs[stage] += 1
-                self._stage_seconds[stage] += seconds
-                self._metrics.stage.labels(stage).observe(seconds)
-        self._metrics.total.observe(timings.processing_time)
+                self._metrics.stage.labels(stage).observe(seconds, example)
+        self._metrics.total.observe(timings.processing_time, example)
         self._metrics.audio.inc(document.duration)
-        self._metrics.real_time_factor.observe(timings.real_time_factor)
+        self._metrics.real_time_factor.observe(timings.real_time_factor, example)
+
+    def count_retry(self) -> None:
+        """A durable task begins again, as an earlier server died at it."""
+        self._metrics.task_retries.inc()
 
     def active(self) -> list[dict[str, Any]]:
         return [
@@ -110,16 +109,14 @@ class Tasks:
             "completed_tasks": completed,
             "failed_tasks": failed,
             "cancelled_tasks": cancelled,
-            "average_processing_time": self._seconds / max(completed, 1),
-            "average_stage_times": {
-                stage: self._stage_seconds[stage] / max(self._stage_runs[stage], 1) for stage in STAGE_WEIGHTS
-            },
+            "average_processing_time": mean(self._metrics.total),
+            "average_stage_times": {stage: mean(self._metrics.stage, stage=stage) for stage in STAGE_WEIGHTS},
             "active_tasks": self.active(),
         }
 
     def wait_estimate(self) -> float:
         """Seconds until there is likely room: what an average task takes."""
-        return max(1.0, self._seconds / max(self.ended("completed"), 1))
+        return max(1.0, mean(self._metrics.total))
 
 
 def _stage_times(timings: Performance) -> dict[str, float]:

@@ -244,11 +244,23 @@ class BootFailed(Message, frozen=True):
     reason: str
 
 
+class StepCount(Struct, frozen=True, gc=False):
+    """Batch runs of one kind since the last report."""
+
+    kind: str  # of what the engine ran: the key of its work items, or the first part of it
+    steps: int
+    items: int
+    size: float  # of the batches, padding included; 1 is an item of full length
+    capacity: float  # that they might have had
+    seconds: float
+
+
 class Report(Message, frozen=True):
     """What changed in a worker besides its jobs."""
 
     model: Mapping[str, Any]  # what the engine says of itself now
     events: tuple[str, ...] = ()  # to be counted: load, unload, out_of_memory, fallback
+    steps: tuple[StepCount, ...] = ()
 
 
 class Progress(Message, frozen=True):

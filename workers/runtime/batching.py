@@ -38,6 +38,11 @@ class Batches:
         sharing = [first, *(job for job in others if self._can_share(job, first))]
         return _take(sharing, self._limits(sharing))
 
+    def capacity(self, key: Hashable) -> float:
+        """How large a step with this key may be."""
+        most = max(self._engine.batch(key), self._fill.items if self._fill else 0)
+        return min(most, self._caps.get(key, math.inf))
+
     def halve(self, picks: Sequence[Pick]) -> None:
         """From now on steps with this key are half as large: these items did not fit into the device's memory."""
         self._caps[picks[0].item.key] = len(picks) * max(pick.item.size for pick in picks) / 2

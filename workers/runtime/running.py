@@ -102,8 +102,16 @@ class RunningJob:
     def share(self, spans: Mapping[str, tuple[float, float]]) -> float:
         """Of the job that is done, from 0 to 1, by Engine.spans."""
         key = self.phase[0].key
-        begin, end = self.phase[0].span or spans.get(str(key[0] if isinstance(key, tuple) else key), (0.0, 1.0))
+        begin, end = self.phase[0].span or spans.get(kind_of(key), (0.0, 1.0))
         return begin + (end - begin) * self.done / len(self.phase)
+
+
+def kind_of(key: Hashable) -> str:
+    """
+    >>> kind_of(("asr", "base", 5))
+    'asr'
+    """
+    return str(key[0] if isinstance(key, tuple) else key)
 
 
 class Pick(NamedTuple):

@@ -25,6 +25,7 @@ from workers.runtime.batching import Batches
 from workers.runtime.deadline import StepDeadline
 from workers.runtime.logs import log_context
 from workers.runtime.running import RunningJob, Step, put_back
+from workers.runtime.step_counts import StepCounts
 from workers.runtime.step_threads import Inbox, StepThreads
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Scheduler:
         self._jobs: dict[str, RunningJob] = {}
         self._running: list[Step] = []
         self._events: list[str] = []
+        self._counts = StepCounts()
         self._reported: Mapping[str, Any] = engine.describe()
         self._maintained = self._worked = time.monotonic()  # the last report, and the last moment with a job
         self._deadline = StepDeadline(step_timeout)
@@ -205,6 +207,7 @@ class Scheduler:
 
     def _finish(self, step: Step, outputs: Sequence[Any], error: BaseException | None, seconds: float) -> None:
         self._running.remove(step)
+        self._counts.add(step, self._batches.capacity(step.key), seconds)
         self._maintain()
         if not self._wanted(step):
             return  # and it may have been left before its end
@@ -267,9 +270,9 @@ class Scheduler:
         self._events += self._engine.maintain(now - self._worked)
         if self._events or now - self._maintained >= _MAINTENANCE:
             self._maintained = now
-            model = self._engine.describe()
-            if self._events or model != self._reported:
-                self._send(Report(dict(model), tuple(self._events)))
+            model, steps = self._engine.describe(), self._counts.take()
+            if self._events or steps or model != self._reported:
+                self._send(Report(dict(model), tuple(self._events), steps))
             self._reported, self._events = model, []
 
     def _fail(self, job: RunningJob, error: Exception) -> None:

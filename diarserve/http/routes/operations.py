@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from diarserve.core.types import Status
 from diarserve.http.context import SERVICE
@@ -19,6 +19,8 @@ from diarserve.tasks.views import Count, Percent
 from diarserve.transcript.document import Seconds
 
 routes = web.RouteTableDef()
+
+_TEXTS: Mapping[str, type] = {"text/plain": str, "application/openmetrics-text": str}
 
 
 class Liveness(Struct):
@@ -44,6 +46,7 @@ class ActiveTask(Struct, forbid_unknown_fields=True):
 
 class Queue(Struct, forbid_unknown_fields=True):
     queued: Count
+    callbacks: Annotated[Count, Meta(description="Due, or to be made again.")]
 
 
 class Stored(Struct, forbid_unknown_fields=True):
@@ -71,12 +74,18 @@ class Scaling(Struct, forbid_unknown_fields=True):
     last: Annotated[str | None, Meta(description="The last decision, and why.")]
 
 
+class LaneQueue(Struct, forbid_unknown_fields=True):
+    jobs: Count
+    oldest: Seconds
+
+
 class LaneStats(Struct, forbid_unknown_fields=True):
     ready: bool
     asleep: Annotated[bool, Meta(description="It has no worker since there is nothing to do: the next job starts one.")]
     halted: Annotated[str | None, Meta(description="Why it cannot start.")]
     queued: Count
     oldest_queued: Seconds
+    waiting: Annotated[Mapping[str, LaneQueue], Meta(description="By priority, and `live`.")]
     model: Annotated[Mapping[str, Any], Meta(description="What the engine says of itself.")]
     workers: Sequence[LaneWorker]
     scaling: Scaling
@@ -129,13 +138,14 @@ def _state(lane: Mapping[str, Any]) -> str:
 @describe("Tasks, queue and workers", {200: Answer("Since the start.", Stats)}, needs="metrics")
 async def stats(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    counts, totals, lanes = await service.store.counts(), await service.store.totals(), service.lanes_state()
+    await service.look()
+    state, totals = await asyncio.to_thread(service.state), await service.store.totals()
     answer = {
         **service.tasks.stats(),
-        "queue": {"queued": counts["queued"]},
-        "store": {"tasks": counts, "ever_completed": totals.completed, "audio_seconds": totals.audio_seconds},
-        "lanes": lanes,
-        "workers": sum(len(lane["workers"]) for lane in lanes.values()),
+        "queue": {"queued": state.durable["queued"], "callbacks": state.callbacks},
+        "store": {"tasks": state.durable, "ever_completed": totals.completed, "audio_seconds": totals.audio_seconds},
+        "lanes": state.lanes,
+        "workers": sum(len(lane["workers"]) for lane in state.lanes.values()),
     }
     if client(request).sees is not None:
         answer["active_tasks"] = []
@@ -143,7 +153,11 @@ async def stats(request: web.Request) -> web.Response:
 
 
 @routes.get("/metrics")
-@describe("Metrics, for Prometheus", {200: Answer("All of them.", other={"text/plain": str})}, needs="metrics")
+@describe(
+    "Metrics, for Prometheus",
+    {200: Answer("All of them; OpenMetrics, with exemplars, where the client accepts that.", other=_TEXTS)},
+    needs="metrics",
+)
 async def metrics(request: web.Request) -> web.Response:
-    body = await request.app[SERVICE].render_metrics()
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    body, content_type = await request.app[SERVICE].render_metrics(request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})

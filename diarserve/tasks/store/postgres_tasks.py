@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from diarserve.core.types import PRIORITIES, STATUSES, Status
 from diarserve.tasks.store.objects import Objects
 from diarserve.tasks.store.postgres_connection import PostgresConnection, Row, Transaction
-from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskProgress, TaskRow, Totals, origin
+from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskProgress, TaskRow, Totals, Waiting, origin
 from diarserve.tasks.store.rows import ROW, first, place, task_row
 
 SELECTED = f"{ROW}, progress"  # for `shared_row`
@@ -109,6 +109,17 @@ class PostgresTasks(PostgresConnection):
             rows = await run("SELECT status, sum(tasks)::bigint FROM counts GROUP BY status")
         found: dict[str, int] = dict(rows)
         return {status: found.get(status, 0) for status in STATUSES}
+
+    async def waiting(self) -> Waiting:
+        async with self._transaction() as run:
+            oldest = await run(
+                """SELECT each.priority, (SELECT created_at FROM tasks
+                WHERE status = 'queued' AND tasks.priority = each.priority ORDER BY seq LIMIT 1)
+                FROM unnest(%(priorities)s::int[]) AS each (priority)""",
+                priorities=list(range(len(PRIORITIES))),
+            )
+            [[callbacks]] = await run("SELECT count(*) FROM tasks WHERE callback_state = 'due'")
+        return Waiting({PRIORITIES[index]: created for index, created in oldest if created is not None}, callbacks)
 
     async def totals(self) -> Totals:
         async with self._transaction() as run:

@@ -124,6 +124,14 @@ class Totals:
     processing_seconds: float  # of completed tasks
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in the store."""
+
+    oldest_queued: Mapping[Priority, float]  # when the oldest queued task was created; priorities without one left out
+    callbacks: int  # due, or to be made again
+
+
 class Store(Protocol):
     async def close(self) -> None: ...
 
@@ -203,6 +211,9 @@ class Store(Protocol):
         """Tasks by their present status, all six of them. Asked by every submission and scrape: it must not scan."""
 
     async def totals(self) -> Totals: ...
+
+    async def waiting(self) -> Waiting:
+        """Asked at every scrape."""
 
     async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
         """The longest due first, but for those of some origins. A task becomes due in the transaction that ends it."""

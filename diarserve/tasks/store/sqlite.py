@@ -12,7 +12,7 @@ import orjson
 
 from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
-from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, origin
+from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, Waiting, origin
 from diarserve.tasks.store.rows import ROW, first, place, task_row
 from diarserve.tasks.store.sqlite_revisions import SqliteRevisions
 
@@ -191,6 +191,16 @@ class SqliteStore(SqliteRevisions):
             audio_seconds=sum(row[2] for row in rows),
             processing_seconds=sum(row[3] for row in rows),
         )
+
+    async def waiting(self) -> Waiting:
+        oldest: dict[Priority, float] = {}
+        async with self._lock:
+            for index, priority in enumerate(PRIORITIES):
+                first = "status = 'queued' AND priority = ? ORDER BY seq LIMIT 1"
+                for (created_at,) in await self._execute(f"SELECT created_at FROM tasks WHERE {first}", index):
+                    oldest[priority] = created_at
+            [[callbacks]] = await self._execute("SELECT count(*) FROM tasks WHERE callback_state = 'due'")
+        return Waiting(oldest, callbacks)
 
     async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
         excluded = ", ".join("?" * len(except_origins))
