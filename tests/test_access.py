@@ -161,7 +161,7 @@ async def test_no_endpoint_shows_anybody_elses_tasks(start: Start, tmp_path: Pat
     for method, path, needs_key in operations():
         if not needs_key:
             continue
-        names = {"task_id": ids[0], "batch_id": batch_id, "model": ids[0], "voice_id": ids[0]}
+        names = {"task_id": ids[0], "batch_id": batch_id, "model": ids[0], "voice_id": ids[0], "lane": "whisper"}
         for name in ("bob", "watcher"):
             answer = await client.request(method, path.format(**names), headers=as_(name))
             if "_id}" in path:
