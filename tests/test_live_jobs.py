@@ -166,3 +166,15 @@ async def test_a_worker_whose_sessions_wait_for_audio_does_not_count_as_hung(
     slot._kill_if_silent()  # it was asked this moment
     await until(lambda: call.words == ["w1", "w2"])
     assert restarts(lane) == 0
+
+
+async def test_one_that_only_waits_is_not_blamed_for_the_death_of_its_worker(lane: Lane, make_call: MakeCall) -> None:
+    lane._attempts = 1
+    call = make_call()
+    call.say(1)
+    await until(lambda: lane._slots[0].jobs and all(job.awaits_audio for job in lane._slots[0].jobs.values()))
+    psutil.Process(pid(lane)).kill()
+    await until(lambda: restarts(lane) == 1)
+    call.say(2, end=True)
+    await call.job.result()
+    assert call.words == ["w1", "w2"]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from diarserve.core.errors import ServiceError
 from diarserve.http import app
 from diarserve.http.context import LIVE
-from diarserve.http.live import deepgram, native, realtime
+from diarserve.http.live import deepgram, intake, native, realtime
 from diarserve.live.options import LiveOptions
 from tests.support import deepgram_client, live_sessions
 from tests.support.app import AppServer, Client, Start, service, spool
@@ -131,11 +131,11 @@ async def test_a_wrong_parameter_is_named_instead_of_the_handshake(begin: Any) -
     for query in ("encoding=opus", "sample_rate=10", "endpointing=9", "x=1"):
         answer = await client.get(f"{NATIVE}?{query}", headers=HANDSHAKE)
         assert (answer.status, (await answer.json())["error"]["param"]) == (400, query.partition("=")[0])
-    for query in ("", "encoding=opus", "encoding=linear16&sample_rate=10", "encoding=linear16&redact=pci"):
+    for query in ("encoding=opus", "encoding=linear16&sample_rate=10", "encoding=linear16&redact=pci"):
         answer = await client.get(f"/v1/listen?{query}", headers=HANDSHAKE)
         said = await answer.json()
         assert (answer.status, said["err_code"]) == (400, "Bad Request")
-        assert said["param"] == (query.split("&")[-1].partition("=")[0] or "encoding")
+        assert said["param"] == query.split("&")[-1].partition("=")[0]
     answer = await client.get("/v1/realtime", headers=HANDSHAKE)
     assert (answer.status, (await answer.json())["error"]["param"]) == (400, "intent")
     assert sessions(client) == []
@@ -165,13 +165,33 @@ async def test_a_wrong_message_is_answered_and_the_session_goes_on(begin: Any) -
 
 async def test_a_file_is_not_heard_as_samples(begin: Any) -> None:
     client = await begin()
-    for path in (NATIVE, LISTEN):
+    for path in (f"{NATIVE}?encoding=pcm_s16le", LISTEN):
         async with client.ws_connect(path) as live:
             await live.send_bytes(b"RIFF" + bytes(100))
             told = await heard(live)
         assert told[-1]["type"].lower() == "error"
         assert live.close_code == 1003
         assert sessions(client)[-1].pcm == b""
+
+
+async def test_a_recording_is_known_by_its_first_bytes_or_announced(begin: Any) -> None:
+    client = await begin()
+    webm, mp3 = b"\x1a\x45\xdf\xa3" + bytes(100), b"\xff\xfb\x90\x00" + bytes(100)
+    for path, data, recording in (
+        (NATIVE, webm, True),
+        (NATIVE, mp3, False),  # as samples look
+        (NATIVE, webm[:3], False),
+        (f"{NATIVE}?encoding=container", mp3, True),
+        ("/v1/listen", mp3, True),
+    ):
+        async with client.ws_connect(path) as live:
+            await live.send_bytes(data[:2])
+            await live.send_bytes(data[2:])
+            await send(live, "CloseStream" if path == "/v1/listen" else "finish")
+            await heard(live)
+        session = sessions(client)[-1]
+        assert bytes(session.recording) == (data if recording else b"")
+        assert len(session.pcm) == (len(data) if recording else len(data) // 2 * 2)
 
 
 # Deepgram's
@@ -622,9 +642,9 @@ def test_whatever_comes_is_heard_or_refused(frames: list[bytes | str], path: str
         parameters = deepgram.LiveParameters(encoding="linear16")
         dialect: native.Native | deepgram.Deepgram | realtime.Realtime
         if path == NATIVE:
-            dialect = native.Native(session, samples)
+            dialect = native.Native(session, intake.Either(session, samples))
         elif path == LISTEN:
-            dialect = deepgram.Deepgram(session, parameters, samples, "id", "tiny")
+            dialect = deepgram.Deepgram(session, parameters, parameters.intake(session), "id", "tiny")
         else:
             dialect = realtime.Realtime(session, opened, (), old=False)
         for frame in frames:

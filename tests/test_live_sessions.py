@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import struct
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diarserve.core.errors import Busy, TooLarge
@@ -16,6 +18,7 @@ from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession
 from diarserve.live.sessions import LiveSessions
 from tests.support.app import Start, folders, jobs, service
+from tests.support.encode import encode
 from tests.support.waiting import until
 from workers.messages import SAMPLE_RATE
 
@@ -189,3 +192,100 @@ async def test_events_that_nobody_reads_end_the_session(start: Start) -> None:
     events = [event async for event in session.events()]
     assert isinstance(events[-1], Broken)
     assert events[-1].error.code == "slow_reader"
+
+
+def recording(tmp_path: Path, *values: int, form: str = "wav", codec: str = "pcm_s16le") -> bytes:
+    """As `seconds`, in a container and without loss."""
+    samples = np.frombuffer(seconds(*values), "<i2").astype(np.float32) / 32768
+    return encode(tmp_path / "recording", form, codec, samples).read_bytes()
+
+
+DECODER = {"decode": {"engine": "decoder"}}
+
+
+async def test_a_recording_that_arrives_in_pieces_is_heard_as_it_comes(start: Start, tmp_path: Path) -> None:
+    client = await start(**DECODER)
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    data = recording(tmp_path, 1, 2, 3, 0, 4, 0)
+    for at in range(0, len(data), 5000):
+        await session.append_recording(data[at : at + 5000])
+    await until(lambda: reader.words == numbered(1, 2, 3, 4))
+    await session.finish()
+    await reader.done
+    [ended] = reader.of(Ended)
+    assert ended.document.duration == 6.0
+    assert folders(client) == set()
+
+
+async def test_a_decoder_that_dies_is_not_noticed(start: Start, tmp_path: Path) -> None:
+    client = await start(**DECODER)
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    said = [1, 2, 3, 4, 5, 6]
+    data = recording(tmp_path, *said)
+    for at in range(0, len(data), len(data) // 3):
+        await session.append_recording(data[at : at + len(data) // 3])
+        [worker] = service(client).lanes_state()["decode"]["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+    await session.finish()
+    await reader.done
+    assert reader.words == numbered(*said)
+    assert session.seconds == 6.0
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"no recording " * 10, (415, "unsupported_media")),
+        (b"OggS" + bytes(50_000), (422, "undecodable")),
+        (b"OggS", (422, "undecodable")),
+    ],
+)
+async def test_a_recording_that_is_none_ends_the_session_and_says_why(
+    start: Start, data: bytes, error: tuple[int, str]
+) -> None:
+    client = await start(**DECODER)
+    sessions = LiveSessions(service(client))
+    session = sessions.open(LiveOptions())
+    reader = Reader(session)
+    await session.append_recording(data)
+    await session.finish()
+    await reader.done
+    [broken] = reader.of(Broken)
+    assert (broken.error.status, broken.error.code) == error
+    assert (len(sessions), jobs(client), folders(client)) == (0, 0, set())
+
+
+async def test_a_recording_is_no_longer_than_a_session_may_be(start: Start, tmp_path: Path) -> None:
+    client = await start(live={"max_seconds": 12}, **DECODER)
+    session = LiveSessions(service(client)).open(LiveOptions())
+    reader = Reader(session)
+    dense = recording(tmp_path, *[1] * 300, form="flac", codec="flac")
+    with pytest.raises(TooLarge):
+        await session.append_recording(dense)
+    await session.finish()
+    await reader.done
+    [ended] = reader.of(Ended)
+    assert ended.document.duration <= 12
+    assert (jobs(client), folders(client)) == (0, set())
+
+
+@pytest.mark.parametrize("stage", ["begun", "behind", "finishing"])
+async def test_who_goes_in_the_midst_of_a_recording_gives_everything_back(
+    start: Start, tmp_path: Path, stage: str
+) -> None:
+    client = await start(live={"max_lag": 5}, **DECODER)
+    sessions = LiveSessions(service(client))
+    session = sessions.open(LiveOptions(keep=False))
+    data = recording(tmp_path, *[1] * 60)
+    feeding = asyncio.create_task(session.append_recording(data[:2000] if stage == "begun" else data))
+    if stage != "behind":
+        await feeding
+    if stage == "finishing":
+        await session.finish()
+    await session.close()
+    await asyncio.wait((feeding,))
+    feeding.exception()
+    assert (len(sessions), jobs(client)) == (0, 0)
+    await until(lambda: folders(client) == set())

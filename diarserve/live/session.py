@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 from diarserve.core.errors import LiveTimeout, ServiceError, TooLarge, is_storage_full
 from diarserve.core.settings import Live
@@ -14,6 +15,7 @@ from diarserve.live.events import Broken, Ended, Event, Lag, SpeechStarted, Spok
 from diarserve.live.labels import Labels
 from diarserve.live.options import LiveOptions
 from diarserve.live.outbox import Outbox
+from diarserve.live.unpacking import Unpacking
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.live_job import LiveJob, OnOutput
 from diarserve.transcript.document import Document
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 _TOLD_LAG = 2.0  # seconds from which on a client is told of it, and by which it changes before it is told again
 
 OpenJob = Callable[[OnOutput], LiveJob]
+OpenUnpacking = Callable[[Callable[[bytes], Awaitable[None]], Callable[[ServiceError], None]], Unpacking]
 
 
 class LiveSession:
@@ -48,14 +51,17 @@ class LiveSession:
         audio: AudioFile,
         limits: Live,
         metrics: Metrics,
+        unpack: OpenUnpacking,
         finished: Callable[[], Awaitable[Document]],
         released: Callable[[], None],
     ) -> None:
-        """finished: makes the document of the whole. released: called once, when the session is over."""
+        """unpack: begins to decode a recording. finished: makes the document of the whole. released: called once, when
+        the session is over."""
         self.task_id = task_id  # of the document: result/{task_id}
         self.options = options
         self._audio, self._limits, self._metrics = audio, limits, metrics
-        self._finished, self._released = finished, released
+        self._unpack, self._finished, self._released = unpack, finished, released
+        self._unpacking: Unpacking | None = None  # once a piece of a recording has come
         self._labels, self._outbox = Labels(), Outbox()
         self._listening: LiveJob | None = None
         self._following: LiveJob | None = None
@@ -83,6 +89,11 @@ class LiveSession:
         self._look_for_idleness()
 
     @property
+    def seconds(self) -> float:
+        """Of audio that came."""
+        return self._audio.seconds
+
+    @property
     def lag(self) -> float:
         """Seconds of audio that are here and not yet recognized."""
         return self._audio.seconds - self._heard
@@ -105,6 +116,17 @@ class LiveSession:
         self._metrics.live_audio.inc(len(pcm) / (2 * SAMPLE_RATE))
         self._tell_workers()
 
+    async def append_recording(self, data: bytes) -> None:
+        """A piece of a recording in a container (WebM, Ogg, MP3, ...), cut anywhere, in place of samples; the decoder's
+        process decodes it. As `append`; what cannot be decoded ends the session."""
+        if self._finishing:
+            return
+        self._require_open()
+        self._appended = time.monotonic()
+        if self._unpacking is None:
+            self._unpacking = self._unpack(self.append, self._break)
+        await self._unpacking.feed(data)
+
     async def finalize(self) -> None:
         """Everything heard becomes final, told by UtteranceEnd(finalized=True) after its words; the session goes on."""
         self._require_open()
@@ -117,8 +139,12 @@ class LiveSession:
         self._appended = time.monotonic()
 
     async def finish(self) -> None:
-        """No more audio comes. Returns at once: the rest becomes final, then the whole is done by the offline path, and
-        `events` ends with Ended. May be called again."""
+        """No more audio comes. The rest becomes final, which is not waited for, then the whole is done by the offline
+        path, and `events` ends with Ended. May be called again."""
+        if self._unpacking and not self._finishing and self._error is None:
+            with suppress(TooLarge):
+                await self._unpacking.end()
+            self._unpacking.close()
         if not self._finishing and self._error is None:
             self._finishing = True
             self._tell_workers(end=True)
@@ -184,6 +210,8 @@ class LiveSession:
             if job:
                 job.close()
         self._audio.close()
+        if self._unpacking:
+            self._unpacking.close()
         if self._error:
             self._outbox.put(Broken(self._error))
         self._outbox.end()
@@ -199,7 +227,7 @@ class LiveSession:
         if isinstance(output, LiveTurns):
             for correction in self._labels.settle(output):
                 self._put(correction)
-        else:
+        elif isinstance(output, LiveWords):
             self._on_words(output)
         self._release()
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from diarserve.core.errors import Busy, NotFound, NotReady
+from diarserve.core.errors import Busy, NotFound, NotReady, ServiceError
+from diarserve.core.settings import MIB
 from diarserve.live.audio_file import HEADER, AudioFile
 from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession, OpenJob
+from diarserve.live.unpacking import Unpacking
+from diarserve.pool.live_job import LiveJob, OnOutput
 from diarserve.service.service import Service
 from diarserve.tasks import views
 from diarserve.tasks.completion import run_to_completion
 from diarserve.tasks.task import new_id
 from diarserve.transcript.document import Document, decode
-from workers.messages import AudioRef, Follow, Listen
+from workers.messages import AudioRef, Follow, Listen, Unpack
 
 
 class LiveSessions:
@@ -68,6 +72,7 @@ class LiveSessions:
             audio,
             self._limits,
             self._service.metrics,
+            partial(self._unpack, folder),
             partial(self._document, folder, options, owner),
             partial(self._release, folder),
         )
@@ -84,6 +89,18 @@ class LiveSessions:
     async def close(self) -> None:
         """End all sessions: the server is shutting down."""
         await asyncio.gather(*(session.close() for session in list(self._open.values())))
+
+    def _unpack(
+        self, folder: Path, take: Callable[[bytes], Awaitable[None]], on_error: Callable[[ServiceError], None]
+    ) -> Unpacking:
+        """Raises NotReady, StorageFull and OSError."""
+        lane, disk = self._service.lanes.decode, self._service.spool.disk
+
+        def open_job(path: str, on_output: OnOutput) -> LiveJob:
+            return lane.open(Unpack(AudioRef(path, 0)), task=folder.name, on_output=on_output)
+
+        most = self._service.settings.limits.max_upload_mib * MIB
+        return Unpacking(str(folder / "container"), disk, open_job, take, most, on_error)
 
     def _listen(self, audio: AudioFile, options: LiveOptions, task: str) -> OpenJob:
         asked = options.options

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from workers.media.private_files import open_private
-from workers.messages import Decode, Request
+from workers.messages import Decode, Request, Unpack
 
 
 @contextlib.contextmanager
@@ -20,6 +20,9 @@ def opened(request: Request) -> Iterator[list[int]]:
             descriptors.append(os.open(request.source, os.O_RDONLY | os.O_CLOEXEC))
             files.callback(os.close, descriptors[-1])
             descriptors.append(open_private(request.target))
+            files.callback(os.close, descriptors[-1])
+        elif isinstance(request, Unpack):
+            descriptors.append(os.open(request.audio.path, os.O_RDONLY | os.O_CLOEXEC))
             files.callback(os.close, descriptors[-1])
         yield descriptors
 

@@ -243,6 +243,8 @@ class Lane:
     def on_lost(self, slot: Slot, jobs: Sequence[Job]) -> None:
         """A worker died and held these jobs. Each may be the cause: none is tried beside another again."""
         for job in jobs:
+            if job.awaits_audio:
+                job.attempts -= 1  # it had nothing to do, so another is the cause
             if job.attempts < self._attempts or self._closing:
                 job.alone = True
                 self._queue_again(job)

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from workers.messages import AudioRef, Done, LiveRequest
-from workers.messages.live import Append, Awaiting, LiveEnd, LiveOutput, LiveWords
+from workers.messages.live import Append, Awaiting, LiveEnd, LiveOutput, LiveSamples, LiveWords
 
 OnOutput = Callable[[LiveOutput], None]
 
@@ -47,7 +47,7 @@ class LiveAudio:
     def hear(self, output: LiveOutput) -> bool:
         """Whether the job got on: a worker that dies now need not do all again."""
         got_on, self.state = output.state != self.state, output.state
-        if isinstance(output, LiveWords) and output.flushed:
+        if isinstance(output, LiveSamples) or (isinstance(output, LiveWords) and output.flushed):
             self.flush = False
         self.on_output(output)
         return got_on

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import os
 
-from workers.messages import MAX_CHANNELS, RESULTS, AudioRef, Decode, Follow, Listen, Request, Separate, Separation
-from workers.messages.live import Awaiting, Heard, LiveTurns, LiveWords
+from workers.messages import (
+    LIVE_OUTPUTS,
+    MAX_CHANNELS,
+    RESULTS,
+    SAMPLE_RATE,
+    AudioRef,
+    Decode,
+    Request,
+    Separate,
+    Separation,
+)
+from workers.messages.live import UNPACKED, Awaiting, Heard, LiveSamples
 from workers.runtime.channel import ProtocolError
 
 
@@ -24,9 +34,11 @@ def check(request: Request, result: object) -> None:
 def check_live(request: Request, message: Heard | Awaiting) -> None:
     """Raises ProtocolError for what does not answer the request."""
     output = message.output if isinstance(message, Heard) else None
-    fits = isinstance(request, Listen) and not isinstance(output, LiveTurns)
-    if not (fits or (isinstance(request, Follow) and not isinstance(output, LiveWords))):
+    kind = LIVE_OUTPUTS.get(type(request))
+    if kind is None or not (output is None or isinstance(output, kind)):
         raise ProtocolError(f"{type(output or message).__name__} in answer to {type(request).__name__}")
+    if isinstance(output, LiveSamples) and (len(output.pcm) > 2 * SAMPLE_RATE * UNPACKED or len(output.pcm) % 2):
+        raise ProtocolError(f"{len(output.pcm)} bytes of samples")
 
 
 def _check_audio(audio: AudioRef, *files: str) -> None:

@@ -20,8 +20,7 @@ from workers.messages import (
     Cancel,
     Done,
     Failed,
-    Follow,
-    Listen,
+    LiveRequest,
     Progress,
     Ready,
     Report,
@@ -128,7 +127,7 @@ class Slot:
         its files cannot be opened."""
         assert self._worker is not None
         request = job.request
-        if job.live and isinstance(request, Listen | Follow):
+        if job.live and isinstance(request, LiveRequest):
             request = job.live.submitted(request)
         self._worker.send(Submit(job.id, job.task, request, job.virtual_deadline))
         self.jobs[job.id] = job

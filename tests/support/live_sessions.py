@@ -43,7 +43,7 @@ class StandInSession:
     def __init__(self, listening: LiveOptions, owner: str, sessions: StandInSessions) -> None:
         self.listening, self.owner = listening, owner
         self.task_id = f"{len(sessions.opened):032}"
-        self.pcm = bytearray()
+        self.pcm, self.recording = bytearray(), bytearray()
         self.alive = 0  # times that the client said so
         self.closed = asyncio.Event()
         self._sessions = sessions
@@ -56,6 +56,15 @@ class StandInSession:
         self.pcm += pcm
         while len(self.pcm) >= SECOND * (len(self._words) + 1):
             self._word()
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / SECOND
+
+    async def append_recording(self, data: bytes) -> None:
+        """As if it were samples."""
+        self.recording += data
+        await self.append(data)
 
     async def keep_alive(self) -> None:
         self.alive += 1

@@ -21,14 +21,15 @@ class CpuLimit:
         self._before = resource.RLIM_INFINITY  # the soft limit while no step runs
 
     @contextmanager
-    def step(self, seconds: float) -> Iterator[None]:
-        """In the thread that runs it. A step that burns more CPU time than this ends its process (SIGXCPU); if others
-        run beside it, at the latest when all together have burnt what they may."""
-        step, clock = object(), time.pthread_getcpuclockid(threading.get_ident())
+    def step(self, seconds: float, clock: int | None = None) -> Iterator[None]:
+        """In the thread that runs it, or with the CPU clock of the one that does. A step that burns more CPU time than
+        this ends its process (SIGXCPU); if others run beside it, at the latest when all together have burnt what they
+        may."""
+        step, clock = object(), time.pthread_getcpuclockid(threading.get_ident()) if clock is None else clock
         with self._lock:
             if not self._steps:
                 self._before = resource.getrlimit(resource.RLIMIT_CPU)[0]
-            self._steps[step] = clock, time.clock_gettime(clock) + seconds
+            self._steps[step] = clock, _now(clock) + seconds
             self._set()
         try:
             yield
@@ -40,7 +41,15 @@ class CpuLimit:
     def _set(self) -> None:
         soft, hard = self._before, resource.getrlimit(resource.RLIMIT_CPU)[1]
         if self._steps:
-            left = sum(max(0.0, end - time.clock_gettime(clock)) for clock, end in self._steps.values())
+            left = sum(max(0.0, end - _now(clock)) for clock, end in self._steps.values())
             limits = (math.ceil(time.process_time() + left), soft, hard)
             soft = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _now(clock: int) -> float:
+    """Infinite once the clock's thread has ended: it burns no more."""
+    try:
+        return time.clock_gettime(clock)
+    except OSError:
+        return math.inf

@@ -19,7 +19,8 @@ class Mixer:
     of each in turn. libswresample's own downmix to mono is 3 dB louder than the mean for stereo and drops or weights
     channels by their place in the room."""
 
-    def __init__(self, first: AudioFrame, *, separate: bool = False) -> None:
+    def __init__(self, first: AudioFrame, *, separate: bool = False, soon: bool = False) -> None:
+        """soon: samples come out with the frame that they are in, in place of a second's at a time."""
         channels, rate = first.layout.nb_channels, first.sample_rate
         if not 0 < channels <= MAX_CHANNELS or rate < MIN_RATE or channels * rate > MAX_FLOW:
             raise JobError("unsupported_media", f"audio with {channels} channels at {rate} Hz is not served")
@@ -33,7 +34,8 @@ class Mixer:
             *([] if separate else [graph.add("pan", f"mono|c0={mean}")]),
             graph.add("aresample", str(SAMPLE_RATE)),
             graph.add("aformat", f"sample_fmts=flt:sample_rates={SAMPLE_RATE}"),
-            graph.add("asetnsamples", f"n={SAMPLE_RATE}:p=0"),  # few large frames: each costs Python time
+            # Few large frames: each costs Python time.
+            *([] if soon else [graph.add("asetnsamples", f"n={SAMPLE_RATE}:p=0")]),
             graph.add("abuffersink"),
         ).configure()
         self.graph = graph

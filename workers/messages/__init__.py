@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
-from workers.messages.live import Append, Awaiting, Heard, LiveEnd
+from workers.messages.live import Append, Awaiting, Heard, LiveEnd, LiveOutput, LiveSamples, LiveTurns, LiveWords
 from workers.messages.values import MAX_CHANNELS as MAX_CHANNELS
 from workers.messages.values import SAMPLE_RATE as SAMPLE_RATE
 from workers.messages.values import AudioRef as AudioRef
@@ -198,8 +198,17 @@ class Follow(Asks[LiveEnd], frozen=True):
     resume: bytes = b""
 
 
-LiveRequest = Listen | Follow
-Request = Decode | Transcribe | Diarize | Align | Separate | Embed | Listen | Follow
+class Unpack(Asks[LiveEnd], frozen=True):
+    """Decode a recording that keeps arriving, in any container: answered with LiveSamples. Its decoded audio does not
+    depend on how it was cut up."""
+
+    audio: AudioRef  # a file that grows; `samples` are its bytes by now
+    descriptor: int | None = None  # of the file, as Decode.descriptors
+    resume: bytes = b""
+
+
+LiveRequest = Listen | Follow | Unpack
+Request = Decode | Transcribe | Diarize | Align | Separate | Embed | Listen | Follow | Unpack
 
 
 RESULTS: Mapping[type[Request], type[Result]] = {
@@ -211,7 +220,9 @@ RESULTS: Mapping[type[Request], type[Result]] = {
     Embed: Embeddings,
     Listen: LiveEnd,
     Follow: LiveEnd,
+    Unpack: LiveEnd,
 }
+LIVE_OUTPUTS: Mapping[type[Request], type[LiveOutput]] = {Listen: LiveWords, Follow: LiveTurns, Unpack: LiveSamples}
 
 
 # Server to worker.

@@ -3,7 +3,7 @@
 A `Listen` or `Follow` (workers.messages) is submitted like any job. Its audio is a file that the server appends 16-bit
 samples to: `Append` says how many there are, and the worker reads those that it wants. The worker answers with any
 number of `Heard`, and, once it is told that no more comes, with Done. `Awaiting` says that it has nothing to do until
-more comes.
+more comes. Of an `Unpack` the file is a recording in a container, and bytes are counted where others count samples.
 
     worker.send(Submit("whisper-7", "task", Listen(AudioRef("/live/audio.pcm", 0, pcm=0)), deadline))
     worker.send(Append("whisper-7", samples=16_000))
@@ -21,7 +21,7 @@ class Append(Message, frozen=True):
 
     job: str
     samples: int  # since the session's start
-    flush: bool = False  # make all that was heard final
+    flush: bool = False  # make all that was heard final; of an Unpack: go on with the bytes that are there
     end: bool = False  # no more comes: make it final, and be done
 
 
@@ -46,7 +46,18 @@ class LiveTurns(Message, frozen=True):
     state: bytes = b""  # as LiveWords.state (Follow.resume)
 
 
-LiveOutput = LiveWords | LiveTurns
+class LiveSamples(Message, frozen=True):
+    """What a recording that keeps arriving holds, after its last output."""
+
+    pcm: bytes  # 16-bit little-endian, mono, 16 kHz; at most UNPACKED seconds of it
+    seen: int  # bytes of the recording that were there
+    more: bool = False  # they hold more, which is told after the next Append
+    state: bytes = b""  # as LiveWords.state (Unpack.resume)
+
+
+UNPACKED = 10  # seconds of audio in one LiveSamples
+
+LiveOutput = LiveWords | LiveTurns | LiveSamples
 
 
 class Heard(Message, frozen=True):

@@ -11,7 +11,7 @@ import socket
 
 from msgspec.structs import replace
 
-from workers.messages import Decode, Submit
+from workers.messages import Decode, Submit, Unpack
 from workers.runtime.channel import ProtocolError
 
 _MOST = 16  # descriptors of one job
@@ -35,10 +35,12 @@ class JobFiles:
         if not self._wanted:
             _close(descriptors)
             return submit
-        if not isinstance(submit.request, Decode) or len(descriptors) != 2:
-            raise ProtocolError(f"{len(descriptors)} files for {type(submit.request).__name__}")
-        source, target = descriptors
-        return replace(submit, request=replace(submit.request, descriptors=(source, target)))
+        match submit.request, descriptors:
+            case Decode() as decode, [source, target]:
+                return replace(submit, request=replace(decode, descriptors=(source, target)))
+            case Unpack() as unpack, [source]:
+                return replace(submit, request=replace(unpack, descriptor=source))
+        raise ProtocolError(f"{len(descriptors)} files for {type(submit.request).__name__}")
 
     def _receive(self, submit: Submit) -> list[int]:
         while True:

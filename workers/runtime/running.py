@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workers.engine import Await, Emit, Engine, JobSteps, LiveSteps, WorkItem
-from workers.messages import Follow, FromWorker, Listen, Submit
+from workers.messages import FromWorker, LiveRequest, Submit
 from workers.messages.live import Awaiting, Heard
 from workers.runtime.feed import Feed
 
@@ -44,7 +44,7 @@ class RunningJob:
     @classmethod
     def of(cls, submit: Submit, engine: Engine) -> RunningJob:
         id, task, request, virtual_deadline = submit.job, submit.task, submit.request, submit.virtual_deadline
-        if not isinstance(request, Listen | Follow):
+        if not isinstance(request, LiveRequest):
             return cls(id, task, virtual_deadline, engine.job(request))
         feed = Feed(request.audio.samples)
         patience = virtual_deadline - time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
@@ -18,16 +18,13 @@ from diarserve.http.deepgram import shapes
 from diarserve.http.deepgram.errors import PATH, DeepgramErrorAnswer
 from diarserve.http.deepgram.options import CommonParameters, Flag, read
 from diarserve.http.live import conversation
-from diarserve.http.live.native import Encoding, refuse_container
+from diarserve.http.live.intake import Encoding, Intake, Recording, Samples
 from diarserve.http.openapi.describe import Answer, describe, parameters_of
 from diarserve.http.request_id import request_id
 from diarserve.live.events import Broken, Event, Final, Interim, SpeechStarted, Spoken, UtteranceEnd
 from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession
 from diarserve.transcript.document import UNKNOWN, Word
-
-if TYPE_CHECKING:
-    from workers.media.sample_stream import SampleStream
 
 routes = web.RouteTableDef()
 
@@ -40,7 +37,10 @@ def _milliseconds(value: Any) -> Any:
 
 
 class LiveParameters(CommonParameters):
-    encoding: Annotated[Literal["linear16", "mulaw", "alaw"], Field(description="Of the binary frames.")]
+    encoding: Annotated[
+        Literal["linear16", "mulaw", "alaw"] | None,
+        Field(description="Of the binary frames. Without it they are a recording, such as WebM, Ogg, MP3 or WAV."),
+    ] = None
     sample_rate: Annotated[int, Field(ge=8000, le=192_000, description="Hz.")] = 16_000
     channels: Annotated[int, Field(ge=1, le=8, description="Interleaved; they are mixed into one.")] = 1
     interim_results: Flag = False
@@ -65,6 +65,13 @@ class LiveParameters(CommonParameters):
         }
         endpointing = min(max((self.endpointing or 500) / 1000, 0.1), 5.0)
         return LiveOptions(validate(Options, ours), self.interim_results, endpointing, keep=False)
+
+    def intake(self, session: LiveSession) -> Intake:
+        if self.encoding is None:
+            return Recording(session)
+        from workers.media.sample_stream import SampleStream  # numpy, for who streams samples
+
+        return Samples(session, SampleStream(_SAMPLES[self.encoding], self.sample_rate, self.channels))
 
 
 class LiveMetadata(Struct):
@@ -120,12 +127,11 @@ class Deepgram:
     last: tuple[type[Struct], ...] = (Spoken,)
 
     def __init__(
-        self, session: LiveSession, asked: LiveParameters, samples: SampleStream, request_id: str, model: str
+        self, session: LiveSession, asked: LiveParameters, intake: Intake, request_id: str, model: str
     ) -> None:
         """model: the name of the one that listens."""
         self.session = session
-        self._asked, self._samples, self._request_id, self._model = asked, samples, request_id, model
-        self._heard = 0.0  # seconds
+        self._asked, self._intake, self._request_id, self._model = asked, intake, request_id, model
         self._started = shapes.now()
         self._sum = hashlib.sha256()
         self._finished = False
@@ -139,7 +145,7 @@ class Deepgram:
 
     async def hear(self, message: str | bytes, send: conversation.Send) -> None:
         if isinstance(message, bytes):
-            await self._hear_samples(message)
+            await self._hear_audio(message)
             for told in self._silence():
                 await send(told)
             return
@@ -185,27 +191,22 @@ class Deepgram:
         variant = "SchemaError" if error.status < 500 else "ServerError"
         return LiveError(variant=variant, description=error.message, message=error.code)
 
-    async def _hear_samples(self, data: bytes) -> None:
+    async def _hear_audio(self, data: bytes) -> None:
         if not data:  # older clients end the stream so
             await self._finish()
         elif not self._finished:
-            if not self._heard:
-                refuse_container(data)
             self._sum.update(data)
-            pcm = self._samples.feed(data)
-            self._heard += len(pcm) / 32_000
-            await self.session.append(pcm)
+            await self._intake.take(data)
 
     def _silence(self) -> Iterable[object]:
         """What is told once no words have come for long enough."""
-        silent = self._heard - self._silent_after if self._silent_after is not None else 0.0
+        silent = self.session.seconds - self._silent_after if self._silent_after is not None else 0.0
         return self._utterance_end() if 1000 * silent >= (self._asked.utterance_end_ms or 0) else ()
 
     async def _finish(self) -> None:
         if not self._finished:
             self._finished = True
-            await self.session.append(self._samples.flush())
-            await self.session.finish()
+            await self._intake.finish()
 
     def _utterance_end(self) -> Iterable[object]:
         if self._silent_after is None or self._asked.utterance_end_ms is None:
@@ -238,7 +239,7 @@ class Deepgram:
             request_id=self._request_id,
             sha256=self._sum.hexdigest(),
             created=self._started,
-            duration=round(self._heard, 3),
+            duration=round(self.session.seconds, 3),
             channels=1,
             models=[model],
             model_info={model: shapes.model_info(self._model)},
@@ -261,12 +262,11 @@ class Deepgram:
     needs="submit",
 )
 async def listen(request: web.Request) -> web.StreamResponse:
-    from workers.media.sample_stream import SampleStream  # numpy, for who streams
-
     asked, _ = read(LiveParameters, request.query)
     whisper = request.app[SERVICE].lanes.whisper.info
     accepted = whisper.get("accepts", ())
-    samples = SampleStream(_SAMPLES[asked.encoding], asked.sample_rate, asked.channels)
     session = conversation.open_session(request, asked.listening(accepted))
     model = asked.our_model(accepted) or str(whisper.get("model", ""))
-    return await conversation.converse(request, Deepgram(session, asked, samples, request_id(request), model), _LARGEST)
+    return await conversation.converse(
+        request, Deepgram(session, asked, asked.intake(session), request_id(request), model), _LARGEST
+    )

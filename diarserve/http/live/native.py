@@ -1,4 +1,4 @@
-"""The server's own live protocol: binary frames of samples in, events as JSON out.
+"""The server's own live protocol: binary frames of samples or of a recording in, events as JSON out.
 
 The events of diarserve.live.events as they are, each with its `type`, and before them `ready`; the last is `done` or
 `error`. Text frames of the client: {"type": "finalize"}, {"type": "finish"}, {"type": "keepalive"}.
@@ -7,16 +7,17 @@ The events of diarserve.live.events as they are, each with its `type`, and befor
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from aiohttp import web
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
-from diarserve.core.errors import ErrorCode, InvalidRequest, ServiceError, UnsupportedMedia
+from diarserve.core.errors import ErrorCode, InvalidRequest, ServiceError
 from diarserve.core.options import Count, Long, Options, Text, parse, validate
 from diarserve.core.settings import MIB
 from diarserve.http.live import conversation
+from diarserve.http.live.intake import Either, Encoding, Intake, Recording, Samples
 from diarserve.http.openapi.describe import Answer, describe, parameters_of
 from diarserve.live.events import (
     Broken,
@@ -32,14 +33,8 @@ from diarserve.live.events import (
 )
 from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession
-from workers.media.containers import HEAD, sniff
-
-if TYPE_CHECKING:
-    from workers.media.sample_stream import SampleStream
 
 routes = web.RouteTableDef()
-
-Encoding = Literal["pcm_s16le", "float32", "mulaw", "alaw"]  # as workers.media.sample_stream has them
 
 _LARGEST = MIB  # bytes of a message: half a minute of 16-bit samples
 
@@ -47,7 +42,13 @@ _LARGEST = MIB  # bytes of a message: half a minute of 16-bit samples
 class StreamParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    encoding: Annotated[Encoding, Field(description="Of the binary frames.")] = "pcm_s16le"
+    encoding: Annotated[
+        Encoding | Literal["container"] | None,
+        Field(
+            description="Of the binary frames. `container`: together they are a recording, such as WebM, Ogg, MP3 or "
+            "WAV. Default: a recording if it begins like one (not MP3 without a tag), else `pcm_s16le`."
+        ),
+    ] = None
     sample_rate: Annotated[int, Field(ge=8000, le=192_000, description="Hz.")] = 16_000
     channels: Annotated[int, Field(ge=1, le=8, description="Interleaved; they are mixed into one.")] = 1
     language: Annotated[Text, Field(description="As a code such as en. Default: detected.")] = None
@@ -66,6 +67,14 @@ class StreamParameters(BaseModel):
         ours = self.model_dump(exclude={"encoding", "sample_rate", "channels", "interim", "endpointing", "keep"})
         return LiveOptions(validate(Options, ours), self.interim, self.endpointing, self.keep)
 
+    def intake(self, session: LiveSession) -> Intake:
+        if self.encoding == "container":
+            return Recording(session)
+        from workers.media.sample_stream import SampleStream  # numpy, for who streams samples
+
+        stream = SampleStream(self.encoding or "pcm_s16le", self.sample_rate, self.channels)
+        return Samples(session, stream) if self.encoding else Either(session, stream)
+
 
 class Ready(Struct, frozen=True, tag="ready"):
     task_id: str  # of the transcript, once the session has ended
@@ -81,10 +90,9 @@ class Native:
     ends_on_error = False
     last: tuple[type[Struct], ...] = (Ended,)
 
-    def __init__(self, session: LiveSession, samples: SampleStream) -> None:
+    def __init__(self, session: LiveSession, intake: Intake) -> None:
         self.session = session
-        self._samples = samples
-        self._head: bytes | None = b""  # the first bytes, until they are looked at
+        self._intake = intake
         self._finished = False
 
     def greet(self) -> Iterable[object]:
@@ -92,7 +100,9 @@ class Native:
 
     async def hear(self, message: str | bytes, send: conversation.Send) -> None:
         if isinstance(message, bytes):
-            await self._hear_samples(message)
+            if self._finished:
+                raise InvalidRequest("After finish there can be no more audio.")
+            await self._intake.take(message)
             return
         match conversation.decoded(message).get("type"):
             case "finalize":
@@ -113,30 +123,10 @@ class Native:
     def refuse(self, error: ServiceError) -> object:
         return Problem(error.code, error.message, error.param)
 
-    async def _hear_samples(self, data: bytes) -> None:
-        if self._finished:
-            raise InvalidRequest("After finish there can be no more audio.")
-        if self._head is not None:
-            self._head += data[:HEAD]
-            if len(self._head) >= 4:
-                refuse_container(self._head)
-                self._head = None
-        await self.session.append(self._samples.feed(data))
-
     async def _finish(self) -> None:
         if not self._finished:
             self._finished = True
-            await self.session.append(self._samples.flush())
-            await self.session.finish()
-
-
-_MAGIC = (b"RIFF", b"OggS", b"fLaC", b"ID3", b"\x1a\x45\xdf\xa3")
-
-
-def refuse_container(head: bytes) -> None:
-    """Raises UnsupportedMedia for the first bytes of a file: taken for samples, they would be heard as noise."""
-    if head.startswith(_MAGIC) or sniff(head[:HEAD].ljust(HEAD, b"\0")) == "mov":
-        raise UnsupportedMedia("Send samples without a file around them; recordings go to /api/v1/parallel/transcribe.")
+            await self._intake.finish()
 
 
 @routes.get("/api/v1/parallel/stream")
@@ -144,7 +134,7 @@ def refuse_container(head: bytes) -> None:
     "Live audio in, who says what out (WebSocket)",
     {
         101: Answer(
-            "A WebSocket: binary frames of samples in, events as JSON out.",
+            "A WebSocket: binary frames of samples or of a recording in, events as JSON out.",
             mentions=(Ready, SpeechStarted, Interim, Final, Correction, UtteranceEnd, Lag, Spoken, Ended, Problem),
         )
     },
@@ -154,9 +144,6 @@ def refuse_container(head: bytes) -> None:
     needs="submit",
 )
 async def stream(request: web.Request) -> web.StreamResponse:
-    from workers.media.sample_stream import SampleStream  # numpy, for who streams
-
     asked = parse(StreamParameters, {name: request.query.getall(name) for name in request.query})
-    samples = SampleStream(asked.encoding, asked.sample_rate, asked.channels)
     session = conversation.open_session(request, asked.listening())
-    return await conversation.converse(request, Native(session, samples), _LARGEST)
+    return await conversation.converse(request, Native(session, asked.intake(session)), _LARGEST)
