@@ -172,7 +172,7 @@ async def test_one_that_only_waits_is_not_blamed_for_the_death_of_its_worker(lan
     lane._attempts = 1
     call = make_call()
     call.say(1)
-    await until(lambda: lane._slots[0].jobs and all(job.awaits_audio for job in lane._slots[0].jobs.values()))
+    await until(lambda: all(job.awaits_audio for slot in lane._slots for job in slot.jobs.values()))
     psutil.Process(pid(lane)).kill()
     await until(lambda: restarts(lane) == 1)
     call.say(2, end=True)

@@ -20,6 +20,7 @@ from diarserve.live.sessions import LiveSessions
 from tests.support.app import Start, folders, jobs, service
 from tests.support.encode import encode
 from tests.support.waiting import until
+from workers.media.samples import PCM_SCALE
 from workers.messages import SAMPLE_RATE
 
 
@@ -196,7 +197,7 @@ async def test_events_that_nobody_reads_end_the_session(start: Start) -> None:
 
 def recording(tmp_path: Path, *values: int, form: str = "wav", codec: str = "pcm_s16le") -> bytes:
     """As `seconds`, in a container and without loss."""
-    samples = np.frombuffer(seconds(*values), "<i2").astype(np.float32) / 32768
+    samples = np.frombuffer(seconds(*values), "<i2") * PCM_SCALE
     return encode(tmp_path / "recording", form, codec, samples).read_bytes()
 
 

@@ -243,8 +243,7 @@ class Lane:
     def on_lost(self, slot: Slot, jobs: Sequence[Job]) -> None:
         """A worker died and held these jobs. Each may be the cause: none is tried beside another again."""
         for job in jobs:
-            if job.awaits_audio:
-                job.attempts -= 1  # it had nothing to do, so another is the cause
+            job.attempts -= job.awaits_audio  # one that had nothing to do is not the cause
             if job.attempts < self._attempts or self._closing:
                 job.alone = True
                 self._queue_again(job)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from workers.messages import (
-    LIVE_OUTPUTS,
     MAX_CHANNELS,
     RESULTS,
     SAMPLE_RATE,
     AudioRef,
     Decode,
+    Follow,
+    Listen,
     Request,
     Separate,
     Separation,
+    Unpack,
 )
-from workers.messages.live import UNPACKED, Awaiting, Heard, LiveSamples
+from workers.messages.live import UNPACKED, Awaiting, Heard, LiveOutput, LiveSamples, LiveTurns, LiveWords
 from workers.runtime.channel import ProtocolError
+
+_LIVE: Mapping[type[Request], type[LiveOutput]] = {Listen: LiveWords, Follow: LiveTurns, Unpack: LiveSamples}
 
 
 def check(request: Request, result: object) -> None:
@@ -34,7 +39,7 @@ def check(request: Request, result: object) -> None:
 def check_live(request: Request, message: Heard | Awaiting) -> None:
     """Raises ProtocolError for what does not answer the request."""
     output = message.output if isinstance(message, Heard) else None
-    kind = LIVE_OUTPUTS.get(type(request))
+    kind = _LIVE.get(type(request))
     if kind is None or not (output is None or isinstance(output, kind)):
         raise ProtocolError(f"{type(output or message).__name__} in answer to {type(request).__name__}")
     if isinstance(output, LiveSamples) and (len(output.pcm) > 2 * SAMPLE_RATE * UNPACKED or len(output.pcm) % 2):

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
-from workers.messages.live import Append, Awaiting, Heard, LiveEnd, LiveOutput, LiveSamples, LiveTurns, LiveWords
+from workers.messages.live import Append, Awaiting, Heard, LiveEnd
 from workers.messages.values import MAX_CHANNELS as MAX_CHANNELS
 from workers.messages.values import SAMPLE_RATE as SAMPLE_RATE
 from workers.messages.values import AudioRef as AudioRef
@@ -199,8 +199,7 @@ class Follow(Asks[LiveEnd], frozen=True):
 
 
 class Unpack(Asks[LiveEnd], frozen=True):
-    """Decode a recording that keeps arriving, in any container: answered with LiveSamples. Its decoded audio does not
-    depend on how it was cut up."""
+    """Decode a recording that keeps arriving, in any container: answered with LiveSamples."""
 
     audio: AudioRef  # a file that grows; `samples` are its bytes by now
     descriptor: int | None = None  # of the file, as Decode.descriptors
@@ -209,7 +208,6 @@ class Unpack(Asks[LiveEnd], frozen=True):
 
 LiveRequest = Listen | Follow | Unpack
 Request = Decode | Transcribe | Diarize | Align | Separate | Embed | Listen | Follow | Unpack
-
 
 RESULTS: Mapping[type[Request], type[Result]] = {
     Decode: AudioRef,
@@ -222,7 +220,6 @@ RESULTS: Mapping[type[Request], type[Result]] = {
     Follow: LiveEnd,
     Unpack: LiveEnd,
 }
-LIVE_OUTPUTS: Mapping[type[Request], type[LiveOutput]] = {Listen: LiveWords, Follow: LiveTurns, Unpack: LiveSamples}
 
 
 # Server to worker.
