@@ -64,11 +64,11 @@ FROM_WORKER: list[FromWorker] = [
     BootFailed("no such model"),
     Report({"loaded": ["a"]}, ("load",)),
     Progress("1", 0.5, (WORDS, ())),
-    Done("1", AUDIO, 1.0, 2.0, 0.5),
-    Done("2", Transcript(WORDS, "en", "m", ("a warning",)), 1.0, 2.0, 0.5, degraded=True),
-    Done("3", Diarization((Turn(0.0, 1.0, "SPEAKER_00"),), "m"), 1.0, 2.0, 0.5),
-    Done("4", Alignment(WORDS, "m"), 1.0, 2.0, 0.5),
-    Done("5", Separation(AUDIO, None), 1.0, 2.0, 0.5),
+    Done("1", AUDIO, 1.0, 0.5),
+    Done("2", Transcript(WORDS, "en", "m", ("a warning",)), 1.0, 0.5, degraded=True),
+    Done("3", Diarization((Turn(0.0, 1.0, "SPEAKER_00"),), "m"), 1.0, 0.5),
+    Done("4", Alignment(WORDS, "m"), 1.0, 0.5),
+    Done("5", Separation(AUDIO, None), 1.0, 0.5),
     Failed("1", "undecodable", "It is damaged.", retry=False),
 ]
 
@@ -98,7 +98,7 @@ async def test_every_message_arrives_as_it_was_sent(ends: Any) -> None:
 async def test_what_numpy_counted_arrives_as_a_number(ends: Any) -> None:
     worker, reader, _ = ends
     word = Word(" a", np.float32(0.5), np.float64(1.5), np.float16(0.25))  # type: ignore[arg-type]
-    worker.send(Done("1", Transcript((word,), "en", "m"), 1.0, 2.0, 0.5))
+    worker.send(Done("1", Transcript((word,), "en", "m"), 1.0, 0.5))
     worker.send(Ready({"memory": np.int64(3), "on": np.bool_(True)}, 0.5))
     done: Any = await channel.read(reader)
     [arrived] = done.result.words
@@ -134,7 +134,7 @@ def frame(body: bytes) -> bytes:
 
 
 def done(result: Any) -> bytes:
-    return channel.pack(Done("whisper-0", result, 0.0, 0.0, 0.0))
+    return channel.pack(Done("whisper-0", result, 0.0, 0.0))
 
 
 BABBLE = {

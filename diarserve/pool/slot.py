@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from diarserve.observe.metrics import Metrics
 from diarserve.pool import results
 from diarserve.pool.job import Job
@@ -248,6 +250,7 @@ class Slot:
             return  # cancelled meanwhile
         if isinstance(message, Done):
             results.check(job.request, message.result)
+            message = replace(message, finished=time.monotonic())
         if isinstance(message, Progress):
             job.begun = True
             if job.on_progress:

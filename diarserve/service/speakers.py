@@ -69,7 +69,7 @@ def by_channel(transcribed: Done[Transcript], aligned: Sequence[Done[Alignment]]
     words = [word for done in aligned or (transcribed,) for word in done.result.words]
     diarization = Diarization(tuple(turns_of(words)), "channels")
     ended = transcribed.finished
-    return Speakers(Done(transcribed.job, diarization, ended, ended, 0.0), diarization)
+    return Speakers(Done(transcribed.job, diarization, 0.0, 0.0, finished=ended), diarization)
 
 
 def _renamed(diarization: Diarization, names: Mapping[str, str]) -> Diarization:

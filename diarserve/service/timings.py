@@ -42,4 +42,4 @@ def overlap_ratio(one: Done[Any], other: Done[Any]) -> float:
 
 def wall(done: Done[Any] | None) -> float:
     """From its first step to its last; 0 for a stage that did not run."""
-    return done.finished - done.started if done else 0.0
+    return done.took if done else 0.0

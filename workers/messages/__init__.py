@@ -283,10 +283,14 @@ class Progress(Message, frozen=True):
 class Done(Message, Generic[R], frozen=True):
     job: str
     result: R
-    started: float  # time.monotonic() of the first step, comparable across processes of one machine
-    finished: float
+    took: float  # seconds from the first step to the end: workers on other machines have clocks of their own
     busy: float  # seconds spent in this job's steps
     degraded: bool = False  # some steps did not fit into the device's memory and ran on the engine's fallback
+    finished: float = 0.0  # when the server heard of it, on its monotonic clock, which it fills in
+
+    @property
+    def started(self) -> float:
+        return self.finished - self.took
 
 
 class Failed(Message, frozen=True):

@@ -157,7 +157,7 @@ class Scheduler:
                 self._send(progress)
             with log_context(job.task):
                 log.debug("done: %d items, %.3f s of steps", job.items, job.busy)
-            self._send(Done(job.id, stop.value, job.started or now, now, job.busy, job.degraded))
+            self._send(Done(job.id, stop.value, now - (job.started or now), job.busy, job.degraded))
         except Exception as error:
             self._fail(job, error)
         else:
