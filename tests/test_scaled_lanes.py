@@ -84,12 +84,11 @@ def scalings(lane: Lane, **labels: str) -> float:
 async def test_a_burst_grows_a_lane_and_idleness_shrinks_it_and_every_job_is_done(
     make_lane: MakeLane, tmp_path: Path
 ) -> None:
-    lane, most = make_lane(1, 3, width=2, options={"step_seconds": 0.03}), 1
+    (gate := tmp_path / "gate").touch()
+    lane = make_lane(1, 3, width=2, options={"gate": str(gate)})
     jobs = [asyncio.create_task(do(lane, job(tmp_path / str(number)))) for number in range(30)]
-    while not all(done.done() for done in jobs):
-        most = max(most, len(up(lane)))
-        await asyncio.sleep(0.01)
-    assert most == 3
+    await until(lambda: len(up(lane)) == 3)
+    gate.unlink()
     assert [len((await done).result.words) for done in jobs] == [2] * 30
     await until(lambda: size(lane) == 1)
     assert restarts(lane) == 0

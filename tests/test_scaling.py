@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diarserve.pool.scaling import Bounds, Policy, Seen, decide, room
@@ -149,6 +149,7 @@ def simulated(clients: int, step: int, boot: int, bounds: Bounds, seconds: int) 
     return sizes
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 40), bounds())
 def test_under_a_steady_load_the_number_of_workers_settles(clients: int, step: int, boot: int, bounds: Bounds) -> None:
     sizes = simulated(clients, step, boot, bounds, 600)
