@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots storm faults fuzz soak urgency lock clean
+.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots storm storm-cluster faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ separation: .venv/installed  ## WER with and without source separation, in music
 
 storm: .venv/installed  ## kill 30 servers and 30 workers at random moments: every task ends once
 	$(BIN)/python -m tests.support.kill_storm
+
+storm-cluster: .venv/installed  ## two servers over one PostgreSQL and S3, killed at random: 300 tasks end once
+	$(BIN)/python -m tests.support.cluster_storm $(ARGUMENTS)
 
 faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 100 workers and 100 servers killed
 	$(BIN)/python -m pytest -m "" tests/faults

@@ -22,7 +22,20 @@ from diarserve.tasks.backup_archive import BackupError, check, chunks, size
 from diarserve.tasks.restore import Restored, restore
 from diarserve.tasks.store import sqlite_backup
 from diarserve.tasks.store.protocol import StoreError
-from tests.support.app import API, Client, Recording, Start, document, form, reached, service, stand_ins, submit, wav
+from tests.support.app import (
+    API,
+    Client,
+    Recording,
+    Start,
+    document,
+    form,
+    reached,
+    service,
+    stand_ins,
+    store,
+    submit,
+    wav,
+)
 from tests.support.waiting import until
 
 BACKUP = f"{API}/backup"
@@ -93,7 +106,7 @@ async def test_a_task_that_ends_while_a_backup_is_made_is_in_it_whole(
     id = await submit(client, recording(5))
     await reached(client, id, "processing")
     running = service(client)
-    copy = running.store.backup
+    copy = store(client).backup
 
     async def copy_then_cancel(file: Path) -> None:
         await copy(file)

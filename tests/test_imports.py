@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.paths import REPOSITORY
 
+CLUSTER = ("psycopg", "psycopg_pool", "obstore", "fsspec", "ray")
 MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whisperx")
 
 
@@ -18,7 +19,7 @@ MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whis
     [
         ("workers.runtime.process", ("aiohttp", "diarserve", *MODELS)),
         ("diarserve", ("aiohttp", "pydantic", *MODELS)),
-        ("diarserve.http.app", MODELS),
+        ("diarserve.http.app", (*MODELS, *CLUSTER)),
         ("diarserve.cli.main", ("aiohttp", *MODELS)),
         ("workers.whisper.engine", ("whisperx", "torch", "diarserve")),
         ("workers.media.decoder", ("torch", "ctranslate2", "diarserve")),

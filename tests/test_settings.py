@@ -165,6 +165,32 @@ def test_a_text_from_the_environment_stays_as_it_is(file: Path, secret: str) -> 
     assert load(file, {"DIARSERVE_WEBHOOKS_SECRET": secret}).webhooks.secret == secret
 
 
+DATABASE = {"DIARSERVE_STORE_URL": "postgresql://me:s3cret@db/tasks"}
+
+
+def test_what_several_servers_share_is_named_as_a_whole_and_its_secret_is_not_shown(file: Path) -> None:
+    assert not load(file, {}).store.shared
+    settings = load(file, DATABASE | {"DIARSERVE_STORE_OBJECTS": "s3://bucket/prefix"})
+    assert settings.store.url.get_secret_value() == DATABASE["DIARSERVE_STORE_URL"]
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        DATABASE,
+        {"DIARSERVE_STORE_OBJECTS": "s3://bucket"},
+        DATABASE | {"DIARSERVE_STORE_OBJECTS": "bucket"},
+        {"DIARSERVE_STORE_URL": "mysql://me:s3cret@db", "DIARSERVE_STORE_OBJECTS": "s3://bucket"},
+        DATABASE | {"DIARSERVE_STORE_OBJECTS": "s3://bucket", "DIARSERVE_VOICES_ENABLED": "true"},
+    ],
+)
+def test_what_several_servers_cannot_share_stops_the_start_without_a_secret(file: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"store|voices") as error:
+        load(file, wrong)
+    assert "s3cret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "value"),
     [("LIMITS_RUNNING", "3", 3), ("WEBHOOKS_TIMEOUT", "3", 3.0), ("SUBTITLES_LINES", "3", 3), ("DECODE_WIDTH", "3", 3)],

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -162,7 +163,9 @@ async def test_others_read_how_a_task_goes_and_are_told_when(server: Open) -> No
     assert len(await two.news("a")) == 3
     heard.clear()
     await one.complete("a", 1, b"{}", audio_seconds=1, processing_seconds=1)
-    await until(lambda: Changed("a") in heard)
+    await until(lambda: Changed("a", ended=True) in heard)
+    assert len(await two.news("a")) == 3  # for those who watch it there
+    await two.delete("a")
     assert await two.news("a") == []
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
@@ -174,6 +177,33 @@ async def test_what_the_clients_text_has_no_place_for_is_replaced(server: Open) 
     assert (row.filename, row.options) == ("c\ufffdll?.wav", {"prompt": "\0"})
     assert await store.get("\0") is None
     assert await store.page(before="\0", batch_id="\ud800") == []
+
+
+async def test_an_end_that_was_committed_unheard_is_known_when_it_is_tried_again(
+    server: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await server()
+    await store.add([new("a"), new("b")])
+    await store.claim("normal", 2)
+    transaction = store._transaction
+
+    @asynccontextmanager
+    async def unheard() -> AsyncIterator[Any]:
+        async with transaction() as run:
+            yield run
+        raise StoreUnreachable("the connection was lost at the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_transaction", unheard)
+        with pytest.raises(StoreUnreachable):
+            await store.complete("a", 1, b"said", audio_seconds=1, processing_seconds=1)
+        with pytest.raises(StoreUnreachable):
+            await store.fail("b", 1, {"status": 500, "code": "internal", "message": "No."})
+    assert await store.complete("a", 1, b"said", audio_seconds=1, processing_seconds=1)
+    assert await store.fail("b", 1, {"status": 500, "code": "internal", "message": "No."})
+    assert await store.result("a") == b"said"
+    totals = await store.totals()
+    assert (totals.completed, totals.failed) == (1, 1)
 
 
 async def test_connections_that_were_cut_are_made_again(server: Open, database: Postgresql) -> None:
@@ -193,7 +223,11 @@ async def test_ended_tasks_need_no_objects_once_they_have_expired(server: Open, 
     await store.add([new("kept"), new("old")])
     await store.claim("normal", 2)
     await store.complete("old", 1, b"{}", audio_seconds=1, processing_seconds=1)
-    assert await store.unused_objects(["kept", "old", "unknown"]) == {"unknown"}
+    asked = ["kept", "old", "unknown"]
+    needed = await store.needed_objects(asked)
+    assert needed.keys() == {"kept", "old"}
+    assert needed["kept"] == "tasks/kept/"
+    assert needed["old"].startswith("tasks/old/document-1-")
     await store.expire(LATER)
-    assert await store.unused_objects(["kept", "old", "unknown"]) == {"old", "unknown"}
+    assert await store.needed_objects(asked) == {"kept": "tasks/kept/"}
     assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []

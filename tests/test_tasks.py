@@ -32,6 +32,7 @@ from tests.support.app import (
     reached,
     service,
     status,
+    store,
     submit,
 )
 from tests.support.waiting import until
@@ -392,8 +393,8 @@ async def test_a_disk_that_is_full_answers_507_and_keeps_nothing(
     start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await start()
-    store = service(client).store
-    execute = store._database.execute_fetchall
+    held = store(client)
+    execute = held._database.execute_fetchall
 
     def full(sql: str, *values: Any) -> Any:
         if sql.lstrip().startswith("INSERT INTO tasks"):
@@ -401,7 +402,7 @@ async def test_a_disk_that_is_full_answers_507_and_keeps_nothing(
         return execute(sql, *values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._database, "execute_fetchall", full)
+        patch.setattr(held._database, "execute_fetchall", full)
         for route in ("transcribe/async", "batch/async"):
             answer = await client.post(f"{API}/{route}", data=form(recording()))
             assert await error(answer) == (507, "storage_full")
@@ -415,9 +416,9 @@ async def test_a_result_that_cannot_be_written_is_written_later(
 ) -> None:
     monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 0.01)
     client = await start()
-    store = service(client).store
+    held = store(client)
     refusals: list[str] = []
-    execute = store._database.execute_fetchall
+    execute = held._database.execute_fetchall
 
     def full_at_first(sql: str, *values: Any) -> Any:
         if sql.startswith("INSERT INTO documents") and len(refusals) < 3:
@@ -425,7 +426,7 @@ async def test_a_result_that_cannot_be_written_is_written_later(
             raise sqlite3.OperationalError("database or disk is full")
         return execute(sql, *values)
 
-    monkeypatch.setattr(store._database, "execute_fetchall", full_at_first)
+    monkeypatch.setattr(held._database, "execute_fetchall", full_at_first)
     id = await submit(client, recording(2))
     assert (await reached(client, id, "completed"))["attempts"] == 1
     assert len(refusals) == 3

@@ -18,10 +18,10 @@ from aiohttp.resolver import ThreadedResolver
 from aiohttp.test_utils import TestServer
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from diarserve.core.settings import Webhooks as Settings
+from diarserve.core.task_settings import Webhooks as Settings
 from diarserve.tasks import signing
 from diarserve.tasks.webhooks import next_attempt
-from tests.support.app import Recording, Start, service, submit
+from tests.support.app import Recording, Start, store, submit
 from tests.support.waiting import until
 
 SECRET = "a secret"
@@ -64,9 +64,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def state(client: Any, id: str) -> tuple[str, int]:
     """What became of the callback, and how often it was tried."""
-    store = service(client).store
-    async with store._lock:
-        [row] = await store._execute("SELECT callback_state, callback_attempts FROM tasks WHERE id = ?", id)
+    held = store(client)
+    async with held._lock:
+        [row] = await held._execute("SELECT callback_state, callback_attempts FROM tasks WHERE id = ?", id)
     return row[0], row[1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
@@ -12,16 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     IPvAnyNetwork,
     SecretStr,
-    field_validator,
     model_validator,
 )
 
+from diarserve.core.section import Section as _Section
+from diarserve.core.task_settings import Store, Webhooks
 from diarserve.core.types import Diarizer, Role
 
 MIB = 1024 * 1024
@@ -41,10 +40,6 @@ def _parsed(value: Any) -> Any:
 
 
 _Json = BeforeValidator(_parsed)  # an environment variable holds it as JSON
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Lane(_Section):
@@ -128,26 +123,6 @@ class Limits(_Section):
     max_queued: int = Field(10_000, gt=0)  # tasks that wait; one more is answered 429
     running: int = Field(4, gt=0)  # tasks of each priority in the pipeline at a time
     keep_results_hours: float = Field(24.0, gt=0)
-
-
-class Webhooks(_Section):
-    secret: str = ""  # signs every call (see tasks/signing.py): any text, or whsec_<base64>; empty: unsigned
-    allow_private: bool = False  # whether callbacks may go to private and loopback addresses
-    retry_hours: float = Field(24.0, gt=0)  # after a task's end, until its callback is given up
-    timeout: float = Field(10.0, gt=0)  # seconds for one call
-
-    @field_validator("secret")
-    @classmethod
-    def _is_base64(cls, secret: str) -> str:
-        if secret.startswith("whsec_"):
-            text = secret.removeprefix("whsec_")
-            try:
-                key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-            except ValueError:
-                key = b""
-            if not key:
-                raise ValueError("after whsec_ there must be base64")
-        return secret
 
 
 class AccessKey(_Section):
@@ -258,6 +233,7 @@ class Settings(_Section):
     tls: Tls = Tls()
     voices: Voices = Voices()
     live: Live = Live()
+    store: Store = Store()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.
@@ -279,6 +255,12 @@ class Settings(_Section):
         them."""
         secrets: Any = {"webhooks": {"secret"}, "access": {"keys"}, "voices": {"key"}}
         return hashlib.sha256(self.model_dump_json(exclude=secrets).encode()).hexdigest()[:12]
+
+    @model_validator(mode="after")
+    def _has_one_server(self) -> Settings:
+        if self.voices.enabled and self.store.shared:
+            raise ValueError("[voices] enabled: voices are kept by one server, and [store] url has several")
+        return self
 
     @model_validator(mode="after")
     def _diarizes(self) -> Settings:

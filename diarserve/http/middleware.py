@@ -22,7 +22,7 @@ from diarserve.http.responses import json
 from diarserve.http.security_headers import SECURITY_HEADERS
 from diarserve.observe import labels
 from diarserve.observe.metrics import Metrics
-from diarserve.tasks.store.protocol import StoreError
+from diarserve.tasks.store.protocol import StoreError, StoreUnreachable
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except ConnectionError:  # the client went away in the middle of its upload
         raise
     except Exception as error:
+        if isinstance(error, StoreUnreachable):
+            log.error("%s %s: %s", request.method, request.path, error)
+            shown = NotReady("The task store cannot be reached; try again later.", retry_after=5)
+            return error_response(request, shown)
         if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _FULL):
             log.exception("%s %s cannot be stored", request.method, request.path)
             return error_response(

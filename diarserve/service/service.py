@@ -28,10 +28,11 @@ from diarserve.service.stages import Stages
 from diarserve.tasks import data_directory
 from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.backup import Backups
+from diarserve.tasks.recordings import LocalRecordings, SharedRecordings
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.spool import Spool
-from diarserve.tasks.store.protocol import StoreError, Waiting
-from diarserve.tasks.store.sqlite import SqliteStore
+from diarserve.tasks.store.protocol import Store, StoreError, Waiting
+from diarserve.tasks.stores import file_store, shared_store
 from diarserve.tasks.task import Task
 from diarserve.tasks.webhooks import Webhooks
 from diarserve.transcript.document import Document
@@ -54,7 +55,7 @@ class Service:
 
     backlog: Backlog  # these from `start` on
     backups: Backups
-    store: SqliteStore
+    store: Store
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError where voices are to be kept and there is no key for them."""
@@ -74,15 +75,14 @@ class Service:
         self.metrics.watch(self.state)
         self.stopping = False
         self.draining = False
+        self._lock = contextlib.ExitStack()  # of the data directory
 
     async def start(self) -> None:
         """Returns at once, before the models are loaded. Raises StoreError, and ConfigError where stored voices cannot
         be decrypted."""
         await asyncio.to_thread(data_directory.prepare, self.settings.data_dir)
         # The store first: it lets only one server in, and what lies in the spool may be another's.
-        self.store = await SqliteStore.open(self.settings.data_dir / data_directory.DATABASE)
-        webhooks = Webhooks(self.store, self.settings.webhooks, self.metrics)
-        self.backlog = Backlog(self.store, self.spool, self.tasks, self.run, webhooks.wake, self.settings.limits)
+        webhooks = await self._open()
         self.backups = Backups(self.store, self.spool, self.settings)
         try:
             if self._cipher:
@@ -96,12 +96,32 @@ class Service:
         for lane in self.lanes:
             lane.start()
         background = (
+            self.backlog.keep_up,
             self._run_backlog,
             partial(clean_regularly, self.backlog),
             webhooks.run,
             partial(measure_loop_lag, self.metrics),
         )
         self._background = [asyncio.create_task(_restart_on_error(task)) for task in background]
+
+    async def _open(self) -> Webhooks:
+        """Raises StoreError and ConfigError."""
+        settings, run = self.settings, self.run
+        if settings.store.shared:
+            self._lock = data_directory.lock(settings.data_dir)
+            shared, objects = await shared_store(settings)
+            self.store = shared
+            webhooks = Webhooks(shared, settings.webhooks, self.metrics)
+            recordings = SharedRecordings(self.spool, objects, shared)
+            self.backlog = Backlog(
+                shared, self.spool, recordings, self.tasks, run, webhooks.wake, settings.limits, shared
+            )
+        else:
+            self.store = await file_store(settings)
+            webhooks = Webhooks(self.store, settings.webhooks, self.metrics)
+            local = LocalRecordings(self.spool)
+            self.backlog = Backlog(self.store, self.spool, local, self.tasks, run, webhooks.wake, settings.limits)
+        return webhooks
 
     async def stop(self) -> None:
         """Begin no more durable tasks: those under way go back to the queue, and clients that wait for one get 503.
@@ -126,6 +146,7 @@ class Service:
         await self.stop()
         await self.end_workers()
         await self.store.close()
+        self._lock.close()
 
     async def process(self, task: Task) -> Document:
         """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
@@ -201,7 +222,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request that asks for nothing special would begin at once."""
-        return not (self.stopping or self.draining) and self.readiness.ready
+        return not (self.stopping or self.draining) and self.readiness.ready and self.backlog.connected
 
     def require_ready(self) -> None:
         """Raises NotReady until every model that all recordings need was loaded once, and where one cannot be."""

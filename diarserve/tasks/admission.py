@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from diarserve.core.errors import Busy, StorageFull, Unprocessable
+from diarserve.core.errors import Busy, NotReady, StorageFull, Unprocessable
 from diarserve.core.options import Options
 from diarserve.core.types import Priority
 from diarserve.tasks.completion import run_to_completion
-from diarserve.tasks.spool import Spool, sent
-from diarserve.tasks.store.protocol import NewTask, QueueFull, Store, StoreError, TaskRow
+from diarserve.tasks.recordings import Recordings
+from diarserve.tasks.spool import sent
+from diarserve.tasks.store.protocol import NewTask, QueueFull, Store, StoreError, StoreUnreachable, TaskRow
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,11 @@ log = logging.getLogger(__name__)
 class Admission:
     """max_queued: tasks that may wait; wait_estimate: seconds until it is worth to ask again."""
 
-    def __init__(self, store: Store, spool: Spool, max_queued: int, wait_estimate: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, recordings: Recordings, max_queued: int, wait_estimate: Callable[[], float]
+    ) -> None:
         self._store = store
-        self._spool = spool
+        self._recordings = recordings
         self._max_queued = max_queued
         self._wait_estimate = wait_estimate
 
@@ -62,31 +65,32 @@ class Admission:
         return await run_to_completion(self._accept([folder for folder, _ in recordings], new, key))
 
     async def _accept(self, folders: Sequence[Path], new: Sequence[NewTask], key: str | None) -> list[TaskRow]:
-        created = False
+        created = uncertain = False
         try:
             if key is not None:
                 digests = await asyncio.to_thread(_digests, folders)
                 new = [replace(task, upload_sha256=digest) for task, digest in zip(new, digests, strict=True)]
             # Recordings first: a row must never be without one.
-            await asyncio.to_thread(self._make_durable, folders)
+            for folder in folders:
+                await self._recordings.keep(folder)
             rows, created = await self._store.add(new, key, max_queued=self._max_queued)
         except QueueFull:
             raise self._busy() from None
+        except StoreUnreachable as error:
+            uncertain = True  # the rows may be there, and need their recordings; without rows these go by age
+            log.warning("a task could not be accepted: %s", error)
+            raise NotReady("The task store cannot be reached; try again later.", retry_after=5) from error
         except (StoreError, OSError) as error:
             log.exception("a task could not be accepted")
             raise StorageFull("There is no room left for tasks; try again later.", retry_after=60) from error
         finally:
-            if not created:
+            if not created and not uncertain:
                 for folder in folders:
-                    self._spool.remove(self._spool.durable / folder.name)
+                    await self._recordings.remove(folder.name)
         if not created and not (len(rows) == len(new) and all(map(_is_same_request, rows, new))):
             message = "This Idempotency-Key was used before, for something else: send another key."
             raise Unprocessable(message, code="idempotency_key_reused")
         return rows
-
-    def _make_durable(self, folders: Sequence[Path]) -> None:
-        for folder in folders:
-            self._spool.make_durable(folder)
 
 
 def _digests(folders: Sequence[Path]) -> list[bytes]:

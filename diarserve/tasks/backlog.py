@@ -21,11 +21,13 @@ from diarserve.core.settings import Limits
 from diarserve.core.types import Priority, Status
 from diarserve.tasks import completion
 from diarserve.tasks.admission import Admission
+from diarserve.tasks.cluster import Cluster
 from diarserve.tasks.completion import run_to_completion
+from diarserve.tasks.recordings import Recordings
 from diarserve.tasks.registry import Tasks
 from diarserve.tasks.runner import Runner
 from diarserve.tasks.spool import Spool
-from diarserve.tasks.store.protocol import Store, StoreError, TaskRow
+from diarserve.tasks.store.protocol import SharedStore, Store, StoreError, StoreUnreachable, TaskRow
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import Document
 
@@ -41,28 +43,35 @@ class Backlog:
         self,
         store: Store,
         spool: Spool,
+        recordings: Recordings,
         tasks: Tasks,
         process: Callable[[Task], Awaitable[Document]],
         on_end: Callable[[], None],
         limits: Limits,
+        shared: SharedStore | None = None,
     ) -> None:
-        """process: the pipeline. on_end: told when a task has ended, for its callback."""
+        """process: the pipeline. on_end: told when a task has ended, for its callback. shared: the store, where there
+        are several servers."""
         self._store = store
         self._spool = spool
+        self._recordings = recordings
+        self._process = process
         self._tasks = tasks
         self._on_end = on_end
         self._limits = limits
-        self._admission = Admission(store, spool, limits.max_queued, tasks.wait_estimate)
+        self._admission = Admission(store, recordings, limits.max_queued, tasks.wait_estimate)
         self._runner = Runner(
-            store, spool, self._claimed, process, on_end, limits.running, limits.storage_wait_hours * 3600
+            store, recordings, self._claimed, self._work, on_end, limits.running, limits.storage_wait_hours * 3600
         )
+        self._cluster = Cluster(shared, self._runner, tasks, self._requeue) if shared else None
         self._closing = False
         self._requeued = True  # what an earlier server was processing
 
     async def recover(self) -> None:
         """Remove folders that belong to no unfinished task, and queue again what an earlier server was processing. On
         a disk that is full even then, that waits until there is room: what is stored can be read and deleted."""
-        self._spool.sweep({*await self._ids("processing"), *await self._ids("queued")})
+        unfinished = [] if self._cluster else [*await self._ids("processing"), *await self._ids("queued")]
+        self._recordings.sweep(set(unfinished))
         try:
             await self._with_reserve(self._requeue)
         except StoreError as error:
@@ -80,13 +89,17 @@ class Backlog:
         if queued or failed:
             log.warning("of an earlier server's tasks %d are queued again, %d failed", len(queued), len(failed))
         for row in failed:
-            self._spool.remove(self._spool.durable / row.id)
+            await self._recordings.remove(row.id)
+        if failed:
+            self._on_end()
 
     async def _with_reserve(self, change: Callable[[], Awaitable[T]]) -> T:
         """Make a change of the store that must be possible on a full disk. Raises StoreError where it is not, even with
         what is reserved for it."""
         try:
             return await change()
+        except StoreUnreachable:
+            raise
         except StoreError:
             await asyncio.to_thread(self._spool.reserve.give_up)
             return await change()
@@ -133,6 +146,29 @@ class Backlog:
         self._runner.held = held
         self._runner.wake()
 
+    async def keep_up(self) -> None:
+        """Be one server among several, until cancelled."""
+        if self._cluster:
+            await self._cluster.run()
+
+    @property
+    def connected(self) -> bool:
+        """Whether tasks can be accepted and asked for: False of one server of several that the others take for dead."""
+        return self._cluster is None or self._cluster.connected
+
+    async def _work(self, task: Task) -> Document:
+        if self._cluster is None:
+            return await self._process(task)
+        try:
+            await self._recordings.fetch(task.id)
+            await self._cluster.catch_up(task)
+        except StoreUnreachable as error:
+            raise NotReady(str(error)) from error
+        document = await self._process(task)
+        with suppress(StoreError):  # clients that watch it elsewhere miss its last words
+            await self._cluster.report()
+        return document
+
     async def delete(self, id: str) -> TaskRow | None:
         """Delete a task that has ended, and everything that is kept of it; cancel one that has not: its work stops in
         both models, its recording is gone, and its row says so until it is deleted too or expires. The task as it was,
@@ -146,7 +182,7 @@ class Backlog:
     async def _delete(self, id: str) -> TaskRow | None:
         while True:  # it may end between the two
             if row := await self._with_reserve(partial(self._store.delete, id)):
-                self._spool.remove(self._spool.durable / id)  # the row first: at the start, what has none is removed
+                await self._recordings.remove(id)  # the row first: at the start, what has none is removed
                 return row
             row = await self._cancel(id)
             if row is None or row.status == "cancelled":
@@ -156,7 +192,7 @@ class Backlog:
         row = await self._with_reserve(partial(self._store.cancel, id))
         if row is not None and row.status == "cancelled":
             await self._runner.stop(id)
-            self._spool.remove(self._spool.durable / id)
+            await self._recordings.remove(id)
             if task := self._tasks.find(id):
                 task.become("cancelled")
             self._on_end()
@@ -171,19 +207,26 @@ class Backlog:
         """The row as a task that can be run or watched: one for all who ask."""
         task = self._tasks.find(row.id)
         if task is None:
-            options = Options.model_validate(row.options)
-            folder = self._spool.durable / row.id
-            task = Task(
-                folder,
-                row.filename,
-                options,
-                row.priority,
-                owner=row.owner,
-                created_at=row.created_at,
-                status=row.status,
-            )
+            task = self._made(row)
             self._tasks.remember(task)
         return task
+
+    def _made(self, row: TaskRow) -> Task:
+        options = Options.model_validate(row.options)
+        folder = self._spool.durable / row.id
+        task = Task(
+            folder, row.filename, options, row.priority, owner=row.owner, created_at=row.created_at, status=row.status
+        )
+        if row.progress:
+            task.stages.update(row.progress.stages)
+            task.waits_for_storage = row.progress.waits_for_storage
+        return task
+
+    def shown(self, row: TaskRow) -> Task | None:
+        """How the task goes, where that is known. Of several servers all show the same: what the row says."""
+        if self._cluster is None:
+            return self._tasks.find(row.id)
+        return self._made(row) if row.progress else None
 
     async def watched(self, row: TaskRow) -> Task:
         """The row's task, for somebody to watch."""
@@ -215,9 +258,9 @@ class Backlog:
         """Drop documents that have been kept long enough, and later what is left of their tasks."""
         age = self._limits.keep_results_hours * 3600
         for id in await self._with_reserve(partial(self._store.expire, time.time() - age)):
-            self._spool.remove(self._spool.durable / id)
+            await self._recordings.remove(id)
         await self._store.purge(time.time() - 7 * age)
-        self._spool.clear_again()
+        await self._recordings.clean()
         await asyncio.to_thread(self._spool.reserve.take)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+
+from diarserve.tasks.store.protocol import StoreError
 
 log = logging.getLogger(__name__)
 
 DATABASE, INCOMING, DURABLE, TRASH, RESERVE = "tasks.sqlite", "spool", "tasks", "trash", "reserve"
-VOICES, BACKUP = "voices", "backup"
+VOICES, BACKUP, LOCK = "voices", "backup", "lock"
 # What the server makes in it. Whatever else is there is not the server's: the directory may have been there before.
-_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", RESERVE)
+_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", RESERVE, LOCK)
 _OURS = (*_FILES, INCOMING, DURABLE, TRASH, VOICES, BACKUP)
 
 
@@ -31,6 +35,19 @@ def prepare(folder: Path) -> None:
         if closed:
             message = "other users could read the data directory %s (mode %03o): %d files and folders are closed now"
             log.warning(message, folder, stat.S_IMODE(mode), closed)
+
+
+def lock(folder: Path) -> ExitStack:
+    """Keep other servers out, of this machine or another that mounts the directory, until it is closed or the process
+    ends. The store of one server does so by itself. Raises StoreError where another is in."""
+    with ExitStack() as held:
+        file = held.enter_context(os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"The data directory {folder} is another server's: give each of several servers its own."
+            raise StoreError(message) from None
+        return held.pop_all()
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -40,6 +40,10 @@ class Tasks:
         """Let `find` find the task, for as long as anybody holds it."""
         self._held[task.id] = task
 
+    def watched(self) -> list[Task]:
+        """Those that are not in the pipeline here."""
+        return [task for id, task in self._held.items() if id not in self._active]
+
     def all(self) -> list[Task]:
         return list(self._held.values())
 

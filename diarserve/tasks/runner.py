@@ -15,7 +15,7 @@ from diarserve.core.offload import offload
 from diarserve.core.types import PRIORITIES, Priority, Status
 from diarserve.tasks import completion
 from diarserve.tasks.completion import retry_store, run_to_completion
-from diarserve.tasks.spool import Spool
+from diarserve.tasks.recordings import Recordings
 from diarserve.tasks.store.protocol import Store, StoreError, TaskRow
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import LARGE, Document, encode
@@ -44,7 +44,7 @@ class Runner:
     def __init__(
         self,
         store: Store,
-        spool: Spool,
+        recordings: Recordings,
         task_of: Callable[[TaskRow], Task],
         process: Callable[[Task], Awaitable[Document]],
         on_end: Callable[[], None],
@@ -56,7 +56,7 @@ class Runner:
         per_priority: tasks of each priority that run at the same time.
         storage_wait: seconds that a task waits for room on a full disk before it fails."""
         self._store = store
-        self._spool = spool
+        self._recordings = recordings
         self._task_of = task_of
         self._process = process
         self._on_end = on_end
@@ -69,6 +69,13 @@ class Runner:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def has(self, id: str) -> bool:
+        return id in self._runs
+
+    def attempts(self) -> dict[str, int]:
+        """Of the tasks that run."""
+        return {id: run.row.attempts for id, run in self._runs.items()}
 
     def wake(self) -> None:
         """Tasks were queued."""
@@ -98,11 +105,13 @@ class Runner:
             for run in runs:
                 run.work.cancel()
             await asyncio.gather(*(run.work for run in runs), return_exceptions=True)
-            for run in runs:
-                try:
-                    await self._store.release(run.row.id, run.row.attempts)
-                except StoreError as error:  # the next start queues it again
-                    log.warning("task %s cannot be put back into the queue: %s", run.row.id, error)
+            await asyncio.gather(*(self._give_back(run.row) for run in runs))
+
+    async def _give_back(self, row: TaskRow) -> None:
+        try:
+            await self._store.release(row.id, row.attempts)
+        except StoreError as error:  # the next start queues it again, or another server
+            log.warning("task %s cannot be put back into the queue: %s", row.id, error)
 
     async def _claim(self) -> None:
         # Each priority has room of its own, so that urgent tasks never wait to be claimed. Which goes first in the
@@ -110,6 +119,8 @@ class Runner:
         for priority in () if self.held else PRIORITIES:
             if (room := self._room(priority)) > 0:
                 for row in await self._store.claim(priority, room):
+                    if row.id in self._runs:  # the lease had ended: another server put it back
+                        await self.stop(row.id)
                     work = asyncio.create_task(self._carry(row))
                     self._runs[row.id] = Run(row, work)
                     work.add_done_callback(partial(self._forget, row.id))
@@ -123,6 +134,7 @@ class Runner:
 
     def _forget(self, id: str, _: asyncio.Task[None]) -> None:
         del self._runs[id]
+        self._recordings.discard(id)
         self._wake.set()
 
     async def _carry(self, row: TaskRow) -> None:
@@ -167,6 +179,7 @@ class Runner:
         """Back to the queue, the attempt not counted. After a while, or it would be claimed again at once."""
         task.become("queued", waits_for_storage=waits_for_storage)
         self._runs[row.id].paused = True
+        self._recordings.discard(row.id)  # the disk may be full
         self._wake.set()
         await asyncio.sleep(seconds)
         await retry_store(partial(self._store.release, row.id, row.attempts))
@@ -175,7 +188,7 @@ class Runner:
         self._waits.pop(task.id, None)
         if await retry_store(change):
             # The recording last: a server that starts after a crash in between needs it.
-            self._spool.remove(task.folder)
+            await self._recordings.remove(task.id)
             task.become(status)
             self._on_end()
 

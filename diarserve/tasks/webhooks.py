@@ -18,7 +18,7 @@ import orjson
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from diarserve.core.settings import Webhooks as Settings
+from diarserve.core.task_settings import Webhooks as Settings
 from diarserve.observe.metrics import Metrics
 from diarserve.tasks import signing
 from diarserve.tasks.public_address import PrivateAddress, PublicResolver, require_public_host
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _POLL = 5.0  # seconds between looks for callbacks that are due again
 _FIRST_PAUSE = 2.0  # seconds before the second attempt; doubled every time ...
 _LONGEST_PAUSE = 3600.0  # ... up to this
+_MARGIN = 30.0  # seconds beyond a call's timeout, after which another server makes it
 _AT_ONCE = 64  # callbacks being delivered
 _PER_ORIGIN = 4  # ... to one origin (scheme, host and port); 1 to one whose last delivery failed
 
@@ -84,15 +85,21 @@ class Webhooks:
         if room <= 0:
             return []
         busy = [origin for origin, count in self._per_origin.items() if count >= self._limit(origin)]
-        begun: list[Callback] = []
+        begun: dict[str, Callback] = {}
+        counted = self._per_origin.copy()
         for callback in await self._store.due_callbacks(time.time(), _AT_ONCE, except_origins=busy):
             id, origin = callback.task.id, callback.origin
-            free = id not in self._delivering and self._per_origin[origin] < self._limit(origin)
+            free = id not in self._delivering and counted[origin] < self._limit(origin)
             if free and len(begun) < room:
-                self._delivering.add(id)
-                self._per_origin[origin] += 1
-                begun.append(callback)
-        return begun
+                counted[origin] += 1
+                begun[id] = callback
+        if not begun:
+            return []
+        taken = await self._store.take_callbacks(begun, time.time() + self._settings.timeout + _MARGIN)
+        callbacks = [callback for id, callback in begun.items() if id in taken]
+        self._delivering.update(taken)
+        self._per_origin.update(callback.origin for callback in callbacks)
+        return callbacks
 
     def _limit(self, origin: str) -> int:
         return 1 if origin in self._failing else _PER_ORIGIN

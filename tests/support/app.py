@@ -17,6 +17,7 @@ from diarserve.core.settings import Settings
 from diarserve.http import context
 from diarserve.http.server import Runner
 from diarserve.service.service import Service
+from diarserve.tasks.store.sqlite import SqliteStore
 from tests.support.waiting import LIMIT, until
 
 API = "/api/v1/parallel"
@@ -80,6 +81,13 @@ def form(*recordings: bytes, **fields: str) -> FormData:
 
 def service(client: Client) -> Service:
     held: Service = client.app[context.SERVICE]
+    return held
+
+
+def store(client: Client) -> SqliteStore:
+    """That of one server."""
+    held = service(client).store
+    assert isinstance(held, SqliteStore)
     return held
 
 

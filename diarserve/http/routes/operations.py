@@ -121,6 +121,8 @@ async def readyz(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     lanes, ready = service.lanes_state(), service.ready
     states = {name: _state(lane) for name, lane in lanes.items()}
+    if not service.backlog.connected:
+        states["store"] = "the database does not answer"
     if service.draining:
         states = dict.fromkeys(states, "the server is drained for maintenance")
     if service.stopping:

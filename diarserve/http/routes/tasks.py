@@ -108,7 +108,7 @@ async def submit_batch(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     service, row = request.app[SERVICE], await own_task(request)
     ahead = await service.store.ahead(row.id) if row.status == "queued" else None
-    return json(views.StatusAnswer(views.task_status(row, service.tasks.find(row.id), ahead)))
+    return json(views.StatusAnswer(views.task_status(row, service.backlog.shown(row), ahead)))
 
 
 @routes.get("/api/v1/parallel/result/{task_id}")
@@ -188,7 +188,7 @@ async def tasks(request: web.Request) -> web.Response:
         limit=int(limit),
         before=query.get("before"),
     )
-    shown = [views.task_status(row, service.tasks.find(row.id)) for row in rows]
+    shown = [views.task_status(row, service.backlog.shown(row)) for row in rows]
     return json(views.TasksPage(shown, rows[-1].cursor if len(rows) == int(limit) else None))
 
 

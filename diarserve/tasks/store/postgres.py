@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import orjson
 import psycopg
@@ -18,7 +18,6 @@ from diarserve.tasks.store.postgres_connection import Transaction, as_store_erro
 from diarserve.tasks.store.postgres_revisions import PostgresRevisions
 from diarserve.tasks.store.postgres_tasks import CHANNEL, NOW, SELECTED, folder, notify, shared_row
 from diarserve.tasks.store.protocol import Changed, Report, StoreUnreachable, TaskRow
-from diarserve.tasks.store.rows import first
 
 # The fence: this server's, in the attempt that is under way.
 _ATTEMPT = "id = %(id)s AND attempts = %(attempt)s AND server = %(server)s"
@@ -31,6 +30,7 @@ _SUM_UP = (
     INSERT INTO totals SELECT status, sum(tasks), sum(audio_seconds), sum(processing_seconds) FROM gone
     GROUP BY status""",
 )
+_NEWS_KEPT = 60.0  # seconds after the end of their task, for those who watch it at other servers
 _AT_ONCE = 1000  # tasks that one call expires or purges
 
 
@@ -43,7 +43,8 @@ class PostgresStore(PostgresRevisions):
         self.lease_seconds = lease_seconds
         self._holds_since: float | None = None  # the lease, without a gap; monotonic
         self._renewed = 0.0  # monotonic
-        self._uncertain: set[tuple[str, int]] = set()  # attempts whose end may have been written, or not
+        # Attempts of whose end nobody knows whether it was committed, with the name of the document.
+        self._uncertain: dict[tuple[str, int], str] = {}
 
     @classmethod
     async def open(cls, url: str, objects: Objects, lease_seconds: float = 30.0) -> Self:
@@ -79,33 +80,31 @@ class PostgresStore(PostgresRevisions):
     async def complete(
         self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
     ) -> bool:
-        name = f"document-{attempt}-{uuid.uuid4().hex}"
-        await self._objects.put(folder(id) + name, document)
-        values = {"audio": audio_seconds, "processing": processing_seconds, "document": name}
-        ended = await self._end_own(id, attempt, "completed", values)
-        if ended != "now":
+        name = self._uncertain.get((id, attempt))
+        if name is None:
+            name = f"document-{attempt}-{uuid.uuid4().hex}"
+            await self._objects.put(folder(id) + name, document)
+        how = {"audio": audio_seconds, "processing": processing_seconds, "document": name}
+        ended = await self._end_own(id, attempt, "completed", how)
+        if not ended:
             await self._objects.remove(folder(id) + name)
-        return ended != "no"
+        return ended
 
     async def fail(self, id: str, attempt: int, error: dict[str, Any]) -> bool:
-        return await self._end_own(id, attempt, "failed", {"error": error}) != "no"
+        return await self._end_own(id, attempt, "failed", {"error": error})
 
-    async def _end_own(
-        self, id: str, attempt: int, status: Status, how: dict[str, Any]
-    ) -> Literal["now", "before", "no"]:
-        """Whether it ended: "before" by an earlier call, of which nobody knew whether it was committed."""
+    async def _end_own(self, id: str, attempt: int, status: Status, how: dict[str, Any]) -> bool:
         ours = {"id": id, "attempt": attempt, "server": self.server}
         try:
             async with self._transaction() as run:
-                now = await self._end(run, status, _OURS, how, **ours)
-                before = not now and (id, attempt) in self._uncertain
-                if before:
-                    before = bool(await self._select(run, f"{_ATTEMPT} AND status = %(status)s", **ours, status=status))
+                ended = await self._end(run, status, _OURS, how, **ours)
+                if not ended and (id, attempt) in self._uncertain:
+                    ended = await self._select(run, f"{_ATTEMPT} AND status = %(status)s", **ours, status=status)
         except StoreUnreachable:
-            self._uncertain.add((id, attempt))
+            self._uncertain[id, attempt] = how.get("document", "")
             raise
-        self._uncertain.discard((id, attempt))
-        return "now" if now else "before" if before else "no"
+        self._uncertain.pop((id, attempt), None)
+        return bool(ended)
 
     async def release(self, id: str, attempt: int) -> bool:
         async with self._transaction() as run:
@@ -120,24 +119,6 @@ class PostgresStore(PostgresRevisions):
                 await notify(run, "changed", id)
                 await notify(run, "queued")
         return bool(released)
-
-    async def cancel(self, id: str) -> TaskRow | None:
-        async with self._transaction() as run:
-            await self._end(run, "cancelled", "id = %(id)s AND status IN ('queued', 'processing')", {}, id=id)
-            return first(await self._select(run, "id = %(id)s", id=id))
-
-    async def delete(self, id: str) -> TaskRow | None:
-        async with self._transaction() as run:
-            row = first(await self._select(run, "id = %(id)s AND finished_at IS NOT NULL FOR UPDATE", id=id))
-            if row is None:
-                return None
-            await self._objects.remove(folder(id))  # first: where this fails the task is there to be deleted again
-            await run("DELETE FROM tasks WHERE id = %(id)s", id=id)
-            if row.batch_id is not None:
-                forget = "UPDATE tasks SET idempotency_key = NULL WHERE batch_id = %(batch)s"
-                await run(forget, batch=row.batch_id)
-            await notify(run, "changed", id)
-        return row
 
     async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
         """Nothing, until this server has held its lease for the whole of one: after the database was away, others may
@@ -190,6 +171,8 @@ class PostgresStore(PostgresRevisions):
                 limit=_AT_ONCE,
             )
         async with self._transaction() as run:
+            old = f"SELECT seq FROM tasks WHERE finished_at < {NOW} - {_NEWS_KEPT}"
+            await run(f"DELETE FROM news WHERE task IN ({old})")
             for statement in _SUM_UP:
                 await run(statement)
         return len(purged)
@@ -198,13 +181,20 @@ class PostgresStore(PostgresRevisions):
         before = time.monotonic()
         async with self._transaction() as run:
             await self._hold(run)
-            own = await run(
-                "SELECT id, attempts FROM tasks WHERE server = %(server)s AND status = 'processing'", server=self.server
+            own = await run(  # also what it has ended, of which its runner is about to hear
+                """SELECT id, attempts FROM tasks
+                WHERE id = ANY(%(ids)s) AND server = %(server)s AND status <> 'cancelled'""",
+                ids=list(runs),
+                server=self.server,
             )
         if self._holds_since is None or before - self._renewed > self.lease_seconds:
             self._holds_since = before
         self._renewed = before
-        return [id for id, attempt in runs.items() if (id, attempt) not in own]
+        lost = [run for run in runs.items() if run not in own]
+        for id, attempt in lost:
+            if name := self._uncertain.pop((id, attempt), None):
+                await self._objects.remove(folder(id) + name)
+        return [id for id, _ in lost]
 
     async def _hold(self, run: Transaction) -> None:
         await run(
@@ -253,40 +243,16 @@ class PostgresStore(PostgresRevisions):
                 on_change(Changed(None, queued=True))  # what was missed before
                 async for said in connection.notifies():
                     kind, _, id = said.payload.partition(" ")
-                    on_change(Changed(id or None, queued=kind == "queued"))
+                    on_change(Changed(id or None, queued=kind == "queued", ended=kind == "ended"))
 
-    async def unused_objects(self, ids: Collection[str]) -> Collection[str]:
+    async def needed_objects(self, ids: Collection[str]) -> Mapping[str, str]:
         async with self._transaction() as run:
-            needed = await run("SELECT id FROM tasks WHERE id = ANY(%(ids)s) AND status <> 'expired'", ids=list(ids))
-        return set(ids) - {id for (id,) in needed}
-
-    async def _end(
-        self, run: Transaction, status: Status, where: str, how: dict[str, Any], **values: Any
-    ) -> list[TaskRow]:
-        """End the tasks, count them, and make their callbacks due."""
-        error = how.get("error")
-        ended = await run(
-            f"""UPDATE tasks SET status = %(status)s, error = %(error)s, document = %(document)s, finished_at = {NOW},
-            progress = NULL, callback_state = CASE WHEN callback_url IS NOT NULL THEN 'due' END,
-            callback_at = CASE WHEN callback_url IS NOT NULL THEN {NOW} END WHERE {where} RETURNING {SELECTED}, seq""",
-            status=status,
-            error=None if error is None else orjson.dumps(error).decode(),
-            document=how.get("document"),
-            **values,
-        )
-        if ended:
-            await run("DELETE FROM news WHERE task = ANY(%(tasks)s)", tasks=[row[-1] for row in ended])
-            await run(
-                "INSERT INTO totals VALUES (%(status)s, %(tasks)s, %(audio)s, %(processing)s)",
-                status=status,
-                tasks=len(ended),
-                audio=how.get("audio", 0.0),
-                processing=how.get("processing", 0.0),
+            found = await run(
+                """SELECT id, CASE WHEN finished_at IS NULL THEN '' ELSE coalesce(document, 'none') END FROM tasks
+                WHERE id = ANY(%(ids)s) AND status <> 'expired'""",
+                ids=list(ids),
             )
-            rows = [shared_row(row[:-1]) for row in ended]
-            await notify(run, "changed", *(row.id for row in rows))
-            return rows
-        return []
+        return {id: folder(id) + name for id, name in found}
 
 
 def _encoded(stages: Mapping[str, float], *, waits: bool) -> str:

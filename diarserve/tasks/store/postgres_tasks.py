@@ -1,4 +1,4 @@
-"""Tasks in PostgreSQL as clients see them: added, read, listed, told of."""
+"""Tasks in PostgreSQL as clients see them: added, cancelled, deleted, read, listed, told of."""
 
 from __future__ import annotations
 
@@ -53,6 +53,24 @@ class PostgresTasks(PostgresConnection):
             rows = [await self._insert(run, task, idempotency_key) for task in tasks]
             await notify(run, "queued")
             return rows, True
+
+    async def cancel(self, id: str) -> TaskRow | None:
+        async with self._transaction() as run:
+            await self._end(run, "cancelled", "id = %(id)s AND status IN ('queued', 'processing')", {}, id=id)
+            return first(await self._select(run, "id = %(id)s", id=id))
+
+    async def delete(self, id: str) -> TaskRow | None:
+        async with self._transaction() as run:
+            row = first(await self._select(run, "id = %(id)s AND finished_at IS NOT NULL FOR UPDATE", id=id))
+            if row is None:
+                return None
+            await self._objects.remove(folder(id))  # first: where this fails the task is there to be deleted again
+            await run("DELETE FROM tasks WHERE id = %(id)s", id=id)
+            if row.batch_id is not None:
+                forget = "UPDATE tasks SET idempotency_key = NULL WHERE batch_id = %(batch)s"
+                await run(forget, batch=row.batch_id)
+            await notify(run, "ended", id)
+        return row
 
     async def get(self, id: str) -> TaskRow | None:
         async with self._transaction() as run:
@@ -174,6 +192,35 @@ class PostgresTasks(PostgresConnection):
                 state=state,
                 at=next_at,
             )
+
+    async def _end(
+        self, run: Transaction, status: Status, where: str, how: dict[str, Any], **values: Any
+    ) -> list[TaskRow]:
+        """End the tasks, count them, and make their callbacks due."""
+        error = how.get("error")
+        ended = await run(
+            f"""UPDATE tasks SET status = %(status)s, error = %(error)s, document = %(document)s, finished_at = {NOW},
+            progress = NULL, callback_state = CASE WHEN callback_url IS NOT NULL THEN 'due' END,
+            callback_at = CASE WHEN callback_url IS NOT NULL THEN {NOW} END WHERE {where} RETURNING {SELECTED}, seq""",
+            status=status,
+            error=None if error is None else orjson.dumps(error).decode(),
+            document=how.get("document"),
+            **values,
+        )
+        if ended:
+            if status == "cancelled":  # those who watch others are to read their last words
+                await run("DELETE FROM news WHERE task = ANY(%(tasks)s)", tasks=[row[-1] for row in ended])
+            await run(
+                "INSERT INTO totals VALUES (%(status)s, %(tasks)s, %(audio)s, %(processing)s)",
+                status=status,
+                tasks=len(ended),
+                audio=how.get("audio", 0.0),
+                processing=how.get("processing", 0.0),
+            )
+            rows = [shared_row(row[:-1]) for row in ended]
+            await notify(run, "ended", *(row.id for row in rows))
+            return rows
+        return []
 
     @staticmethod
     async def _insert(run: Transaction, task: NewTask, idempotency_key: str | None) -> TaskRow:

@@ -245,7 +245,7 @@ class Changed:
 
     id: str | None
     queued: bool = False  # there are tasks to claim
-    ended: bool = False  # ... and callbacks that may be due
+    ended: bool = False  # the task has, or is deleted
 
 
 class SharedStore(Store, Protocol):
@@ -263,11 +263,13 @@ class SharedStore(Store, Protocol):
         """Let other servers know. Reports on what is not this server's any more change nothing."""
 
     async def news(self, id: str, first: int = 0) -> list[bytes]:
-        """Of a task, in their order, from that number on: of its earlier attempts too. None of one that has ended."""
+        """Of a task, in their order, from that number on: of its earlier attempts too. They go a while after its end,
+        at once where it is cancelled or deleted."""
 
     async def listen(self, on_change: Callable[[Changed], None]) -> None:
         """Call it for every change, until cancelled. Raises StoreError when the connection is lost: what changed until
         the next call is missed."""
 
-    async def unused_objects(self, ids: Collection[str]) -> Collection[str]:
-        """Those whose recordings and documents nobody needs."""
+    async def needed_objects(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Of those tasks, what the keys of the objects that they need begin with: all of its own until it has ended,
+        then its document. None of the others."""
