@@ -70,6 +70,12 @@ scaling-burst: .venv/installed  ## a burst at a lane that is scaled: how it grow
 live: .venv/installed  ## live sessions at real time: how soon words are shown and final; ARGUMENTS="--minutes 2 --sessions 1"
 	$(BIN)/python -m bench.live --write $(ARGUMENTS)
 
+dashboards: .venv/installed  ## write config/grafana/dashboards anew
+	$(BIN)/python -m tests.support.dashboards
+
+panels: .venv/installed  ## what the dashboards show of a server under load, as pictures in docs/dashboards
+	$(BIN)/python -m bench.panels --write $(ARGUMENTS)
+
 plots: .venv/installed  ## figures of what the measurements left
 	$(BIN)/python -m bench.plots
 

@@ -34,6 +34,8 @@ _RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 _EVENTS = frozenset({"load", "unload", "out_of_memory", "fallback"})
+_REASONS = ("killed", "exited", "hung", "not_started")
+_CODES = ("queue_full", "not_ready", "storage_full", "model_failed", "out_of_memory", "internal")  # of the server
 _MOST_KINDS = 16  # of steps, in a lane; the engines here have up to 7
 _MOST_KEYS = 200
 
@@ -221,6 +223,22 @@ class Metrics:
         self.registry.register(Gauges(state))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+
+    def begin(self, lanes: Iterable[str]) -> None:
+        """Have counters begin at 0, so that `increase` sees the first event too."""
+        for lane in lanes:
+            for reason in _REASONS:
+                self.restarts.labels(lane, reason)
+            for event in _EVENTS:
+                self.model_events.labels(lane, event)
+            self.job_retries.labels(lane)
+            self.degraded.labels(lane)
+        for code in _CODES:
+            self.rejects.labels(code)
+        for outcome in ("sent", "failed", "given_up"):
+            self.webhooks.labels(outcome)
+        for outcome in ("completed", "left"):
+            self.live_ended.labels(outcome)
 
     def count_key(self, name: str) -> None:
         """A request with the access key of that name was let in."""

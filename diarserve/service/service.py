@@ -73,6 +73,7 @@ class Service:
         self._waiting = Waiting({}, 0)
         self._gpus = Gpus()
         self.metrics.watch(self.state)
+        self.metrics.begin(lane.name for lane in self.lanes)
         self.stopping = False
         self.draining = False
         self._lock = contextlib.ExitStack()  # of the data directory
