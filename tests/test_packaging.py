@@ -52,8 +52,11 @@ def test_a_wheel_holds_all_packages_configurations_and_types(wheel: Path) -> Non
         for top in ("diarserve", "workers")
         for file in (REPOSITORY / top).rglob("*.py")
     }
+    page = {
+        f"diarserve/http/web/{file.name}" for file in (REPOSITORY / "diarserve/http/web").iterdir() if file.is_file()
+    }
     configurations = {f"diarserve/config/{file.name}" for file in (REPOSITORY / "config").glob("*.toml")}
-    assert modules | configurations | {"diarserve/py.typed", "workers/py.typed"} <= names
+    assert modules | page | configurations | {"diarserve/py.typed", "workers/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "License-Expression: Apache-2.0\n" in metadata
 

@@ -26,6 +26,7 @@ from diarserve.http.routes import (
     lanes,
     maintenance,
     operations,
+    pages,
     revisions,
     tasks,
     transcribe,
@@ -37,7 +38,7 @@ from diarserve.service.service import Service
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
 _LIVE = (native, live_deepgram, realtime)
 _OPERATION = (events, features, lanes, operations, maintenance)
-_MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, openai, deepgram, *_LIVE, openapi, docs)
+_MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, openai, deepgram, *_LIVE, openapi, docs, pages)
 TABLES = tuple(module.routes for module in _MODULES)
 
 

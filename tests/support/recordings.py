@@ -72,3 +72,9 @@ def clips(folder: Path, count: int, seconds: float) -> list[Path]:
     for path, piece in zip(paths, np.split(samples, count) if count else [], strict=True):
         write_wav(path, piece)
     return paths
+
+
+def excerpt(source: Path, start: float, end: float, target: Path) -> Path:
+    """Of a recording, the seconds from `start` to `end`, as a WAV file."""
+    write_wav(target, decoded(source)[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
+    return target

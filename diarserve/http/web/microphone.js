@@ -1,0 +1,53 @@
+// The microphone, as pieces of 16-bit samples.
+
+const WANTED = 16000; // Hz: what recognition wants. A browser that cannot do that gives its own rate.
+
+const PROBLEMS = {
+  NotAllowedError: "The browser does not let this page use the microphone. Allow it beside the address, and try again.",
+  NotFoundError: "There is no microphone. Connect one, and try again.",
+  NotReadableError: "Another program holds the microphone. Close it, and try again.",
+};
+
+export class Microphone {
+  /** onPiece(Int16Array). Throws an Error that says what to do. */
+  static async open(onPiece) {
+    if (!navigator.mediaDevices) throw new Error("Browsers give the microphone to pages over https (or on localhost) only. Ask the operator for the https address.");
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: true, autoGainControl: true } });
+    } catch (error) {
+      throw new Error(PROBLEMS[error.name] ?? `The microphone cannot be used: ${error.message}`);
+    }
+    let [context, source] = connect(stream, { sampleRate: WANTED });
+    if (!source) [context, source] = connect(stream, {});
+    await context.audioWorklet.addModule(new URL("recorder_worklet.js", import.meta.url));
+    const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
+    recorder.port.onmessage = ({ data }) => onPiece(data);
+    source.connect(recorder);
+    await context.resume();
+    return new Microphone(stream, context);
+  }
+
+  constructor(stream, context) {
+    Object.assign(this, { stream, context });
+  }
+
+  get rate() {
+    return this.context.sampleRate;
+  }
+
+  close() {
+    for (const track of this.stream.getTracks()) track.stop();
+    this.context.close();
+  }
+}
+
+function connect(stream, options) {
+  const context = new AudioContext(options);
+  try {
+    return [context, context.createMediaStreamSource(stream)];
+  } catch {
+    context.close(); // Firefox: not at another rate than the microphone's
+    return [null, null];
+  }
+}

@@ -1,0 +1,245 @@
+"""The page, in a real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from diarserve.tasks.store.protocol import NewTask
+from diarserve.tasks.store.sqlite import SqliteStore
+from diarserve.transcript.document import Document, Turn, encode
+from tests.support import chromium
+from tests.support.app import stand_ins, wav
+from tests.support.documents import document
+from tests.support.recordings import excerpt
+from tests.support.server import Server
+from tests.support.serving import serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="needs Debian's package chromium")
+
+KEYS = {name: f"dsk_{letter * 43}" for name, letter in (("ann", "a"), ("bob", "b"))}
+LONG = "f" * 32  # the task of 40,000 words
+
+NewPage = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="module")
+def browser(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    heard = excerpt(sample, 6.5, 14.5, tmp_path_factory.mktemp("heard") / "heard.wav")
+    with chromium.chromium(microphone=heard) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on stand-ins without keys, which holds a transcript of as many words as 4 h have, some 40,000."""
+    folder = tmp_path_factory.mktemp("page")
+    with ThreadPoolExecutor(1) as pool:  # this one has Playwright's event loop
+        pool.submit(asyncio.run, _keep(folder / "data", _four_hours())).result()
+    with serving(stand_ins(folder)) as address:
+        yield address
+
+
+def _four_hours() -> Document:
+    sentence = "I think that we should look at it again before the meeting"
+    said = document(*[(sentence, f"SPEAKER_0{number % 4}") for number in range(3300)])
+    turns = tuple(Turn(segment.start, segment.end, segment.speaker) for segment in said.segments)
+    return msgspec.structs.replace(said, task_id=LONG, filename="hearing.wav", turns=turns)
+
+
+async def _keep(data: Path, said: Document) -> None:
+    data.mkdir(mode=0o700)
+    store = await SqliteStore.open(data / "tasks.sqlite")
+    await store.add([NewTask(said.task_id, said.filename, {}, "normal")])
+    await store.claim("normal", 1)
+    await store.complete(said.task_id, 1, encode(said), audio_seconds=said.duration, processing_seconds=1)
+    await store.close()
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[NewPage]:
+    """Pages, each in a context of its own. What they ask must be of one host, and none may complain."""
+    contexts: list[tuple[BrowserContext, chromium.Watched]] = []
+
+    def make(**options: Any) -> Page:
+        context = browser.new_context(viewport=options.pop("viewport", {"width": 1200, "height": 800}), **options)
+        contexts.append((context, chromium.Watched(context)))
+        return context.new_page()
+
+    yield make
+    for context, watched in contexts:
+        context.close()
+        assert len({urlsplit(asked).netloc for asked in watched.asked if not asked.startswith("blob:")}) <= 1
+        assert [line for line in watched.complaints if not line.startswith("Failed to load resource")] == []
+
+
+def test_a_recording_becomes_a_transcript_with_names_and_a_file(
+    new_page: NewPage, server: Server, sample: Path, tmp_path: Path
+) -> None:
+    page = new_page(accept_downloads=True)
+    page.goto(server.url)
+    page.get_by_text("Options").click()
+    chromium.filled(page, "Speakers", "2")
+    page.set_input_files("#files", sample)
+    page.wait_for_selector(".transcript[data-complete]")
+    assert page.locator(".chip").all_inner_texts() == ["SPEAKER_00", "SPEAKER_01"]
+    assert page.locator("[data-w]").count() > 50
+    # A click plays the word, which is marked.
+    word = page.locator("[data-w='30']")
+    word.click()
+    page.locator(".now").wait_for()
+    page.get_by_role("button", name="Pause").click()
+    # Names, text, and words of another speaker.
+    page.locator(".chip", has_text="SPEAKER_00").click()
+    chromium.filled(page, "Name", "Diane")
+    page.get_by_role("button", name="Save").click()
+    page.locator(".chip", has_text="Diane").wait_for()
+    page.get_by_role("button", name=re.compile("Edit what Diane")).first.click()
+    chromium.filled(page, "Text", "Good morning.")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("morning.").wait_for()
+    page.get_by_role("button", name=re.compile("Edit what Diane")).first.click()
+    page.get_by_label("Said by").select_option("SPEAKER_01")
+    page.get_by_role("button", name="Save").click()
+    page.locator(".segment >> nth=0", has=page.get_by_role("button", name="SPEAKER_01", exact=True)).wait_for()
+    srt = _download(page, "srt")
+    assert "SPEAKER_01: Good morning." in srt
+    assert "Diane: " in srt
+    page.get_by_role("button", name="Undo the last change").click()
+    page.locator(".segment >> nth=0", has=page.get_by_role("button", name="Diane", exact=True)).wait_for()
+    assert "Diane: Good morning." in _download(page, "text").replace("]", "")
+    # It is the server's, so a reload keeps it.
+    page.reload()
+    page.wait_for_selector(".transcript[data-complete]")
+    assert "Good morning." in page.locator(".segment").first.inner_text()
+    page.get_by_text("Choose the recording to listen").wait_for()
+    page.locator(".tasks a").first.wait_for()
+    page.locator("summary", has_text="⋯").click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("heading", name="Who said what").wait_for()
+
+
+def _download(page: Page, format: str) -> str:
+    page.locator("summary", has_text="Download").click()
+    with page.expect_download() as started:
+        page.locator(f"[data-format={format}]").click()
+    assert started.value.suggested_filename.startswith("sample.")
+    return Path(started.value.path()).read_text()
+
+
+def test_what_is_said_is_shown_while_it_is_said_and_kept(new_page: NewPage, server: Server) -> None:
+    page = new_page()
+    page.goto(server.url + "/#/live")
+    page.get_by_role("button", name="Start").click()
+    page.locator(".so-far b", has_text="SPEAKER_").first.wait_for()
+    page.locator(".so-far p", has_text=re.compile("hello", re.IGNORECASE)).first.wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_selector(".transcript[data-complete]")
+    assert "hello" in page.locator(".feed").inner_text().lower()
+    page.get_by_role("button", name="Play", exact=True).click()  # it can be heard at once
+    page.get_by_role("button", name="Pause").wait_for()
+
+
+def test_four_hours_of_words_do_not_hold_the_page_up(new_page: NewPage, url: str) -> None:
+    page = new_page()
+    browser = page.context.browser
+    assert browser
+    browser.start_tracing(page=page, categories=["toplevel"])
+    page.goto(f"{url}/#/task/{LONG}")
+    page.wait_for_selector(".transcript[data-complete]")
+    assert page.locator("[role=feed] article").first.get_attribute("aria-setsize") == "3300"
+    for place in range(0, 150_000, 10_000):
+        page.locator(".scroll").evaluate(f"(list) => {{ list.scrollTop = {place}; }}")
+        page.locator("article").nth(5).wait_for(state="attached")
+    page.get_by_label("Search the transcript").fill("before the meeting")
+    page.get_by_text("1 of 3300").wait_for()
+    assert page.evaluate("document.querySelectorAll('*').length") < 3000
+    assert chromium.longest_task(browser.stop_tracing()) < 0.1
+
+
+def test_with_keys_one_sees_only_ones_own(new_page: NewPage, tmp_path: Path) -> None:
+    keys = [{"name": name, "role": "submit", "key": key} for name, key in KEYS.items()]
+    with serving(stand_ins(tmp_path, access={"keys": keys})) as address:
+        page = new_page()
+        page.goto(address)
+        chromium.filled(page, "Access key", "dsk_wrong")
+        page.keyboard.press("Enter")
+        page.get_by_text("not known here").wait_for()
+        chromium.filled(page, "Access key", KEYS["ann"])
+        page.keyboard.press("Enter")
+        page.set_input_files("#files", {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(2)})
+        page.wait_for_selector(".transcript[data-complete]")
+        page.reload()  # the tab remembers the key
+        page.locator(".tasks a", has_text="a.wav").wait_for()
+        other = new_page()
+        other.goto(address)
+        chromium.filled(other, "Access key", KEYS["bob"])
+        other.keyboard.press("Enter")
+        other.get_by_text("Nothing yet").wait_for()
+
+
+def test_the_page_works_behind_a_path_prefix(new_page: NewPage, url: str) -> None:
+    page = new_page()
+    page.context.route(
+        "**/who/**", lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace("/who/", "/", 1)))
+    )
+    page.goto(f"{url}/who/#/task/{LONG}")
+    page.wait_for_selector(".transcript[data-complete]")
+    page.get_by_role("link", name="Status").click()
+    page.get_by_text("Both idle").wait_for()
+    assert page.url == f"{url}/who/status"
+
+
+def test_what_goes_wrong_is_said_with_what_to_do(new_page: NewPage, url: str) -> None:
+    page = new_page()
+    page.goto(f"{url}/#/task/{'0' * 32}")
+    page.get_by_text("There is no task").wait_for()
+    page.set_input_files("#files", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no recording"})
+    page.get_by_role("alert").get_by_text("a.txt: ").wait_for()
+    page.set_input_files("#files", {"name": "b.wav", "mimeType": "audio/wav", "buffer": wav(1, "refuse whisper")})
+    page.locator(".problem").wait_for()
+    page.get_by_role("button", name="Remove from the list").click()
+    page.get_by_role("heading", name="Who said what").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_it(new_page: NewPage, url: str, scheme: Any) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = new_page(color_scheme=scheme, viewport={"width": 390, "height": 800} if scheme == "dark" else None)
+    places = [
+        ("", ".target"),
+        (f"#/task/{LONG}", ".transcript[data-complete]"),
+        ("#/live", ".talk"),
+        ("status", ".lane"),
+    ]
+    for place, there in places:
+        page.goto(f"{url}/{place}")
+        page.reload()
+        page.wait_for_selector(there)
+        _assert_accessible(Axe().run(page), place)
+    page.goto(f"{url}/#/task/{LONG}")
+    page.wait_for_selector(".segment .edit")
+    page.locator(".segment .edit").first.click()
+    _assert_accessible(Axe().run(page), "edit")
+
+
+def _assert_accessible(found: Any, place: str) -> None:
+    violations = [
+        (place, one["id"], node["html"][:200], node["failureSummary"][:300])
+        for one in found.response["violations"]
+        for node in one["nodes"]
+    ]
+    assert violations == []
