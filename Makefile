@@ -32,11 +32,12 @@ test-fast: .venv/installed  ## the tests on stand-in engines alone
 test-random: .venv/installed  ## test-fast in a random order; ARGUMENTS="--randomly-seed=123" repeats one
 	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults" $(ARGUMENTS)
 
-check: .venv/installed  ## lint, format, types, and who may import whom
+check: .venv/installed  ## lint, format, types, who may import whom, and the Containerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Containerfile
 
 # numpy as in a worker: two threads round otherwise, and a rounding can decide a sentence.
 accuracy: .venv/installed  ## WER and DER on the real recordings
@@ -82,6 +83,10 @@ plots: .venv/installed  ## figures of what the measurements left
 urgency: .venv/installed  ## a short clip behind a long recording; how soon a cancelled task frees the workers
 	$(BIN)/python -m bench.urgency
 
+.PHONY: sizing
+sizing: .venv/installed  ## CPU seconds and memory of an hour of audio, by model
+	$(BIN)/python -m bench.sizing --write $(ARGUMENTS)
+
 gpu: .venv/installed  ## Whisper and Sortformer of the real sizes on a GPU
 	$(BIN)/python -m bench.gpu --write $(ARGUMENTS)
 
@@ -103,6 +108,10 @@ fuzz: .venv/installed  ## 10,000 hostile recordings and requests: no server erro
 
 soak: .venv/installed  ## 30 minutes at full load, a worker killed every minute; ARGUMENTS="--minutes 3"
 	$(BIN)/python -m bench.soak $(ARGUMENTS)
+
+.PHONY: container-test
+container-test: .venv/installed  ## build the Containerfile's target in chroots and run its server (root, debootstrap); ARGUMENTS="--target cuda"
+	$(BIN)/python -m tests.support.container_test $(ARGUMENTS)
 
 sbom: build/sbom/requirements.cdx.json build/sbom/requirements-cpu.cdx.json  ## what is installed, as CycloneDX
 

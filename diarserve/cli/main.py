@@ -9,7 +9,7 @@ import typer
 
 import diarserve
 from diarserve.cli.command import EXIT_CODES, Config, complain
-from diarserve.cli.commands import doctor, keys, listen, maintenance, scale, serve, tasks, transcribe, voices
+from diarserve.cli.commands import doctor, health, keys, listen, maintenance, scale, serve, tasks, transcribe, voices
 from diarserve.core.configuration import ConfigError
 from diarserve.tasks.store.protocol import StoreError
 
@@ -22,6 +22,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     tasks.tasks,
     tasks.result,
     doctor.doctor,
+    health.health,
     maintenance.backup,
     maintenance.restore,
     maintenance.drain,

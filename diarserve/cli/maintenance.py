@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 import diarserve
+from diarserve.cli.addresses import own_url
 from diarserve.cli.command import Failure
 from diarserve.client.connection import Connection
 from diarserve.client.errors import ClientError, Unauthorized, Unreachable
@@ -54,7 +55,7 @@ def backup(
         if offline:
             _write_offline(settings, part)
         else:
-            _run(_download(_url(settings, server), api_key, part))
+            _run(_download(server or own_url(settings), api_key, part))
         made = backup_archive.check(part)  # what is read back is what can be restored
         part.replace(file)
     except BackupError as error:
@@ -83,7 +84,7 @@ def restore(config: Path | None, file: Path, data_dir: Path | None, *, replace: 
 
 def drain(config: Path | None, server: str | None, api_key: str | None, *, end: bool, timeout: float | None) -> int:
     """Raises ConfigError and Failure."""
-    url = _url(configuration.load(config), server)
+    url = server or own_url(configuration.load(config))
     return _run(_resume(url, api_key) if end else _drain(url, api_key, math.inf if timeout is None else timeout))
 
 
@@ -147,14 +148,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     except ClientError as error:
         code = 3 if isinstance(error, Unreachable | Unauthorized) else 1
         raise Failure(error.message, hint=error.hint, code=code) from error
-
-
-def _url(settings: Settings, server: str | None) -> str:
-    if server:
-        return server
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(settings.host, settings.host)
-    scheme = "https" if settings.tls.certificate else "http"
-    return f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
 
 
 def _say(text: str) -> None:

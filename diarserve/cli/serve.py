@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import os
 import sys
 import warnings
 from asyncio import AbstractEventLoop
@@ -38,6 +39,7 @@ def run(config: Path | None, host: str | None, port: int | None, data_dir: Path 
     """Until SIGTERM or Ctrl-C. 2 where it cannot start: the log says why. Raises ConfigError, before there is a log."""
     settings = configuration.load(config, host=host, port=port, data_dir=data_dir, log_level=log_level)
     require_keys_or_loopback(settings)
+    _make_temporary_folder()
     _keep_memory()
     devices.prepare({})  # the models may run in this process
     privacy.stop_telemetry()
@@ -128,6 +130,12 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(0.001)  # after 5 ms by default, and one turn of the loop asks for it several times
     gc.collect()
     gc.freeze()  # what is imported stays, and the collector need not look through it again
+
+
+def _make_temporary_folder() -> None:
+    """Where TMPDIR says; in a container it is on the one volume, which is empty at first."""
+    if folder := os.environ.get("TMPDIR"):
+        Path(folder).mkdir(0o700, parents=True, exist_ok=True)
 
 
 def _keep_memory() -> None:
