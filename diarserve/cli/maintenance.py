@@ -17,8 +17,8 @@ from msgspec import Struct
 import diarserve
 from diarserve.cli.addresses import own_url
 from diarserve.cli.command import Failure
+from diarserve.cli.connect import asking
 from diarserve.client.connection import Connection
-from diarserve.client.errors import ClientError, Unauthorized, Unreachable
 from diarserve.core import configuration
 from diarserve.core.settings import Settings
 from diarserve.tasks import backup_archive
@@ -142,12 +142,9 @@ async def _connected(url: str, api_key: str | None) -> AsyncIterator[Connection]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Raises Failure: with code 3 where the server cannot be reached or does not let this key in."""
-    try:
+    """Raises Failure."""
+    with asking():
         return asyncio.run(work)
-    except ClientError as error:
-        code = 3 if isinstance(error, Unreachable | Unauthorized) else 1
-        raise Failure(error.message, hint=error.hint, code=code) from error
 
 
 def _say(text: str) -> None:

@@ -5,18 +5,15 @@ from typing import Annotated
 
 import typer
 
-from diarserve.cli.command import Config
+from diarserve.cli.command import ApiKey, Config, address
 
 _Server = Annotated[
     str | None,
     typer.Option(
-        envvar="DIARSERVE_URL", metavar="URL", help="The server's address. [default: the one that is configured]"
-    ),
-]
-_ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        envvar="DIARSERVE_API_KEY", help="A key of the role admin. Others see a command line: use the variable."
+        envvar="DIARSERVE_URL",
+        callback=address,
+        metavar="URL",
+        help="The server's address. [default: the one that is configured]",
     ),
 ]
 _DataDir = Annotated[Path | None, typer.Option(file_okay=False, help="The server's. [default: data]")]
@@ -26,13 +23,13 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="A tar archive to write.")],
     config: Config = None,
     server: _Server = None,
-    api_key: _ApiKey = None,
+    api_key: ApiKey = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Read the data directory, which no server may use meanwhile.")
     ] = False,
     data_dir: _DataDir = None,
 ) -> int:
-    """Have the server write a backup while it works: tasks, documents, recordings of unfinished tasks, voices, keys.
+    """Have the server make a backup while it works: tasks, documents, recordings of unfinished tasks, voices, keys.
 
     It holds what people said: keep it where nobody else reads it. The key of stored voices is not in it.
     """
@@ -56,7 +53,7 @@ def restore(
 def drain(
     config: Config = None,
     server: _Server = None,
-    api_key: _ApiKey = None,
+    api_key: ApiKey = None,
     end: Annotated[bool, typer.Option("--end", help="Take work again.")] = False,
     timeout: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds to wait, then exit code 1. [default: without end]")
