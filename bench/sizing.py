@@ -19,13 +19,11 @@ from bench.results import CORES, arguments, publish, table
 from tests.support.recordings import clips, speech, write_wav
 from tests.support.server import Server, running
 
-# What is set, and what every request asks for.
-MODELS: Mapping[str, tuple[dict[str, str], dict[str, str]]] = {
-    "tiny.en (the default)": ({}, {}),
-    "tiny.en, accuracy = high": ({"DIARSERVE_EMBEDDED_ACCURACY": "high"}, {}),
-    "tiny.en, source_separation": ({}, {"source_separation": "true"}),
-    "base (multilingual)": ({"DIARSERVE_WHISPER_MODEL": "embedded-multilingual"}, {}),
-}
+MODELS: Mapping[str, dict[str, str]] = {
+    "tiny.en (the default)": {},
+    "tiny.en, accuracy = high": {"DIARSERVE_EMBEDDED_ACCURACY": "high"},
+    "base (multilingual)": {"DIARSERVE_WHISPER_MODEL": "embedded-multilingual"},
+}  # what is set
 
 
 def main() -> None:
@@ -33,21 +31,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="of the long recording; as much in clips of 30 s")
     asked = arguments(parser)
     with tempfile.TemporaryDirectory(prefix="diarserve-bench-") as folder:
-        rows = {name: measure(Path(folder), *given, asked.minutes) for name, given in MODELS.items()}
+        rows = {name: measure(Path(folder), given, asked.minutes) for name, given in MODELS.items()}
     publish("sizing", "Cost by model", report(rows, asked.minutes), {"rows": rows}, asked)
 
 
-def measure(folder: Path, environment: dict[str, str], fields: dict[str, str], minutes: float) -> dict[str, Any]:
+def measure(folder: Path, environment: dict[str, str], minutes: float) -> dict[str, Any]:
     long, warm = folder / "long.wav", folder / "warm.wav"
     write_wav(long, speech(60 * minutes))
     write_wav(warm, speech(30))
     short = clips(folder, round(2 * minutes), 30.0)
     with running(environment) as server:
-        server.transcribe(warm, **fields)
+        server.transcribe(warm)
         costs = {}
         for name, work in (("long", [long]), ("clips", short)):
             before, began = server.cpu(), time.monotonic()
-            server.transcribe_at_once(work, **fields)
+            server.transcribe_at_once(work)
             seconds = time.monotonic() - began
             after = server.cpu()
             costs[name] = {

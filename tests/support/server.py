@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +40,19 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
             return json.load(answer)
 
-    def transcribe(self, path: Path, **fields: str) -> dict[str, Any]:
-        """The document of one recording. fields: options."""
+    def transcribe(self, path: Path) -> dict[str, Any]:
+        """The document of one recording."""
         import requests  # here, as every test imports this module
 
         with path.open("rb") as file:
-            answer = requests.post(f"{self.url}{API}/transcribe", files={"file": file}, data=fields, timeout=7200)
+            answer = requests.post(f"{self.url}{API}/transcribe", files={"file": file}, timeout=7200)
         answer.raise_for_status()
         document: dict[str, Any] = answer.json()
         return document
 
-    def transcribe_at_once(self, paths: Sequence[Path], **fields: str) -> list[dict[str, Any]]:
+    def transcribe_at_once(self, paths: Sequence[Path]) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(len(paths)) as pool:
-            return list(pool.map(partial(self.transcribe, **fields), paths))
+            return list(pool.map(self.transcribe, paths))
 
     def workers(self) -> dict[str, list[int]]:
         """The processes of each lane."""
