@@ -59,7 +59,12 @@ def main() -> None:
         shutil.rmtree(volume, ignore_errors=True)
         # As an engine makes an empty volume from what the image has there.
         subprocess.run(["cp", "-a", root / "data", volume], check=True)
-        Container(root, environment, workdir, volume, found[options.target]).check()
+        container = Container(root, environment, workdir, volume, found[options.target])
+        headers = container.check_keys()
+        if options.target == "cpu":
+            container.check_service(headers)
+        else:
+            said("not started: its models are the hub's")
 
 
 def report_sizes(root: Path) -> None:
@@ -90,14 +95,18 @@ class Container:
         self._environment = {**environment, "DIARSERVE_PORT": str(self._port)}
         self._url = f"http://127.0.0.1:{self._port}"
 
-    def check(self) -> None:
+    def check_keys(self) -> dict[str, str]:
+        """The header of one that was made."""
         refused = self._run(*self._command)
         assert refused.returncode == 2, refused
         assert "access key" in refused.stderr
         said("without a key it refuses to start, exit code 2")
         key = self._run("keys", "add", "app", "--role", "admin")
         assert key.returncode == 0, key
-        headers = {"Authorization": f"Bearer {key.stdout.strip()}"}
+        said("a key is made, into the volume")
+        return {"Authorization": f"Bearer {key.stdout.strip()}"}
+
+    def check_service(self, headers: dict[str, str]) -> None:
         with self._serving() as process:
             wait_until(lambda: self._answers("/readyz"), 300)
             status = Path(f"/proc/{process.pid}/status").read_text()
