@@ -82,8 +82,13 @@ class Pair:
 @pytest.fixture
 async def pair(start: Start, database: Postgresql, bucket: S3, tmp_path: Path) -> AsyncIterator[Pair]:
     gate = tmp_path / "gate"
-    store = {"url": database.url, "objects": f"{bucket.url}/{tmp_path.name}", "lease_seconds": 2.0}
-    sections = {"store": store, "webhooks": {"allow_private": True}, "whisper": {"gate": str(gate)}}
+    store = {"url": database.url, "objects": f"{bucket.url}/{tmp_path.name}", "lease_seconds": 1.0}
+    sections = {
+        "use_process_pool": False,
+        "store": store,
+        "webhooks": {"allow_private": True},
+        "whisper": {"gate": str(gate)},
+    }
     yield Pair([await start(data_dir=tmp_path / f"data {name}", **sections) for name in "ab"], gate)
     gate.unlink(missing_ok=True)
 

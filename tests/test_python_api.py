@@ -125,6 +125,15 @@ def test_the_signature_has_every_option() -> None:
     }
 
 
+async def test_a_program_is_none_of_several_servers(
+    config: Callable[..., Path], call: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIARSERVE_STORE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("DIARSERVE_STORE_OBJECTS", "s3://none")
+    async with ParallelDiarizationService(config=config(), use_process_pool=False) as service:
+        assert (await service.process(call())).text == "w0 w1 w2"
+
+
 async def test_no_more_are_worked_on_than_there_are_workers(
     config: Callable[..., Path], call: Callable[..., Path]
 ) -> None:

@@ -52,7 +52,7 @@ async def transcriber(
     InvalidRequest for what this configuration cannot do."""
     with tempfile.TemporaryDirectory(prefix="diarserve-", ignore_cleanup_errors=True) as folder:
         quiet = {"DIARSERVE_LOG_LEVEL": "error", **os.environ}
-        settings = configuration.load(config, quiet, data_dir=Path(folder))
+        settings = configuration.load(config, quiet, data_dir=Path(folder), store={})  # it is none of several servers
         if missing := [finding for finding in installation.findings(settings) if _stops(finding, options)]:
             hint = "\n  ".join([*map(str, missing[1:]), "`diarserve doctor` tells everything that is missing."])
             raise Failure(str(missing[0]), hint=hint, code=2)

@@ -68,6 +68,7 @@ class ParallelDiarizationService:
                     Path(self._config) if self._config else None,
                     {"DIARSERVE_LOG_LEVEL": "warning", **os.environ},  # a library is quiet unless asked
                     data_dir=Path(folder),
+                    store={},  # it is none of several servers
                     max_workers=self._max_workers,
                     use_process_pool=self._use_process_pool,
                 )
