@@ -91,10 +91,11 @@ async def test_a_store_is_what_the_protocol_says(store: Store) -> None:
 
 async def test_a_task_from_queue_to_result(store: Store) -> None:
     before = time.time()
-    [row], created = await store.add([new("a", batch_id="b", position=3, callback_url="https://x")])
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    [row], created = await store.add([new("a", batch_id="b", position=3, callback_url="https://x", traceparent=trace)])
     assert created
     assert (row.id, row.filename, row.options, row.priority) == ("a", "a.wav", {"language": "en"}, "normal")
-    assert (row.batch_id, row.position, row.callback_url) == ("b", 3, "https://x")
+    assert (row.batch_id, row.position, row.callback_url, row.traceparent) == ("b", 3, "https://x", trace)
     assert (row.status, row.attempts, row.started_at, row.finished_at, row.error) == ("queued", 0, None, None, None)
     assert before <= row.created_at <= time.time()
     assert await store.get("a") == row

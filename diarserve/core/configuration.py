@@ -57,6 +57,8 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ, 
         )
         _lay(values, {name.lower(): value for name, value in specified})
         wrong += _lay_variables(values, dict(env.variables(environment)))
+        if env.asks_for_traces(environment) and isinstance(tracing := values.setdefault("tracing", {}), dict):
+            tracing.setdefault("enabled", True)
         _lay(values, overrides)
         wrong += [problem for name in LANES for problem in _check_options(name, values)]
         settings = Settings.model_validate(values)

@@ -23,6 +23,19 @@ _KUBERNETES = (
 )
 
 
+def asks_for_traces(environment: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's variables say where traces go, and not that none are wanted.
+    https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+
+    >>> asks_for_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}), asks_for_traces({})
+    (True, False)
+    """
+    off = (
+        environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none"
+    )
+    return not off and any(environment.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("TRACES_ENDPOINT", "ENDPOINT"))
+
+
 def variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The DIARSERVE_* variables, without the prefix and in lower case, but not those of Kubernetes or of clients.
 

@@ -21,6 +21,7 @@ from pydantic import (
 
 from diarserve.core.section import Section as _Section
 from diarserve.core.task_settings import Store, Webhooks
+from diarserve.core.tracing_settings import Tracing
 from diarserve.core.types import Diarizer, Role
 
 MIB = 1024 * 1024
@@ -234,6 +235,7 @@ class Settings(_Section):
     voices: Voices = Voices()
     live: Live = Live()
     store: Store = Store()
+    tracing: Tracing = Tracing()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.

@@ -10,7 +10,7 @@ from aiohttp import web
 from diarserve import __version__
 from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
-from diarserve.http import drain, guard, metrics_port, middleware
+from diarserve.http import drain, guard, metrics_port, middleware, traced
 from diarserve.http.client_limits import ClientLimit
 from diarserve.http.context import CONNECTIONS, GATE, LIVE, REQUESTS, ROUTES, SERVICE
 from diarserve.http.deepgram import routes as deepgram
@@ -48,6 +48,7 @@ def make(settings: Settings) -> web.Application:
         middlewares=[
             middleware.identify,
             middleware.count,
+            *([traced.trace] if settings.tracing.enabled else []),
             middleware.answer_errors,
             middleware.limit_client,
             guard.guard,

@@ -20,7 +20,7 @@ from diarserve.http.openai import errors as openai_errors
 from diarserve.http.request_id import request_id
 from diarserve.http.responses import json
 from diarserve.http.security_headers import SECURITY_HEADERS
-from diarserve.observe import labels
+from diarserve.observe import labels, tracing
 from diarserve.observe.metrics import Metrics
 from diarserve.tasks.store.protocol import StoreError, StoreUnreachable
 from workers.runtime.logs import log_context
@@ -112,6 +112,8 @@ def refusal(
 ) -> web.Response:
     """The answer for an error in the shape that clients of this path expect, counted."""
     metrics.rejects.labels(error.code).inc()
+    if span := tracing.current():  # by OpenTelemetry's conventions, a client's mistake is no error of the server's span
+        span.fail(error.code) if error.status >= 500 else span.annotate({"error.type": error.code})
     log.log(logging.INFO if error.status < 500 else logging.WARNING, "answered %d %s", error.status, error.code)
     headers = {"X-Request-ID": request_id(request), **SECURITY_HEADERS, **(headers or {})}
     if error.retry_after is not None:

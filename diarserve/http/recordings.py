@@ -19,6 +19,7 @@ from diarserve.core.errors import InvalidRequest, ServiceError, StorageFull, Too
 from diarserve.core.settings import MIB, Limits
 from diarserve.http import pace
 from diarserve.http.context import SERVICE
+from diarserve.observe import tracing
 from diarserve.tasks.disk_space import DiskSpace
 from workers.media.containers import HEAD, sniff
 from workers.media.private_files import create_private
@@ -50,8 +51,11 @@ async def receiving(request: web.Request, limits: Limits) -> AsyncIterator[DiskS
         raise StorageFull("There is no room left for recordings; try again later.", retry_after=60)
     with service.tasks.uploads.request() as place:
         place.grow(1)
-        async with pace.expected(request, limits):
-            yield service.spool.disk
+        with tracing.span("upload") as span:
+            async with pace.expected(request, limits):
+                yield service.spool.disk
+            if span:
+                span.annotate({"http.request.body.size": request.content.total_bytes})
 
 
 async def receive_recording(part: Chunks, folder: Path, limits: Limits, disk: DiskSpace) -> ServiceError | None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from diarserve.core.errors import NotFound, ServiceError
 from diarserve.core.offload import offload
 from diarserve.core.types import Format
+from diarserve.observe import tracing
 from diarserve.service.service import Service
 from diarserve.tasks import views
 from diarserve.tasks.revisions import document_at
@@ -36,7 +37,8 @@ async def large_response(
     words: int, build: Callable[P, tuple[bytes, str]], *args: P.args, **kwargs: P.kwargs
 ) -> web.Response:
     """What `build` returns: a body and its content type. It runs in a thread where there are many words."""
-    body, kind = await offload(words > _LARGE, build, *args, **kwargs)
+    with tracing.span("render"):
+        body, kind = await offload(words > _LARGE, build, *args, **kwargs)
     return web.Response(body=body, headers={"Content-Type": kind})
 
 

@@ -16,8 +16,9 @@ from typing import Any, TypedDict
 
 from diarserve.core.errors import ServiceError
 from diarserve.core.types import PRIORITIES, Priority
+from diarserve.observe.tracing import Span
 from diarserve.pool.live_job import LiveAudio
-from workers.messages import Decode, Done, Progress, Request, Separate
+from workers.messages import Decode, Done, LiveRequest, Progress, Request, Separate, Submit
 
 PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
 LIVE_OFFSET = -86_400.0  # of live jobs, which go before all others: none of those waits for a day
@@ -56,6 +57,8 @@ class Job:
     on_progress: OnProgress | None = None
     waits_since: float = 0.0  # when it last began to wait: as `queued`, until a worker loses it
     begun: bool = False  # its worker has told of a step
+    span: Span | None = None  # that it is part of, where traces are on
+    given: float = 0.0  # when a worker last got it, on the monotonic clock
     attempts: int = 0  # including the one under way
     live: LiveAudio | None = None  # of a job whose audio keeps arriving
     priority: Priority = "high"  # of its task
@@ -69,6 +72,14 @@ class Job:
         self.attempts += 1
         if self.attempts > 1 and self.on_progress:
             self.on_progress(Progress(self.id, 0.0))  # what it reported so far, it will report again
+
+    def give(self) -> Submit:
+        """What its worker is sent."""
+        self.given, request = time.monotonic(), self.request
+        if self.live and isinstance(request, LiveRequest):
+            request = self.live.submitted(request)
+        traceparent = self.span.traceparent if self.span else ""
+        return Submit(self.id, self.task, request, self.virtual_deadline, traceparent=traceparent)
 
     def wait_again(self) -> None:
         self.waits_since, self.begun = time.monotonic(), False

@@ -15,6 +15,7 @@ from typing import Any, cast
 from diarserve.core import errors
 from diarserve.core.types import Priority
 from diarserve.observe.metrics import Metrics, exemplar
+from diarserve.pool import job_spans
 from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress, waiting
 from diarserve.pool.live_job import LiveAudio, LiveJob, OnOutput
 from diarserve.pool.scaler import Scaler
@@ -209,9 +210,8 @@ class Lane:
     def _queue_new(
         self, request: Request, task: str, deadline: float, answer: asyncio.Future[Done[Any]], **more: Any
     ) -> Job:
-        id = f"{self.name}-{next(self._ids)}"
-        job = Job(id, task, request, deadline, answer=answer, queued=time.monotonic(), **more)
-        heapq.heappush(self._queue, job)
+        job = Job(f"{self.name}-{next(self._ids)}", task, request, deadline, answer, time.monotonic(), **more)
+        heapq.heappush(self._queue, job_spans.followed(job, self.name))
         self._dispatch()
         return job
 

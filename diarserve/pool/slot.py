@@ -22,11 +22,9 @@ from workers.messages import (
     Cancel,
     Done,
     Failed,
-    LiveRequest,
     Progress,
     Ready,
     Report,
-    Submit,
     WorkerSpec,
 )
 from workers.messages.live import Awaiting, Heard
@@ -128,10 +126,7 @@ class Slot:
         """Give the worker a job. Raises UnicodeError and TypeError for a request that cannot be sent, and OSError where
         its files cannot be opened."""
         assert self._worker is not None
-        request = job.request
-        if job.live and isinstance(request, LiveRequest):
-            request = job.live.submitted(request)
-        self._worker.send(Submit(job.id, job.task, request, job.virtual_deadline))
+        self._worker.send(job.give())
         self.jobs[job.id] = job
         if job.live:
             self._worker.send(job.live.append(job.id))

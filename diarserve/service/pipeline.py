@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from diarserve.core.offload import offload
 from diarserve.core.types import Diarizer
+from diarserve.observe import tracing
 from diarserve.observe.metrics import Metrics, exemplar
 from diarserve.pool.lanes import Lanes
 from diarserve.service.speakers import Speakers, by_channel, find_speakers
@@ -53,7 +54,8 @@ async def run(
     if not results.by_channel:
         metrics.overlap.observe(overlap_ratio(results.transcribed, results.diarized), exemplar(task.id))
     joining = time.monotonic()
-    joined = await _join(results, speakers)
+    with tracing.span("merge"):
+        joined = await _join(results, speakers)
     timings = performance(results, began=began, joining=joining, ended=time.monotonic(), parallel=parallel)
     return Document(
         task_id=task.id,

@@ -7,15 +7,17 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from diarserve.access.audio_quota import AudioQuota
+from diarserve.core.background import restart_on_error
 from diarserve.core.errors import InvalidRequest, NotFound, NotReady, is_temporary
 from diarserve.core.options import Options
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.types import PRIORITIES, Status
+from diarserve.observe import tracer
 from diarserve.observe.gauges import State
 from diarserve.observe.gpus import Gpus
 from diarserve.observe.loop_lag import measure_loop_lag
@@ -25,6 +27,7 @@ from diarserve.pool.scaling import Bounds
 from diarserve.service import diarizer_choice, pipeline
 from diarserve.service.readiness import Readiness
 from diarserve.service.stages import Stages
+from diarserve.service.task_span import task_span
 from diarserve.tasks import data_directory
 from diarserve.tasks.backlog import Backlog, clean_regularly
 from diarserve.tasks.backup import Backups
@@ -45,7 +48,6 @@ from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
 
-_RESTART_PAUSE = 5.0  # seconds
 LONGEST_SAMPLE = 60.0  # seconds of a voice
 _NO_VOICES = "Voices are not kept here: they are turned on by `enabled` in [voices]."
 
@@ -58,9 +60,11 @@ class Service:
     store: Store
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ConfigError where voices are to be kept and there is no key for them."""
+        """Raises ConfigError where voices are to be kept and there is no key for them, and where traces are to be sent
+        and OpenTelemetry is not installed."""
         self.settings = settings
         self.metrics = Metrics()
+        self.tracer = tracer.make(settings.tracing)
         limits = settings.limits
         self.spool = Spool(settings.data_dir, limits.min_free_mib * MIB, limits.reserve_mib * MIB)
         self.lanes = make_lanes(settings, self.metrics)
@@ -103,7 +107,7 @@ class Service:
             webhooks.run,
             partial(measure_loop_lag, self.metrics),
         )
-        self._background = [asyncio.create_task(_restart_on_error(task)) for task in background]
+        self._background = [asyncio.create_task(restart_on_error(task)) for task in background]
 
     async def _open(self) -> Webhooks:
         """Raises StoreError and ConfigError."""
@@ -112,14 +116,14 @@ class Service:
             self._lock = data_directory.lock(settings.data_dir)
             shared, objects = await shared_store(settings)
             self.store = shared
-            webhooks = Webhooks(shared, settings.webhooks, self.metrics)
+            webhooks = Webhooks(shared, settings.webhooks, self.metrics, self.tracer)
             recordings = SharedRecordings(self.spool, objects, shared)
             self.backlog = Backlog(
                 shared, self.spool, recordings, self.tasks, run, webhooks.wake, settings.limits, shared
             )
         else:
             self.store = await file_store(settings)
-            webhooks = Webhooks(self.store, settings.webhooks, self.metrics)
+            webhooks = Webhooks(self.store, settings.webhooks, self.metrics, self.tracer)
             local = LocalRecordings(self.spool)
             self.backlog = Backlog(self.store, self.spool, local, self.tasks, run, webhooks.wake, settings.limits)
         return webhooks
@@ -148,6 +152,8 @@ class Service:
         await self.end_workers()
         await self.store.close()
         self._lock.close()
+        if self.tracer:
+            await asyncio.to_thread(self.tracer.close)
 
     async def process(self, task: Task) -> Document:
         """The document of a task whose upload lies in its folder, which is removed. Raises ServiceError."""
@@ -161,7 +167,7 @@ class Service:
 
     async def run(self, task: Task) -> Document:
         """As `process`, but the folder stays: a durable task's belongs to its row in the store."""
-        with log_context(task.id), self.tasks.track(task):
+        with log_context(task.id), task_span(self.tracer, task) as span, self.tasks.track(task):
             try:
                 self.readiness.require_for(task.options)
                 document = await pipeline.run(
@@ -180,6 +186,8 @@ class Service:
                 raise
             self.audio.settle(task.owner, task.id, document.duration)
             self.tasks.record(task, document)
+            if span:
+                span.annotate({"diarserve.audio_seconds": document.duration, "diarserve.words": document.words})
             seconds = document.performance.processing_time
             line = "done: %.1f s of audio in %.3f s", document.duration, seconds
             asyncio.get_running_loop().call_soon(log.info, *line)  # once the answer is on its way
@@ -288,13 +296,3 @@ class Service:
         with contextlib.suppress(NotReady):  # a lane cannot start: tasks stay queued, and /readyz says why
             await self.wait_ready()
             await self.backlog.run()
-
-
-async def _restart_on_error(background: Callable[[], Awaitable[None]]) -> None:
-    """Run a background task, again and again where it fails: no request waits for it that could answer the error."""
-    while True:
-        try:
-            return await background()
-        except Exception:
-            log.exception("a background task failed; it starts again in %.0f s", _RESTART_PAUSE)
-            await asyncio.sleep(_RESTART_PAUSE)

@@ -12,6 +12,7 @@ from pathlib import Path
 from diarserve.core.errors import Busy, NotReady, StorageFull, Unprocessable
 from diarserve.core.options import Options
 from diarserve.core.types import Priority
+from diarserve.observe import tracing
 from diarserve.tasks.completion import run_to_completion
 from diarserve.tasks.recordings import Recordings
 from diarserve.tasks.spool import sent
@@ -59,6 +60,7 @@ class Admission:
                 position,
                 str(options.callback_url) if options.callback_url else None,
                 owner,
+                traceparent=tracing.traceparent(),
             )
             for position, (folder, filename) in enumerate(recordings)
         ]

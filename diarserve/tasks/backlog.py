@@ -217,6 +217,7 @@ class Backlog:
         task = Task(
             folder, row.filename, options, row.priority, owner=row.owner, created_at=row.created_at, status=row.status
         )
+        task.traceparent = row.traceparent
         if row.progress:
             task.stages.update(row.progress.stages)
             task.waits_for_storage = row.progress.waits_for_storage

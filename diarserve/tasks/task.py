@@ -39,6 +39,7 @@ class Task:
     options: Options = field(default_factory=Options)
     priority: Priority = "high"
     translate: bool = False  # to English
+    traceparent: str = ""  # of a durable task, see TaskRow
     owner: str = ""  # the id of the access key that it was submitted with, if any
     created_at: float = field(default_factory=time.time)
     status: str = "queued"

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections import Counter
+from contextlib import AbstractContextManager
 
 import aiohttp
 import orjson
@@ -19,7 +20,9 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from diarserve.core.task_settings import Webhooks as Settings
+from diarserve.observe import tracing
 from diarserve.observe.metrics import Metrics
+from diarserve.observe.tracing import Attributes, Span, Tracer
 from diarserve.tasks import signing
 from diarserve.tasks.public_address import PrivateAddress, PublicResolver, require_public_host
 from diarserve.tasks.store.protocol import Callback, Store, StoreError
@@ -50,10 +53,11 @@ def next_attempt(ended: float, made: int, now: float, *, retry_seconds: float, j
 
 
 class Webhooks:
-    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics, tracer: Tracer | None) -> None:
         self._store = store
         self._settings = settings
         self._metrics = metrics
+        self._tracer = tracer
         self._wake = asyncio.Event()
         self._delivering: set[str] = set()  # ids of tasks
         self._per_origin: Counter[str] = Counter()
@@ -119,7 +123,8 @@ class Webhooks:
     async def _attempt(self, session: aiohttp.ClientSession, callback: Callback) -> None:
         task, made = callback.task, callback.attempts + 1
         try:
-            await self._post(session, callback)
+            with self._span(callback):
+                await self._post(session, callback)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.warning("callback %d of task %s failed: %s", made, task.id, error or type(error).__name__)
             if len(self._failing) >= _REMEMBERED:
@@ -133,6 +138,19 @@ class Webhooks:
             self._metrics.webhooks.labels("sent").inc()
             await self._store.callback_sent(task.id)
 
+    def _span(self, callback: Callback) -> AbstractContextManager[Span | None]:
+        """In the trace of the request that the task was submitted by."""
+        if self._tracer is None:
+            return contextlib.nullcontext()
+        task, made = callback.task, callback.attempts + 1
+        about: Attributes = {
+            "diarserve.task.id": task.id,
+            "diarserve.attempts": made,
+            "diarserve.callback.origin": callback.origin,  # the rest of the address may hold a secret
+        }
+        carrier = {"traceparent": task.traceparent}
+        return tracing.inside(self._tracer.begin("webhook", carrier=carrier, kind="client", attributes=about))
+
     async def _post(self, session: aiohttp.ClientSession, callback: Callback) -> None:
         """Raises aiohttp's errors, OSError, TimeoutError and ValueError, and for an answer that is not 2xx
         ClientResponseError."""
@@ -143,7 +161,11 @@ class Webhooks:
         body = orjson.dumps({"event": f"task.{task.status}", **status_of(task)})
         signed = signing.headers(self._settings.secret, task.id, body, time.time())
         headers = {"Content-Type": "application/json", **signed}
+        if span := tracing.current():
+            headers["traceparent"] = span.traceparent
         async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            if span:
+                span.annotate({"http.response.status_code": answer.status})
             if answer.status >= 300:
                 raise aiohttp.ClientResponseError(answer.request_info, (), status=answer.status, message="refused")
 

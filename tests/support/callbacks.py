@@ -15,6 +15,7 @@ class Callbacks:
     url: str
     # The bodies of every callback, by its webhook-id, which is that of its task.
     bodies: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    traceparents: dict[str, str | None] = field(default_factory=dict)
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def receiving() -> Iterator[Callbacks]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            callbacks.traceparents[self.headers["webhook-id"]] = self.headers["traceparent"]
             callbacks.bodies[self.headers["webhook-id"]].append(body)
             self.send_response(200)
             self.send_header("Content-Length", "0")

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,26 +72,29 @@ def running(
     environment: Mapping[str, str] | None = None,
     *,
     quiet: bool = True,
+    log: Path | None = None,
     arguments: Sequence[str] = (),
     wait_ready: bool = True,
 ) -> Iterator[Server]:
     """Start a server and wait until it is ready. Raises RuntimeError with the reason if it never will be.
     `arguments` may name a data directory other than one that is removed at the end. Without `wait_ready` it need only
-    be alive: its models may never load."""
+    be alive: its models may never load. Its log goes to the file `log`, where that is named."""
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
         command = [sys.executable, "-m", "diarserve", "serve", "--data-dir", folder, *arguments]
-        with started(command, environment, quiet=quiet, wait_ready=wait_ready) as server:
+        with started(command, environment, quiet=quiet, log=log, wait_ready=wait_ready) as server:
             yield server
 
 
 @contextmanager
-def configured(config: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+def configured(
+    config: str, environment: Mapping[str, str] | None = None, *, log: Path | None = None
+) -> Iterator[Server]:
     """As `running`, with the text of a configuration file, whose engines may be the tests'."""
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(config)
         file.flush()
         environment = {"PYTHONPATH": str(REPOSITORY), **(environment or {})}
-        with running(environment, arguments=["--config", file.name]) as server:
+        with running(environment, log=log, arguments=["--config", file.name]) as server:
             yield server
 
 
@@ -101,6 +104,7 @@ def started(
     environment: Mapping[str, str] | None = None,
     *,
     quiet: bool = True,
+    log: Path | None = None,
     wait_ready: bool = True,
 ) -> Iterator[Server]:
     """Any server that takes --port and answers /livez and /readyz."""
@@ -108,11 +112,10 @@ def started(
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     began = time.monotonic()
-    process = subprocess.Popen(
-        [*command, "--port", str(port)],
-        env={**os.environ, **(environment or {})},
-        stderr=subprocess.DEVNULL if quiet else None,
-    )
+    with log.open("wb") if log else nullcontext(subprocess.DEVNULL if quiet else None) as said:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env={**os.environ, **(environment or {})}, stderr=said
+        )
     try:
         alive = _wait(process, url + "/livez") - began
         ready = _wait(process, url + "/readyz") - began if wait_ready else math.nan

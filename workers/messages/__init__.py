@@ -21,6 +21,8 @@ from workers.messages.values import SAMPLE_RATE as SAMPLE_RATE
 from workers.messages.values import AudioRef as AudioRef
 from workers.messages.values import JobErrorCode as JobErrorCode
 from workers.messages.values import Message as Message
+from workers.messages.values import SpeakerActivity as SpeakerActivity
+from workers.messages.values import StepTimes as StepTimes
 from workers.messages.values import Turn as Turn
 from workers.messages.values import Word as Word
 
@@ -58,24 +60,6 @@ class Transcript(Message, frozen=True):
     language: str  # that most of the speech is in
     model: str
     warnings: tuple[str, ...] = ()
-
-
-class SpeakerActivity(Struct, frozen=True, gc=False):
-    """How well each frame of a recording fits each speaker, by the diarizer: near 1, it is surely this one who speaks;
-    0, surely not. Four hours of four speakers are 600 kB.
-
-    The margin of a word is its speaker's mean level less the highest of the others', from -1 to 1. The probability that
-    its speaker is right is 1 / (1 + exp(-(bias + slope * margin))): the diarizer knows what its levels are worth.
-
-        SpeakerActivity(0.0, 0.1, ("SPEAKER_00", "SPEAKER_01"), bytes([250, 240, 9, 0, 5, 255]), 0.0, 5.0)  # 0.3 s
-    """
-
-    start: float  # seconds, of the first frame
-    step: float  # seconds from one frame to the next
-    speakers: tuple[str, ...]
-    levels: bytes  # one byte a frame, 255 being 1: all frames of the first speaker, of the second, ...
-    bias: float
-    slope: float
 
 
 class Diarization(Message, frozen=True):
@@ -231,6 +215,7 @@ class Submit(Message, frozen=True):
     request: Request
     virtual_deadline: float  # the smaller, the more urgent (diarserve.pool.job)
     files: int = 0  # how many open descriptors were sent ahead of it (workers.runtime.job_files)
+    traceparent: str = ""  # of the trace that the job is part of (W3C); empty: of none
 
 
 class Cancel(Message, frozen=True):
@@ -286,6 +271,8 @@ class Done(Message, Generic[R], frozen=True):
     took: float  # seconds from the first step to the end: workers on other machines have clocks of their own
     busy: float  # seconds spent in this job's steps
     degraded: bool = False  # some steps did not fit into the device's memory and ran on the engine's fallback
+    steps: tuple[StepTimes, ...] = ()  # of a job with a sampled trace: the first MAX_STEP_TIMES of them
+    step_count: int = 0  # ... and how many there were
     finished: float = 0.0  # when the server heard of it, on its monotonic clock, which it fills in
 
     @property

@@ -21,17 +21,22 @@ log = logging.getLogger(__name__)
 _encode = json.JSONEncoder().encode
 _task: ContextVar[str | None] = ContextVar("task", default=None)
 _request: ContextVar[str | None] = ContextVar("request", default=None)
+_traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
 @contextmanager
-def log_context(task: str | None = None, *, request: str | None = None) -> Iterator[None]:
-    """Lines logged inside are about this task or this HTTP request, or both where one context is in another."""
-    variable, value = (_task, task) if task is not None else (_request, request)
-    token = variable.set(value)
+def log_context(
+    task: str | None = None, *, request: str | None = None, traceparent: str | None = None
+) -> Iterator[None]:
+    """Lines logged inside are about this task, this HTTP request, this span of a trace (as W3C's header names it), or
+    about several of them where one context is in another."""
+    given = ((_task, task), (_request, request), (_traceparent, traceparent))
+    tokens = [(variable, variable.set(value)) for variable, value in given if value]
     try:
         yield
     finally:
-        variable.reset(token)
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 class JsonLines(logging.Formatter):
@@ -49,8 +54,14 @@ class JsonLines(logging.Formatter):
             "module": record.name,
             "request": _request.get(),
             "task": _task.get(),
+            "trace_id": None,
+            "span_id": None,
             "message": record.getMessage(),
         }
+        if (
+            traceparent := _traceparent.get()
+        ):  # named as https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/
+            _, line["trace_id"], line["span_id"], _ = traceparent.split("-")
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return _encode({key: value for key, value in line.items() if value is not None})

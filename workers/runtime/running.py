@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workers.engine import Await, Emit, Engine, JobSteps, LiveSteps, WorkItem
-from workers.messages import FromWorker, LiveRequest, Submit
+from workers.messages import FromWorker, LiveRequest, StepTimes, Submit
 from workers.messages.live import Awaiting, Heard
+from workers.messages.values import MAX_STEP_TIMES
 from workers.runtime.feed import Feed
 
 PENDING = object()
+_SAMPLED = tuple("13579bdf")  # the lowest bit of the flags with which a traceparent ends
 
 
 @dataclass(slots=True, eq=False)
@@ -39,16 +41,33 @@ class RunningJob:
     alone: bool = False  # after a shared step failed: it shares no more, so that only the job at fault fails
     on_fallback: set[int] = field(default_factory=set)  # positions of items that did not fit into the device's memory
     degraded: bool = False
+    traceparent: str = ""
+    step_times: list[StepTimes] | None = None  # kept where its trace is sampled
+    step_count: int = 0
     patience: float = 0.0  # seconds from when a live job's audio comes to its virtual deadline
 
     @classmethod
     def of(cls, submit: Submit, engine: Engine) -> RunningJob:
         id, task, request, virtual_deadline = submit.job, submit.task, submit.request, submit.virtual_deadline
-        if not isinstance(request, LiveRequest):
-            return cls(id, task, virtual_deadline, engine.job(request))
-        feed = Feed(request.audio.samples)
-        patience = virtual_deadline - time.monotonic()
-        return cls(id, task, virtual_deadline, engine.live(request), feed, patience=patience)
+        if isinstance(request, LiveRequest):
+            job = cls(id, task, virtual_deadline, engine.live(request), Feed(request.audio.samples))
+            job.patience = virtual_deadline - time.monotonic()
+        else:
+            job = cls(id, task, virtual_deadline, engine.job(request))
+        job.traceparent = submit.traceparent
+        if submit.traceparent.endswith(_SAMPLED):
+            job.step_times = []
+        return job
+
+    def note(self, step: Step, seconds: float) -> None:
+        """A step with items of this job was run."""
+        if self.step_times is None:
+            return
+        self.step_count += 1
+        if len(self.step_times) < MAX_STEP_TIMES:
+            kind = str(step.key[0] if isinstance(step.key, tuple) else step.key)
+            after = step.started - (self.started or step.started)
+            self.step_times.append(StepTimes(after, seconds, kind, len(step.picks), len(step.jobs), step.on_fallback))
 
     def postpone(self) -> None:
         """Of a live job that goes on: of several, the one whose audio came first is the most urgent."""

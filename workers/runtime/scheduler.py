@@ -155,9 +155,10 @@ class Scheduler:
             self._drop(job.id)
             if progress and progress.partial:
                 self._send(progress)
-            with log_context(job.task):
+            with log_context(job.task, traceparent=job.traceparent):
                 log.debug("done: %d items, %.3f s of steps", job.items, job.busy)
-            self._send(Done(job.id, stop.value, now - (job.started or now), job.busy, job.degraded))
+            took, steps = now - (job.started or now), tuple(job.step_times or ())
+            self._send(Done(job.id, stop.value, took, job.busy, job.degraded, steps, job.step_count))
         except Exception as error:
             self._fail(job, error)
         else:
@@ -179,7 +180,8 @@ class Scheduler:
         """Its outputs, or why there are none, and the seconds that it took."""
         try:
             items = [pick.item for pick in step.picks]
-            with log_context(" ".join(dict.fromkeys(job.task for job in step.jobs))):
+            tasks = " ".join(dict.fromkeys(job.task for job in step.jobs))
+            with log_context(tasks, traceparent=step.jobs[0].traceparent if len(step.jobs) == 1 else None):
                 run = self._engine.fallback if step.on_fallback else self._engine.run
                 results = run(items)
                 if results is None:
@@ -225,6 +227,7 @@ class Scheduler:
         for job in step.jobs:
             if self._jobs.get(job.id) is not job:
                 continue
+            job.note(step, seconds)
             progress = Progress(job.id, job.share(self._engine.spans), tuple(job.newly_final()))
             if job.shown == len(job.phase):
                 self._advance(job, job.outputs, progress)

@@ -91,6 +91,9 @@ MIGRATIONS = (
         PRIMARY KEY (task, number)
     );
     """,
+    """
+    ALTER TABLE tasks ADD COLUMN traceparent text NOT NULL DEFAULT ''; -- W3C Trace Context; '' where traces are off
+    """,
 )
 
 

@@ -227,8 +227,9 @@ class PostgresTasks(PostgresConnection):
         [row] = await run(
             f"""INSERT INTO tasks
             (id, filename, options, priority, batch_id, position, callback_url, callback_origin, idempotency_key,
-            owner, upload_sha256, created_at) VALUES (%(id)s, %(filename)s, %(options)s, %(priority)s, %(batch)s,
-            %(position)s, %(url)s, %(origin)s, %(key)s, %(owner)s, %(sha256)s, {NOW}) RETURNING {SELECTED}""",
+            owner, upload_sha256, traceparent, created_at) VALUES (%(id)s, %(filename)s, %(options)s, %(priority)s,
+            %(batch)s, %(position)s, %(url)s, %(origin)s, %(key)s, %(owner)s, %(sha256)s, %(traceparent)s, {NOW})
+            RETURNING {SELECTED}""",
             id=task.id,
             filename=task.filename,
             options=orjson.dumps(task.options).decode(),
@@ -240,6 +241,7 @@ class PostgresTasks(PostgresConnection):
             key=idempotency_key,
             owner=task.owner,
             sha256=task.upload_sha256,
+            traceparent=task.traceparent,
         )
         return shared_row(row)
 

@@ -54,6 +54,7 @@ class NewTask:
     callback_url: str | None = None
     owner: str = ""  # whose it is: the id of an access key; empty: it was submitted without one
     upload_sha256: bytes | None = None  # of the recording, 32 bytes; None: submitted without an Idempotency-Key
+    traceparent: str = ""  # of the trace that it is part of (W3C Trace Context); empty: of none
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class TaskRow:
     upload_sha256: bytes | None  # as NewTask.upload_sha256; None too in rows of an earlier version
     # Of a task that is processed, where several servers share the store: how it goes, as its server last wrote.
     progress: TaskProgress | None = None
+    traceparent: str = ""  # as NewTask.traceparent
 
     @property
     def ended(self) -> bool:

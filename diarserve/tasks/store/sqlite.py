@@ -242,7 +242,8 @@ class SqliteStore(SqliteRevisions):
         [row] = await self._execute(
             f"""INSERT INTO tasks
             (id, filename, options, priority, batch_id, position, callback_url, callback_origin, idempotency_key,
-            owner, upload_sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {ROW}""",
+            owner, upload_sha256, traceparent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            RETURNING {ROW}""",
             task.id,
             task.filename,
             orjson.dumps(task.options).decode(),
@@ -254,6 +255,7 @@ class SqliteStore(SqliteRevisions):
             idempotency_key,
             task.owner,
             task.upload_sha256,
+            task.traceparent,
             now,
         )
         return task_row(row)

@@ -98,6 +98,9 @@ _MIGRATIONS = (
         PRIMARY KEY (task, number)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE tasks ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''; -- W3C Trace Context; '' where traces are off
+    """,
 )
 VERSION = len(_MIGRATIONS)  # of the schema that this version writes
 
