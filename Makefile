@@ -53,6 +53,9 @@ bench: .venv/installed  ## five minutes of speech over HTTP, beside the sequenti
 performance: .venv/installed  ## sequential against parallel: clips of 30 s and five minutes
 	$(BIN)/python -m bench.performance_test --write $(ARGUMENTS)
 
+trace: .venv/installed  ## the trace of one request on real models, as text; ARGUMENTS="--recording FILE"
+	$(BIN)/python -m bench.trace $(ARGUMENTS)
+
 peers: .venv/installed  ## the same recordings and weights through other designs
 	$(BIN)/python -m bench.peers --write $(ARGUMENTS)
 

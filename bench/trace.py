@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -34,14 +36,19 @@ def main() -> None:
     print(as_text(spans))
     one, other = (next(span for span in spans if span.name == name) for name in ("transcribe", "diarize"))
     shared = min(one.end, other.end) - max(one.start, other.start)
-    print(f"\nBoth models ran for {shared:.2f} s; transcribe alone took {one.end - one.start:.2f} s, ", end="")
-    print(f"diarize {other.end - other.start:.2f} s.\n")
+    print(f"\ntranscribe took {one.end - one.start:.2f} s, diarize {other.end - other.start:.2f} s; ", end="")
+    print(f"both ran at the same time for {shared:.2f} s.")
     for span in (one, other):
-        print(f"{span.name}: {', '.join(f'{name} {value}' for name, value in sorted(span.attributes.items()))}")
+        print(f"\n{span.name}: {listed(span.attributes)}")
         for name, at, about in span.events[:12]:
-            print(f"  {1e3 * (at - spans[0].start):7.1f} ms  {name}: {', '.join(f'{k} {v}' for k, v in about.items())}")
+            print(f"  {1e3 * (at - spans[0].start):7.1f} ms  {name}: {listed(about)}")
     if shared <= 0:
         raise SystemExit("the models did not overlap")
+
+
+def listed(attributes: Mapping[str, Any]) -> str:
+    shown = ((name, f"{value:.3f}" if isinstance(value, float) else value) for name, value in attributes.items())
+    return ", ".join(f"{name} {value}" for name, value in shown)
 
 
 if __name__ == "__main__":
