@@ -77,6 +77,9 @@ live: .venv/installed  ## live sessions at real time: how soon words are shown a
 dashboards: .venv/installed  ## write config/grafana/dashboards anew
 	$(BIN)/python -m tests.support.dashboards
 
+alerts: .venv/installed  ## every alert fired by really causing it; ARGUMENTS="--faster 10": windows a tenth as long
+	$(BIN)/python -m bench.alerts --write $(ARGUMENTS)
+
 panels: .venv/installed  ## what the dashboards show of a server under load, as pictures in docs/dashboards
 	$(BIN)/python -m bench.panels --write $(ARGUMENTS)
 

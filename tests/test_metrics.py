@@ -9,8 +9,10 @@ import subprocess
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
@@ -194,6 +196,26 @@ def test_without_a_driver_there_are_no_gpus() -> None:
     gpus = Gpus()
     assert gpus.read() == gpus.read()
     assert bool(gpus.read()) == bool(shutil.which("nvidia-smi"))
+
+
+def test_what_the_driver_says_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NVML's functions are documented: no GPU is needed. One of two cannot be read."""
+
+    def utilization(handle: int) -> Any:
+        if handle == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(gpu=37)
+
+    said = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=3 * 2**30, total=80 * 2**30),
+        "nvmlDeviceGetUtilizationRates": utilization,
+    }
+    for name, function in said.items():
+        monkeypatch.setattr(pynvml, name, function)
+    assert Gpus().read() == [("0", 3 * 2**30, 80 * 2**30, 0.37)]
 
 
 async def test_the_list_of_metrics_is_complete(start: Start, recording: Recording) -> None:

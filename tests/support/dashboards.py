@@ -38,7 +38,8 @@ def mean(name: str, *by: str) -> str:
 
 
 def share_of(limit: str, taken: str) -> str:
-    return f'sum({taken}) / sum(diarserve_limit{{name="{limit}"}})'
+    """Of the server that is nearest to its limit."""
+    return f'max({taken} / on (job, instance) diarserve_limit{{name="{limit}"}})'
 
 
 def recent(name: str, *by: str) -> str:
@@ -295,7 +296,7 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
             "percentunit",
             {"p10": quantile(0.1, "diarserve_overlap_ratio"), "p50": quantile(0.5, "diarserve_overlap_ratio")},
         ),
-        Panel("Durable tasks", "short", {"{{status}}": "sum by (status) (diarserve_durable_tasks)"}),
+        Panel("Durable tasks", "short", {"{{status}}": "max by (status) (diarserve_durable_tasks)"}),
         Panel("Oldest queued task", "s", {"{{priority}}": "max by (priority) (diarserve_durable_oldest_seconds)"}),
         Panel(
             "Tasks begun again",
@@ -304,7 +305,7 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
             "A server died at them.",
         ),
         Panel("Callbacks", "ops", {"{{outcome}}": rate("diarserve_webhooks_total", "outcome")}),
-        Panel("Callbacks to be made", "short", {"pending": "sum(diarserve_webhooks_pending)"}),
+        Panel("Callbacks to be made", "short", {"pending": "max(diarserve_webhooks_pending)"}),
     ),
     "live": (
         Panel(
