@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots storm storm-cluster faults fuzz soak urgency lock clean
+.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots client-install storm storm-cluster faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ gpu: .venv/installed  ## Whisper and Sortformer of the real sizes on a GPU
 
 separation: .venv/installed  ## WER with and without source separation, in music, noise and babble
 	$(BIN)/python -m bench.separation --write $(ARGUMENTS)
+
+client-install: .venv/installed  ## install the client alone into an environment of its own, and transcribe with it
+	$(BIN)/python -m tests.support.client_install
 
 storm: .venv/installed  ## kill 30 servers and 30 workers at random moments: every task ends once
 	$(BIN)/python -m tests.support.kill_storm

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from diarserve.cli import targets
 from diarserve.cli.connect import PATIENCE, asking
@@ -35,7 +33,8 @@ def run(
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(shown), indent=2))
     else:
-        Console(soft_wrap=True).print(_table(shown))
+        for task in shown:
+            typer.echo(_line(task))
     return 0
 
 
@@ -56,15 +55,10 @@ async def _tasks(
         return found
 
 
-def _table(tasks: Sequence[TaskStatus]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("task", "status", "%", "created", "file"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "%" else "left")
-    for task in tasks:
-        created = (task.created_at or "")[:19].replace("T", " ")
-        how = task.error or ""
-        table.add_row(task.task_id, task.status, f"{task.progress:.0f}", created, f"{task.filename}  {how}".rstrip())
-    return table
+def _line(task: TaskStatus) -> str:
+    created = (task.created_at or "")[:19].replace("T", " ")
+    why = f"  {task.error}" if task.error else ""
+    return f"{task.task_id}  {task.status:<10} {task.progress:>3.0f} %  {created:<19}  {task.filename}{why}"
 
 
 def result(
