@@ -44,7 +44,7 @@ def main() -> None:
         environment = folder / "venv"
         python = environment / "bin" / "python"
         run(*UV, "venv", "--quiet", "--python", sys.executable, environment)
-        install = (*UV, "pip", "install", "--quiet", "--link-mode", "copy", "--python", python)
+        install: tuple[str | Path, ...] = (*UV, "pip", "install", "--quiet", "--link-mode", "copy", "--python", python)
         run(*install, "--constraint", REPOSITORY / "requirements.lock", "aiohttp", "msgspec")
         run(*install, "--no-deps", wheel)
         seconds = time.monotonic() - began
