@@ -17,7 +17,7 @@ from workers.messages import AudioRef, Diarization, Diarize, Turn
 
 HISTORY = "CHANGELOG.md"  # names what was
 DOCUMENTS = [path for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")) if path.name != HISTORY]
-PATH = re.compile(r"`((?:diarserve|workers|tests|bench|config|docs)/[\w./-]*)`")
+PATH = re.compile(r"`((?:diarserve|workers|tests|bench|config|deploy|docs)/[\w./-]*)`")
 TARGET = re.compile(r"`make ([a-z-]+)")
 
 

@@ -20,6 +20,7 @@ from tests.support.waiting import wait_until
 def target(tmp_path: Path) -> Iterator[Target]:
     """A server whose models wait for the file `gate` to be gone."""
     environment = {"DIARSERVE_WHISPER_GATE": str(tmp_path / "gate"), "DIARSERVE_LIMITS_RUNNING": "1"}
+    environment["TMPDIR"] = str(tmp_path / "temporary" / "files")  # as in a container: not there at first
     with under_attack(tmp_path, environment) as started:
         yield started
 
@@ -65,6 +66,7 @@ def test_a_backup_goes_to_another_machine_and_its_tasks_with_it(
 def test_a_drained_server_ends_what_is_under_way_and_is_stopped_or_goes_on(
     target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert (tmp_path / "temporary" / "files").stat().st_mode & 0o777 == 0o700
     (tmp_path / "gate").touch()
     working, queued = target.submit(), target.submit()
     wait_until(lambda: target.server.get("/stats")["store"]["tasks"]["processing"] == 1)
