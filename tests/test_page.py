@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import requests
 
 from diarserve.tasks.store.protocol import NewTask
 from diarserve.tasks.store.sqlite import SqliteStore
@@ -22,6 +24,7 @@ from tests.support.documents import document
 from tests.support.recordings import excerpt
 from tests.support.server import Server
 from tests.support.serving import serving
+from tests.support.voices import speaking
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -87,7 +90,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
 def test_a_recording_becomes_a_transcript_with_names_and_a_file(
     new_page: NewPage, server: Server, sample: Path, tmp_path: Path
 ) -> None:
-    page = new_page(accept_downloads=True)
+    page = new_page(permissions=["clipboard-read", "clipboard-write"])
     page.goto(server.url)
     page.get_by_text("Options").click()
     chromium.filled(page, "Speakers", "2")
@@ -119,6 +122,13 @@ def test_a_recording_becomes_a_transcript_with_names_and_a_file(
     page.get_by_role("button", name="Undo the last change").click()
     page.locator(".segment >> nth=0", has=page.get_by_role("button", name="Diane", exact=True)).wait_for()
     assert "Diane: Good morning." in _download(page, "text").replace("]", "")
+    # The clipboard and paper get all of it.
+    page.get_by_role("button", name="Copy the transcript").click()
+    page.get_by_text("is on the clipboard").wait_for()
+    assert "Diane: Good morning." in page.evaluate("navigator.clipboard.readText()")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert "Diane: Good morning." in (page.locator(".print").text_content() or "")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
     # It is the server's, so a reload keeps it.
     page.reload()
     page.wait_for_selector(".transcript[data-complete]")
@@ -169,25 +179,72 @@ def test_four_hours_of_words_do_not_hold_the_page_up(new_page: NewPage, url: str
     assert chromium.longest_task(browser.stop_tracing()) < 0.1
 
 
-def test_with_keys_one_sees_only_ones_own(new_page: NewPage, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on stand-ins with keys, which stores voices."""
     keys = [{"name": name, "role": "submit", "key": key} for name, key in KEYS.items()]
-    with serving(stand_ins(tmp_path, access={"keys": keys})) as address:
-        page = new_page()
-        page.goto(address)
-        chromium.filled(page, "Access key", "dsk_wrong")
-        page.keyboard.press("Enter")
-        page.get_by_text("not known here").wait_for()
-        chromium.filled(page, "Access key", KEYS["ann"])
-        page.keyboard.press("Enter")
-        page.set_input_files("#files", {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(2)})
-        page.wait_for_selector(".transcript[data-complete]")
-        page.reload()  # the tab remembers the key
-        page.locator(".tasks a", has_text="a.wav").wait_for()
-        other = new_page()
-        other.goto(address)
-        chromium.filled(other, "Access key", KEYS["bob"])
-        other.keyboard.press("Enter")
-        other.get_by_text("Nothing yet").wait_for()
+    voices = {"enabled": True, "key": base64.b64encode(bytes(range(32))).decode()}
+    with serving(stand_ins(tmp_path_factory.mktemp("keyed"), access={"keys": keys}, voices=voices)) as address:
+        yield address
+
+
+def _enter(page: Page, key: str) -> None:
+    chromium.filled(page, "Access key", key)
+    page.keyboard.press("Enter")
+
+
+def test_with_keys_one_sees_only_ones_own(new_page: NewPage, keyed: str) -> None:
+    page = new_page()
+    page.goto(keyed)
+    _enter(page, "dsk_wrong")
+    page.get_by_text("not known here").wait_for()
+    _enter(page, KEYS["ann"])
+    page.set_input_files("#files", {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(2)})
+    page.wait_for_selector(".transcript[data-complete]")
+    page.reload()  # the tab remembers the key
+    page.locator(".tasks a", has_text="a.wav").wait_for()
+    other = new_page()
+    other.goto(keyed)
+    _enter(other, KEYS["bob"])
+    other.get_by_text("Nothing yet").wait_for()
+
+
+def test_a_voice_is_stored_and_deleted(new_page: NewPage, keyed: str) -> None:
+    page = new_page()
+    page.goto(f"{keyed}/#/voices")
+    _enter(page, KEYS["ann"])
+    chromium.filled(page, "Name", "Zoë")
+    page.set_input_files("#voice-file", {"name": "z.wav", "mimeType": "audio/wav", "buffer": speaking("0,1")})
+    page.get_by_role("button", name="Store the voice").click()
+    page.locator(".voices li", has_text="5 s of speech").wait_for()
+    page.get_by_role("button", name="Delete the voice of Zoë").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    page.locator(".voices li").wait_for(state="detached")
+
+
+def test_a_voice_is_cut_out_where_nobody_else_speaks(new_page: NewPage, url: str) -> None:
+    page = new_page()
+    page.goto(url)
+    turns = [(0, 4, "A"), (1, 2, "B"), (3.8, 6, "B"), (7, 9, "A"), (8, 9, "C")]
+    told = {"turns": [{"start": start, "end": end, "speaker": speaker} for start, end, speaker in turns]}
+    script = "async (told) => (await import('./web/enrolment.js')).undisturbed(told, 'A')"
+    assert page.evaluate(script, told) == [[2, 3.8], [0, 1], [7, 8]]
+
+
+def test_what_another_changed_meanwhile_is_shown(new_page: NewPage, url: str) -> None:
+    page = new_page()
+    page.goto(f"{url}/#/task/{LONG}")
+    page.wait_for_selector(".transcript[data-complete]")
+    before = requests.get(f"{url}/api/v1/parallel/result/{LONG}/revisions", timeout=30).json()["revisions"]
+    change = {"type": "rename", "speaker": "SPEAKER_03", "name": "Chair"}
+    body = {"revision": len(before), "changes": [change]}
+    assert requests.patch(f"{url}/api/v1/parallel/result/{LONG}", json=body, timeout=30).status_code == 200
+    page.locator(".chip", has_text="SPEAKER_00").click()
+    chromium.filled(page, "Name", "Ann")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Somebody else changed this").wait_for()
+    page.locator(".chip", has_text="Chair").wait_for()
+    page.locator(".chip", has_text="SPEAKER_00").wait_for()
 
 
 def test_the_page_works_behind_a_path_prefix(new_page: NewPage, url: str) -> None:

@@ -5,15 +5,24 @@ import { quantized, wav } from "./wav.js";
 
 const RATE = 16000;
 const MOST = 30; // seconds of speech
+const SHORTEST = 0.5; // seconds of a piece of it
 const LONGEST = 90 * 60; // seconds of a recording that can be decoded here
 
-/** Turns in which nobody else speaks, the longest first, as [start, end] in seconds. */
+/** When this speaker speaks and nobody else does, the longest first, as [start, end] in seconds. */
 export function undisturbed(transcript, speaker) {
-  const alone = transcript.turns
-    .filter((turn) => turn.speaker === speaker)
-    .filter((turn) => !transcript.turns.some((other) => other.speaker !== speaker && other.start < turn.end && other.end > turn.start))
-    .map((turn) => [turn.start, turn.end]);
-  return alone.sort((one, other) => other[1] - other[0] - (one[1] - one[0]));
+  const others = transcript.turns.filter((turn) => turn.speaker !== speaker); // sorted by start
+  const alone = [];
+  for (const turn of transcript.turns) {
+    if (turn.speaker !== speaker) continue;
+    let from = turn.start;
+    for (const other of others) {
+      if (other.end <= from || other.start >= turn.end) continue;
+      alone.push([from, other.start]);
+      from = other.end;
+    }
+    alone.push([from, turn.end]);
+  }
+  return alone.filter(([start, end]) => end - start >= SHORTEST).sort((one, other) => other[1] - other[0] - (one[1] - one[0]));
 }
 
 /** Returns the seconds of speech that the server found. Throws ApiError. */
