@@ -23,6 +23,7 @@ from diarserve.cli import doctor, installation
 from diarserve.cli.main import main
 from diarserve.core.options import Options
 from tests.support.paths import REPOSITORY
+from tests.support.postgresql import Postgresql
 
 STAND_INS = """
 separate = false
@@ -261,6 +262,25 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
         shown,
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_doctor_asks_what_several_servers_share(
+    config: Path,
+    database: Postgresql,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(doctor, "_devices", lambda: ({"cpu": "1 thread"}, ""))
+    monkeypatch.setenv("DIARSERVE_STORE_OBJECTS", f"file://{tmp_path}/objects")
+    monkeypatch.setenv("DIARSERVE_STORE_URL", database.url)
+    assert main(["doctor", "--config", str(config)]) == 0
+    assert f"PostgreSQL, and file://{tmp_path}/objects" in capsys.readouterr().out
+    monkeypatch.setenv("DIARSERVE_STORE_URL", "postgresql://me:s3cret@127.0.0.1:1/tasks")
+    assert main(["doctor", "--config", str(config)]) == 1
+    shown = capsys.readouterr().out
+    assert "The task store cannot be reached" in shown
+    assert "s3cret" not in shown
 
 
 def test_the_doctor_reads_a_configuration_and_names_what_it_lacks(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientResponse
@@ -22,6 +22,9 @@ from tests.support.callbacks import receiving
 from tests.support.postgresql import Postgresql
 from tests.support.s3 import S3
 from tests.support.waiting import until, wait_until
+
+if TYPE_CHECKING:
+    from diarserve.tasks.store.objects import Objects
 
 KEY = {"Idempotency-Key": "once"}
 
@@ -93,12 +96,16 @@ async def pair(start: Start, database: Postgresql, bucket: S3, tmp_path: Path) -
     gate.unlink(missing_ok=True)
 
 
-async def objects(pair: Pair) -> list[str]:
+def bucket_of(client: Client) -> Objects:
     from diarserve.tasks.store.postgres import PostgresStore
 
-    store = service(pair.servers[0]).store
+    store = service(client).store
     assert isinstance(store, PostgresStore)
-    return [found.key async for found in store._objects.under("tasks/")]
+    return store._objects
+
+
+async def objects(pair: Pair) -> list[str]:
+    return [found.key async for found in bucket_of(pair.servers[0]).under("tasks/")]
 
 
 async def events(client: Client, id: str) -> list[tuple[str, Any]]:
@@ -220,6 +227,50 @@ async def test_a_server_that_was_taken_for_dead_ends_nothing(
     assert (await (await pair.ask("GET", "/stats")).json())["store"]["ever_completed"] == 1
     await until(lambda: _ready(owner))
     assert len(await objects(pair)) == 1
+
+
+async def test_connections_to_the_database_that_break_cost_no_attempt(
+    pair: Pair, recording: Recording, database: Postgresql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 0.05)
+    pair.gate.touch()
+    ids = [await pair.submit(recording(2)) for _ in range(6)]
+    await pair.running(ids[0])
+    database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'diarserve'")
+    pair.gate.unlink()
+    for id in ids:
+        ended = (await pair.polled(id))[-1]
+        assert (ended["status"], ended["attempts"]) == ("completed", 1)
+
+
+async def test_without_the_object_store_nothing_is_accepted_and_what_was_waits(
+    pair: Pair, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.tasks.completion.PAUSE", 0.05)
+
+    async def away(*_: object) -> None:
+        raise StoreUnreachable("The object store fails: no route to it")
+
+    with monkeypatch.context() as patch:
+        for one in pair.servers:
+            patch.setattr(bucket_of(one), "put_file", away)
+        refused = await pair.ask("POST", f"{TRANSCRIBE}/async", data=form(recording(1)))
+        assert await error(refused) == (503, "not_ready")
+    assert (await (await pair.ask("GET", f"{API}/tasks")).json())["tasks"] == []
+    with monkeypatch.context() as patch:
+        tried: list[object] = []
+
+        async def gone(*asked: object) -> None:
+            tried.append(asked)
+            await away()
+
+        for one in pair.servers:
+            patch.setattr(bucket_of(one), "fetch", gone)
+        id = await pair.submit(recording(1))
+        await until(lambda: len(tried) > 2)
+    ended = (await pair.polled(id))[-1]
+    assert (ended["status"], ended["attempts"]) == ("completed", 1)
+    await until(lambda: not spool(pair.servers[0]) + spool(pair.servers[1]))
 
 
 async def test_what_a_crash_left_in_the_object_store_is_removed_by_age(pair: Pair, recording: Recording) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 import subprocess
@@ -18,6 +19,8 @@ from diarserve.cli import installation
 from diarserve.core import configuration
 from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import LANES, Settings
+from diarserve.tasks import stores
+from diarserve.tasks.store.protocol import StoreError
 
 _PACKAGES = (
     "aiohttp", "av", "ctranslate2", "faster-whisper", "nemo_toolkit", "onnxruntime", "torch", "torchaudio", "whisperx",
@@ -58,7 +61,11 @@ def report(config: Path | None) -> int:
     _section("Access")
     unsafe = _why_unsafe(settings)
     _line("", unsafe or f"{len(Keyring(settings))} keys, listens on {settings.host}", missing=bool(unsafe))
-    missing = sum(bool(finding.problem) for finding in found) + len(absent) + bool(unsafe)
+    _section("Store")
+    unreachable = _why_unreachable(settings)
+    kind = f"PostgreSQL, and {settings.store.objects}" if settings.store.shared else f"SQLite in {settings.data_dir}"
+    _line("", unreachable or kind, missing=bool(unreachable))
+    missing = sum(bool(finding.problem) for finding in found) + len(absent) + bool(unsafe) + bool(unreachable)
     typer.echo(f"\n{missing} missing" if missing else "\nEverything is there.")
     return 1 if missing else 0
 
@@ -68,6 +75,15 @@ def _why_unsafe(settings: Settings) -> str:
         require_keys_or_loopback(settings)
     except ConfigError as error:
         return str(error)
+    return ""
+
+
+def _why_unreachable(settings: Settings) -> str:
+    if settings.store.shared:
+        try:
+            asyncio.run(stores.reach(settings))
+        except (ConfigError, StoreError, OSError) as error:
+            return str(error)
     return ""
 
 

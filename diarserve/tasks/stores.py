@@ -21,12 +21,25 @@ async def file_store(settings: Settings) -> SqliteStore:
 
 async def shared_store(settings: Settings) -> tuple[PostgresStore, Objects]:
     """Of several. Raises StoreError, and ConfigError where what it needs is not installed."""
+    postgres, objects = _kinds()
+    bucket = objects.open(settings.store.objects)
+    url, lease = settings.store.url.get_secret_value(), settings.store.lease_seconds
+    return await postgres.open(url, bucket, lease), bucket
+
+
+async def reach(settings: Settings) -> None:
+    """Ask what several servers share whether it answers, and change nothing. Raises as `shared_store`."""
+    postgres, objects = _kinds()
+    await postgres.reach(settings.store.url.get_secret_value())
+    async for _ in objects.open(settings.store.objects).under("doctor/"):
+        pass
+
+
+def _kinds() -> tuple[type[PostgresStore], type[Objects]]:
     try:
         from diarserve.tasks.store.objects import Objects
         from diarserve.tasks.store.postgres import PostgresStore
     except ImportError as error:
         extras = "[store] url needs the extras postgres and s3: pip install 'diarserve[postgres,s3]'"
         raise ConfigError(f"{extras} ({error})") from error
-    given = settings.store
-    objects = Objects.open(given.objects)
-    return await PostgresStore.open(given.url.get_secret_value(), objects, given.lease_seconds), objects
+    return PostgresStore, Objects

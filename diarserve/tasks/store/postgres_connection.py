@@ -57,10 +57,7 @@ class PostgresConnection:
     async def connect(url: str) -> tuple[AsyncConnectionPool, str]:
         """A pool, and what a connection of one's own takes; the tables are there. Raises StoreError, whose message
         never holds the URL: there may be a password in it."""
-        try:
-            conninfo = make_conninfo("", **_NETWORK | conninfo_to_dict(url))
-        except psycopg.ProgrammingError:
-            raise StoreError("[store] url is no PostgreSQL URL: postgresql://user@host/database") from None
+        conninfo = _conninfo(url)
         with as_store_errors("cannot be opened"):
             async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
                 await schema.migrate(connection)
@@ -76,6 +73,12 @@ class PostgresConnection:
             await pool.open(wait=True, timeout=_WAIT)
         return pool, conninfo
 
+    @staticmethod
+    async def reach(url: str) -> None:
+        """Raises StoreError where nobody answers, or lets this server in. Changes nothing."""
+        with as_store_errors("cannot be reached"):
+            await (await psycopg.AsyncConnection.connect(_conninfo(url))).close()
+
     async def close(self) -> None:
         await self._pool.close()
 
@@ -88,6 +91,13 @@ class PostgresConnection:
                 if not durable:
                     await transaction("SET LOCAL synchronous_commit = off")
                 yield transaction
+
+
+def _conninfo(url: str) -> str:
+    try:
+        return make_conninfo("", **_NETWORK | conninfo_to_dict(url))
+    except psycopg.ProgrammingError:
+        raise StoreError("[store] url is no PostgreSQL URL: postgresql://user@host/database") from None
 
 
 @contextmanager
