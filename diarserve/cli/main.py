@@ -9,7 +9,19 @@ import typer
 
 import diarserve
 from diarserve.cli.command import EXIT_CODES, Config, complain
-from diarserve.cli.commands import doctor, health, keys, listen, maintenance, scale, serve, tasks, transcribe, voices
+from diarserve.cli.commands import (
+    doctor,
+    health,
+    install_service,
+    keys,
+    listen,
+    maintenance,
+    scale,
+    serve,
+    tasks,
+    transcribe,
+    voices,
+)
 from diarserve.core.configuration import ConfigError
 from diarserve.tasks.store.protocol import StoreError
 
@@ -22,6 +34,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     tasks.tasks,
     tasks.result,
     doctor.doctor,
+    install_service.install_service,
     health.health,
     maintenance.backup,
     maintenance.restore,
@@ -46,10 +59,10 @@ def _app() -> typer.Typer:
     for name, (text, commands) in _GROUPS.items():
         group = typer.Typer(name=name, help=text, no_args_is_help=True, **_HELP)
         for command in commands:
-            group.command(command.__name__.rstrip("_"), epilog=EXIT_CODES)(command)
+            group.command(command.__name__.rstrip("_").replace("_", "-"), epilog=EXIT_CODES)(command)
         app.add_typer(group)
     for command in _COMMANDS:
-        app.command(command.__name__.rstrip("_"), epilog=EXIT_CODES)(command)
+        app.command(command.__name__.rstrip("_").replace("_", "-"), epilog=EXIT_CODES)(command)
     return app
 
 

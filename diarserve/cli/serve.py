@@ -17,12 +17,13 @@ from aiohttp import BadContentDispositionHeader, BadContentDispositionParam
 import diarserve
 from diarserve.access import tls
 from diarserve.access.keyring import require_keys_or_loopback
-from diarserve.cli import installation, watchdog
+from diarserve.cli import installation, service_manager, watchdog
 from diarserve.core import configuration, descriptors
 from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import MIB, Settings
 from diarserve.http import app, drain
 from diarserve.http.connections import LimitedConnections, most_connections, survive_shortage
+from diarserve.http.context import SERVICE
 from diarserve.http.server import Runner
 from diarserve.tasks.store.protocol import StoreError
 from workers.runtime import devices, logs, privacy
@@ -82,8 +83,10 @@ async def _serve(settings: Settings, connections: int) -> None:
         accept = LimitedConnections(runner.server, connections)
         listening = await loop.create_server(accept, settings.host, settings.port, backlog=128, ssl=certificate)
         _announce(listening, settings)
+        await service_manager.keep_told(application[SERVICE])  # as long as systemd watches
         await asyncio.Event().wait()
     finally:
+        service_manager.tell("STOPPING=1")
         try:
             await drain.stop(application, settings.stop_seconds)
         finally:

@@ -87,14 +87,14 @@ def running(
 
 @contextmanager
 def configured(
-    config: str, environment: Mapping[str, str] | None = None, *, log: Path | None = None
+    config: str, environment: Mapping[str, str] | None = None, *, log: Path | None = None, wait_ready: bool = True
 ) -> Iterator[Server]:
     """As `running`, with the text of a configuration file, whose engines may be the tests'."""
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(config)
         file.flush()
         environment = {"PYTHONPATH": str(REPOSITORY), **(environment or {})}
-        with running(environment, log=log, arguments=["--config", file.name]) as server:
+        with running(environment, log=log, arguments=["--config", file.name], wait_ready=wait_ready) as server:
             yield server
 
 
