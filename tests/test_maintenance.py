@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from diarserve.access import key_file
 from diarserve.cli.main import main
+from diarserve.core.settings import Settings
 from diarserve.tasks.store import sqlite_backup
 from tests.support.server import API
+from tests.support.serving import serving
 from tests.support.target import Target, under_attack
 from tests.support.waiting import wait_until
 
@@ -82,13 +85,26 @@ def test_a_drained_server_ends_what_is_under_way_and_is_stopped_or_goes_on(
     target.assert_all_ended_once()
 
 
-def test_a_server_that_is_not_there_or_does_not_know_the_key_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["drain"], ["backup", str(tmp_path / "backup.tar")]):
         assert main([*command, "--server", "http://127.0.0.1:9"]) == 3
         assert "does not answer" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+def test_a_key_of_the_role_admin_is_needed_and_enough(
+    tmp_path: Path, settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, submit = key_file.add(tmp_path / "keys.json", "app", "submit")
+    _, admin = key_file.add(tmp_path / "keys.json", "operator", "admin")
+    with serving(settings(access={"keys_file": str(tmp_path / "keys.json")})) as url:
+        for command in (["drain"], ["drain", "--end"], ["backup", str(tmp_path / "backup.tar")]):
+            asked = [*command, "--server", url, "--api-key"]
+            assert [main([*asked, key]) for key in ("dsk_wrong", submit, admin)] == [3, 3, 0], command
+    said = capsys.readouterr().err
+    assert "not known here" in said
+    assert "may not do this" in said
+    assert (tmp_path / "backup.tar").exists()
 
 
 def test_a_file_that_is_no_backup_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
