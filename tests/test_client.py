@@ -139,6 +139,19 @@ async def test_sentences_come_before_the_transcript_and_the_status_is_last(clien
     assert any(isinstance(event, Sentence) for event in events)
 
 
+async def test_a_transcript_is_revised_and_a_change_in_between_is_a_conflict(client: AsyncClient) -> None:
+    document = await client.transcribe(wav(2))
+    changes: list[public.Change] = [public.Rename(document.speakers[0], "Ann"), public.Correct(0, 1, "Hi!")]
+    assert await client.revise(document.task_id, changes) == 1
+    revised = await client.result(document.task_id)
+    assert (revised.revision, revised.text.split()[0], "Ann" in revised.speakers) == (1, "Hi!", True)
+    with pytest.raises(errors.Conflict) as late:
+        await client.revise(document.task_id, [public.Assign(0, 1, "Bo")], revision=0)
+    assert "Fetch the result again" in late.value.hint
+    assert await client.revise(document.task_id, [public.Restore(0)], revision=1) == 2
+    assert (await client.result(document.task_id)).text == document.text
+
+
 async def test_errors_have_the_servers_code_a_hint_and_the_field(
     client: AsyncClient, tmp_path: Path, settings: Callable[..., Settings]
 ) -> None:

@@ -19,6 +19,7 @@ SAID = [
     ("transcribe", r"SPEAKER_0\d: .*Hello"),
     ("submit", r"100 % .*\n1\n00:00:"),
     ("events", r"Hello"),
+    ("revise", r"(?m)^\[.*\] Ann: Hi!"),
     ("batch", r"(?m)^first\.wav \['first\.json', 'first\.srt'\]$"),
     ("stream", r"(?s)/SPEAKER_0\d.*\nHello\."),
     ("result", r"(?s)^unsupported_media .*\nnum_speakers .*\nThere is no task no-such-task\.\n$"),

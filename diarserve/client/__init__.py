@@ -11,6 +11,7 @@ diarserve. docs/client.md has more examples.
 
 from diarserve.client.aio import AsyncClient
 from diarserve.client.batch import Item
+from diarserve.client.changes import Assign, Change, Correct, Rename, Restore
 from diarserve.client.document import (
     Document,
     Models,
@@ -26,6 +27,7 @@ from diarserve.client.errors import (
     BadRecording,
     Busy,
     ClientError,
+    Conflict,
     Expired,
     InvalidRequest,
     NotFinished,
@@ -57,11 +59,15 @@ from diarserve.client.voices import StoredVoice, VoiceSample
 __all__ = [
     "FINALIZE",
     "Accepted",
+    "Assign",
     "AsyncClient",
     "BadRecording",
     "Busy",
+    "Change",
     "Client",
     "ClientError",
+    "Conflict",
+    "Correct",
     "Correction",
     "Document",
     "Done",
@@ -84,6 +90,8 @@ __all__ = [
     "Progress",
     "Ready",
     "Recording",
+    "Rename",
+    "Restore",
     "Segment",
     "Sentence",
     "ServerError",

@@ -11,7 +11,10 @@ from types import TracebackType
 from typing import Self, Unpack
 from uuid import uuid4
 
+import msgspec
+
 from diarserve.client import batch, live, retries, sse, tasks, uploads
+from diarserve.client.changes import Change, Revise, Revised
 from diarserve.client.connection import Connection, decoded, quoted
 from diarserve.client.document import Document
 from diarserve.client.errors import ClientError, Unreachable
@@ -149,6 +152,14 @@ class AsyncClient:
     async def download(self, task_id: str, format: Format) -> bytes:
         """The transcript as a file of that format, as the server renders it. Raises as `result` does."""
         return await self._connection.call("GET", f"/result/{quoted(task_id)}", query=[("format", format)])
+
+    async def revise(self, task_id: str, changes: Sequence[Change], *, revision: int = 0) -> int:
+        """Change a finished transcript, for every format from then on: all changes in their order, or none. The number
+        of the new revision. revision: that of the document which was looked at. Raises Conflict where somebody has
+        changed it since. Not made again where the connection broke."""
+        body = msgspec.json.encode(Revise(revision, tuple(changes)))
+        answer = await self._connection.call("PATCH", f"/result/{quoted(task_id)}", data=lambda: body, again=False)
+        return decoded(answer, Revised).revision
 
     async def tasks(
         self,

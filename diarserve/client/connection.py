@@ -53,7 +53,7 @@ class Connection:
         path: str,
         *,
         query: Query = (),
-        data: Callable[[], aiohttp.FormData] | None = None,
+        data: Callable[[], aiohttp.FormData | bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         again: bool = True,
     ) -> bytes:
@@ -115,7 +115,7 @@ class Connection:
         method: str,
         path: str,
         query: Query,
-        data: aiohttp.FormData | None,
+        data: aiohttp.FormData | bytes | None,
         headers: Mapping[str, str],
         silence: float,
     ) -> AsyncIterator[aiohttp.ClientResponse]:

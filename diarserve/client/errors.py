@@ -11,6 +11,7 @@ _OF_CODE = {
     "rate_limited": "Try again later, or ask whoever runs the server for a higher limit.",
     "not_ready": "Try again later; the server's /readyz says what it waits for.",
     "not_finished": "Wait for the task first.",
+    "revision_conflict": "Fetch the result again, and change that.",
     "expired": "Transcribe the recording again.",
 }
 
@@ -73,6 +74,10 @@ class NotFinished(ServerError):
     """The task has no result: it is unfinished or was cancelled."""
 
 
+class Conflict(ServerError):
+    """Somebody has changed the transcript since it was looked at."""
+
+
 class Expired(ServerError):
     """The result was kept for its time."""
 
@@ -105,7 +110,10 @@ _OF_STATUS: dict[int, type[ServerError]] = {
     504: Unavailable,
     507: Unavailable,
 }
-_OF_OTHER_CODES: dict[str, type[ServerError]] = {"idempotency_key_reused": InvalidRequest}
+_OF_OTHER_CODES: dict[str, type[ServerError]] = {
+    "idempotency_key_reused": InvalidRequest,
+    "revision_conflict": Conflict,
+}
 
 
 class _Detail(msgspec.Struct):

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, Unpack
 from diarserve.client import live, retries
 from diarserve.client.aio import AsyncClient, OnProgress
 from diarserve.client.batch import Item
+from diarserve.client.changes import Change
 from diarserve.client.document import Document
 from diarserve.client.options import Format, LiveOptions, Options, Recording
 from diarserve.client.tasks import Accepted, Event, Progress, TasksPage, TaskStatus
@@ -102,6 +103,9 @@ class Client:
 
     def download(self, task_id: str, format: Format) -> bytes:
         return self._run(self._client.download(task_id, format))
+
+    def revise(self, task_id: str, changes: Sequence[Change], *, revision: int = 0) -> int:
+        return self._run(self._client.revise(task_id, changes, revision=revision))
 
     def tasks(
         self,
