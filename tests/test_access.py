@@ -86,7 +86,8 @@ async def test_without_a_key_nothing_but_probes_and_the_document_is_answered(sta
                 if path != "/v1/listen":  # Deepgram's shape
                     assert ("type" in (await answer.json())["error"]) == path.startswith("/v1/")  # OpenAI's shape
     assert {path for _, path, needs_key in operations() if not needs_key} == {
-        "/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js", "/docs/{file}"
+        "/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js", "/docs/{file}",
+        "/", "/status", "/web/{file}",  # the pages, which ask for a key themselves
     }  # fmt: skip
     assert (await client.get("/nowhere")).status == 401
     assert (await client.get("/nowhere", headers=as_("bob"))).status == 404

@@ -167,7 +167,8 @@ async def test_labels_stay_few_whatever_is_sent(start: Start, recording: Recordi
             await client.post(TRANSCRIBE, data=form(recording(), priority=f"p{number}", whisper_model=f"m{number}"))
             await document(client, form(recording(), prompt=f"{number}"))
         await scrape(client)
-        return {line.rpartition(" ")[0] for line in (await scrape(client)).splitlines()}
+        found = {line.rpartition(" ")[0] for line in (await scrape(client)).splitlines()}
+        return {one for one in found if not one.startswith("diarserve_step")}  # told every 5 s: the next test's
 
     before = await series(range(20))
     assert await series(range(20, 60)) == before
