@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diarserve.core.errors import Busy, TooLarge
+from diarserve.core.errors import Busy, RateLimited, TooLarge
 from diarserve.live.events import Broken, Correction, Ended, Event, Final, Interim, SpeechStarted, UtteranceEnd
 from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession
@@ -169,6 +169,29 @@ async def test_a_session_is_no_longer_than_it_may_be(start: Start) -> None:
     await reader.done
     assert reader.words == numbered(1, 2)
     assert isinstance(reader.events[-1], Ended)
+
+
+async def test_a_session_is_counted_among_the_audio_hours_of_its_owner(start: Start) -> None:
+    client = await start()
+    sessions, audio = LiveSessions(service(client)), service(client).audio
+    first = sessions.open(LiveOptions(keep=False), "somebody", hours=3 / 3600)
+    await first.append(seconds(1))
+    assert audio.used("somebody") == 1
+    await first.close()  # without a document: it was heard
+    assert audio.used("somebody") == 1
+    second = sessions.open(LiveOptions(), "somebody", hours=3 / 3600)
+    reader = Reader(second)
+    await second.append(seconds(1, 2))
+    with pytest.raises(RateLimited):
+        await second.append(seconds(3))
+    await second.finish()
+    await reader.done
+    assert reader.words == numbered(1, 2)
+    assert audio.used("somebody") == 3
+    with pytest.raises(RateLimited):
+        sessions.open(LiveOptions(), "somebody", hours=3 / 3600)
+    await sessions.open(LiveOptions(), "another", hours=3 / 3600).close()
+    assert (len(sessions), folders(client)) == (0, set())
 
 
 async def test_a_session_without_audio_for_too_long_ends_and_says_why(start: Start) -> None:

@@ -59,6 +59,19 @@ class AudioQuota:
         usage.recordings[task] = _Recording(self._clock(), seconds)
         usage.seconds += seconds
 
+    def extend(self, owner: str, task: str, seconds: float, hours: float) -> None:
+        """What was reserved for a recording that keeps arriving is so long by now. Raises RateLimited where that is
+        more than is left; then it stays as it was."""
+        usage = self._usage.get(owner)
+        if not usage or not (recording := usage.recordings.get(task)):
+            return  # it began a day ago
+        more = self.used(owner) + seconds - recording.seconds - hours * 3600
+        if more > 0:
+            message = f"This key may send {hours:.4g} hours of audio in 24 hours, and they are used."
+            raise RateLimited(message, retry_after=self._until_room(owner, more))
+        usage.seconds += seconds - recording.seconds
+        recording.seconds = seconds
+
     def settle(self, owner: str, task: str, seconds: float) -> None:
         """The task has ended; `seconds` of audio count. Nothing happens where nothing was reserved for it."""
         usage = self._usage.get(owner)

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
-from diarserve.core.errors import LiveTimeout, ServiceError, TooLarge, is_storage_full
+from diarserve.core.errors import LiveTimeout, RateLimited, ServiceError, TooLarge, is_storage_full
 from diarserve.core.settings import Live
 from diarserve.live.audio_file import AudioFile
 from diarserve.live.events import Broken, Ended, Event, Lag, SpeechStarted, Spoken, UtteranceEnd
@@ -51,16 +51,18 @@ class LiveSession:
         audio: AudioFile,
         limits: Live,
         metrics: Metrics,
+        count: Callable[[float], None],
         unpack: OpenUnpacking,
         finished: Callable[[], Awaitable[Document]],
         released: Callable[[], None],
     ) -> None:
-        """unpack: begins to decode a recording. finished: makes the document of the whole. released: called once, when
+        """count: is told how many seconds there will be; raises RateLimited where the owner may not have so many.
+        unpack: begins to decode a recording. finished: makes the document of the whole. released: called once, when
         the session is over."""
         self.task_id = task_id  # of the document: result/{task_id}
         self.options = options
         self._audio, self._limits, self._metrics = audio, limits, metrics
-        self._unpack, self._finished, self._released = unpack, finished, released
+        self._count, self._unpack, self._finished, self._released = count, unpack, finished, released
         self._unpacking: Unpacking | None = None  # once a piece of a recording has come
         self._labels, self._outbox = Labels(), Outbox()
         self._listening: LiveJob | None = None
@@ -101,7 +103,8 @@ class LiveSession:
     async def append(self, pcm: bytes) -> None:
         """16-bit little-endian mono 16 kHz, in pieces of any length. Waits while recognition is `max_lag` seconds
         behind. After `finish` it does nothing. Raises TooLarge where the session is as long as it may be (finish it),
-        StorageFull, and the error of a session that has ended."""
+        RateLimited where its owner has no more audio-hours (finish it too), StorageFull, and the error of a session
+        that has ended."""
         if self._finishing:
             return
         self._require_open()
@@ -109,8 +112,10 @@ class LiveSession:
             self._caught_up.clear()
             await self._caught_up.wait()
         self._require_open()
-        if self._audio.seconds + len(pcm) / (2 * SAMPLE_RATE) > self._limits.max_seconds:
+        seconds = self._audio.seconds + len(pcm) / (2 * SAMPLE_RATE)
+        if seconds > self._limits.max_seconds:
             raise TooLarge(f"A live session is {self._limits.max_seconds:.0f} s long at most.")
+        self._count(seconds)
         self._appended = time.monotonic()
         self._audio.append(pcm)
         self._metrics.live_audio.inc(len(pcm) / (2 * SAMPLE_RATE))
@@ -142,7 +147,7 @@ class LiveSession:
         """No more audio comes. The rest becomes final, which is not waited for, then the whole is done by the offline
         path, and `events` ends with Ended. May be called again."""
         if self._unpacking and not self._finishing and self._error is None:
-            with suppress(TooLarge):
+            with suppress(TooLarge, RateLimited):
                 await self._unpacking.end()
             self._unpacking.close()
         if not self._finishing and self._error is None:

@@ -54,16 +54,20 @@ class LiveSessions:
         if not self._service.lanes.whisper.info.get("live"):
             raise NotReady("The recognizer of this configuration does not take live audio.")
 
-    def open(self, options: LiveOptions, owner: str = "") -> LiveSession:
-        """Raises Busy, NotReady and LaneUnavailable, InvalidRequest for options that this configuration cannot do, and
-        StorageFull. After that, errors are the session's last event."""
+    def open(self, options: LiveOptions, owner: str = "", hours: float | None = None) -> LiveSession:
+        """hours: of audio that the owner may have in 24 hours. Raises Busy, NotReady and LaneUnavailable,
+        InvalidRequest for options that this configuration cannot do, RateLimited and StorageFull. After that, errors
+        are the session's last event."""
         self.require_room()
         self._service.check(options.options, owner)
         spool = self._service.spool
         folder = spool.new(new_id())
         try:
+            if hours is not None:
+                self._service.audio.reserve(owner, folder.name, 0.0, hours)
             audio = AudioFile(str(folder / "upload"), spool.disk)
         except BaseException:
+            self._service.audio.release(owner, folder.name)
             spool.remove(folder)
             raise
         session = LiveSession(
@@ -72,14 +76,16 @@ class LiveSessions:
             audio,
             self._limits,
             self._service.metrics,
+            partial(self._count, owner, folder.name, hours),
             partial(self._unpack, folder),
             partial(self._document, folder, options, owner),
-            partial(self._release, folder),
+            partial(self._release, folder, owner, audio),
         )
         try:
             session.start(self._listen(audio, options, folder.name), self._follow(audio, options, folder.name))
         except BaseException:
             audio.close()
+            self._service.audio.release(owner, folder.name)
             spool.remove(folder)
             raise
         self._open[folder.name] = session
@@ -128,8 +134,15 @@ class LiveSessions:
         request = Follow(AudioRef(audio.path, 0, pcm=HEADER), *counts)
         return lambda on_output: lane.open(request, task=task, on_output=on_output)
 
-    def _release(self, folder: Path) -> None:
-        """The session is over. Its folder is elsewhere where it became a task's."""
+    def _count(self, owner: str, task: str, hours: float | None, seconds: float) -> None:
+        """Raises RateLimited."""
+        if hours is not None:
+            self._service.audio.extend(owner, task, seconds, hours)
+
+    def _release(self, folder: Path, owner: str, audio: AudioFile) -> None:
+        """The session is over. Its folder is elsewhere where it became a task's. Its audio was heard, whatever became
+        of the document."""
+        self._service.audio.settle(owner, folder.name, audio.seconds)
         self._open.pop(folder.name, None)
         self._service.metrics.live_sessions.set(len(self._open))
         self._service.spool.remove(folder)

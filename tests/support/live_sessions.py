@@ -130,7 +130,7 @@ class StandInSessions:
     async def close(self) -> None:
         pass
 
-    def open(self, listening: LiveOptions, owner: str = "") -> StandInSession:
+    def open(self, listening: LiveOptions, owner: str = "", hours: float | None = None) -> StandInSession:
         if sum(not session.closed.is_set() for session in self.opened) >= self._most:
             raise Busy("There are as many live sessions as may be.", retry_after=5)
         self.opened.append(StandInSession(listening, owner, self))

@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from diarserve.core.errors import InvalidRequest, NotReady, ServiceError, TooLarge
+from diarserve.core.errors import InvalidRequest, NotReady, RateLimited, ServiceError, TooLarge
 from diarserve.http.context import LIVE
 from diarserve.http.drain import DRAIN
 from diarserve.http.guard import client
@@ -70,7 +70,8 @@ def open_session(request: web.Request, options: LiveOptions) -> LiveSession:
     require_upgrade(request)
     if request.app[DRAIN].stopping:
         raise NotReady("The server is shutting down; try again.", retry_after=5)
-    return request.app[LIVE].open(options, client(request).owner)
+    who = client(request)
+    return request.app[LIVE].open(options, who.owner, who.key and who.key.audio_hours_per_day)
 
 
 async def converse(request: web.Request, dialect: Dialect, largest: int) -> web.WebSocketResponse:
@@ -134,7 +135,7 @@ class _Line:
                 await self._dialect.hear(message.data, self._send)
             except ServiceError as error:
                 await self._send(self._dialect.refuse(error))
-                if isinstance(error, TooLarge):  # the session is as long as it may be: what there is becomes final
+                if isinstance(error, TooLarge | RateLimited):  # there may be no more of it: what there is becomes final
                     await self._dialect.session.finish()
                 elif self._dialect.ends_on_error or error.status == 415 or error.status >= 429:
                     return _close_code(error)
