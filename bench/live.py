@@ -84,7 +84,7 @@ def main() -> None:
     for number in asked.sessions:
         with running() as server:
             busy = _cpu_seconds(server)
-            sessions = asyncio.run(_play(server, number, asked.minutes * 60))
+            sessions = asyncio.run(play_several(server, number, asked.minutes * 60))
             cores = (_cpu_seconds(server) - busy) / (asked.minutes * 60)
         rows.append(_row(number, sessions, cores))
         data[str(number)] = rows[-1]
@@ -124,7 +124,8 @@ def _unlike(session: Session) -> float:
     return float(jiwer.wer(offline, " ".join(word.word for word in session.words)))
 
 
-async def _play(server: Server, number: int, seconds: float) -> list[Session]:
+async def play_several(server: Server, number: int, seconds: float) -> list[Session]:
+    """So many sessions at once, of different speech."""
     samples = speech(seconds + 37 * number)
     pcm = (samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
     async with aiohttp.ClientSession() as client, asyncio.TaskGroup() as group:
@@ -132,25 +133,39 @@ async def _play(server: Server, number: int, seconds: float) -> list[Session]:
         for session in range(number):
             begin = 37 * session * SAMPLE_RATE * 2
             part = pcm[begin : begin + round(seconds * SAMPLE_RATE) * 2]
-            running_.append(group.create_task(_session(client, server, part)))
+            running_.append(group.create_task(play(client, server, part)))
     return [task.result() for task in running_]
 
 
-async def _session(client: aiohttp.ClientSession, server: Server, pcm: bytes) -> Session:
-    session = Session()
-    async with client.ws_connect(f"{server.url}{API}/stream", max_msg_size=0) as socket:
+async def play(
+    client: aiohttp.ClientSession,
+    server: Server,
+    pcm: bytes,
+    *,
+    speed: float = 1.0,
+    session: Session | None = None,
+    until: str = "done",
+) -> Session:
+    """One session. speed: 1 is real time. session: to be filled. until: the type of the last event that matters; with
+    another than `done` no document is made."""
+    session = session or Session()
+    keep = "true" if until == "done" else "false"
+    async with client.ws_connect(f"{server.url}{API}/stream?keep={keep}", max_msg_size=0) as socket:
         began = time.monotonic()
-        sending = asyncio.create_task(_send(socket, pcm, began))
+        sending = asyncio.create_task(_send(socket, pcm, began, speed))
         async for message in socket:
-            session.see(json.loads(message.data), time.monotonic() - began)
+            event = json.loads(message.data)
+            session.see(event, time.monotonic() - began)
+            if event["type"] == until:
+                break
         await sending
     return session
 
 
-async def _send(socket: aiohttp.ClientWebSocketResponse, pcm: bytes, began: float) -> None:
+async def _send(socket: aiohttp.ClientWebSocketResponse, pcm: bytes, began: float, speed: float) -> None:
     size = round(_FRAME * SAMPLE_RATE) * 2
     for count, start in enumerate(range(0, len(pcm), size), 1):
-        await asyncio.sleep(max(0.0, began + count * _FRAME - time.monotonic()))
+        await asyncio.sleep(max(0.0, began + count * _FRAME / speed - time.monotonic()))
         await socket.send_bytes(pcm[start : start + size])
     await socket.send_str('{"type": "finish"}')
 

@@ -163,7 +163,8 @@ async def _round(
             if not all(task.done() for task in playing):
                 await _kill(client, server, lane)
                 killed[lane] += 1
-    for heard, text in zip(heards, wanted or [None] * len(heards), strict=True):
+    texts: Sequence[str | None] = wanted or [None] * len(heards)
+    for heard, text in zip(heards, texts, strict=True):
         heard.judge(text)
     return heards
 

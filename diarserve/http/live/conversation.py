@@ -71,7 +71,7 @@ def open_session(request: web.Request, options: LiveOptions) -> LiveSession:
     if request.app[DRAIN].stopping:
         raise NotReady("The server is shutting down; try again.", retry_after=5)
     who = client(request)
-    return request.app[LIVE].open(options, who.owner, who.key and who.key.audio_hours_per_day)
+    return request.app[LIVE].open(options, who.owner, who.key.audio_hours_per_day if who.key else None)
 
 
 async def converse(request: web.Request, dialect: Dialect, largest: int) -> web.WebSocketResponse:
