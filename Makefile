@@ -166,3 +166,16 @@ endef
 
 .venv/%.installed: %.lock pyproject.toml $(UV)
 	$(INSTALL)
+
+.PHONY: live live-accuracy live-load live-peers live-kills
+live-accuracy: .venv/installed  ## WER, cpWER and DER of live sessions beside the offline ones
+	$(BIN)/python -m bench.live_accuracy --write $(ARGUMENTS)
+
+live-load: .venv/installed  ## memory of an hour's live session; files beside live sessions; ARGUMENTS="--memory-minutes 10"
+	$(BIN)/python -m bench.live_load --write $(ARGUMENTS)
+
+live-peers: .venv/installed  ## beside WhisperLiveKit; ARGUMENTS="--peer /tmp/peer/bin/whisperlivekit-server"
+	$(BIN)/python -m bench.live_peers --write $(ARGUMENTS)
+
+live-kills: .venv/installed  ## 30 workers killed in the midst of live sessions: every transcript is whole, nothing is told twice
+	$(BIN)/python -m tests.support.live_kills $(ARGUMENTS)
