@@ -15,7 +15,7 @@ import typer
 
 import diarserve
 from diarserve.access.keyring import Keyring, require_keys_or_loopback
-from diarserve.cli import installation
+from diarserve.cli import installation, machine
 from diarserve.core import configuration
 from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import LANES, Settings
@@ -66,7 +66,17 @@ def report(config: Path | None) -> int:
     kind = f"PostgreSQL, and {settings.store.objects}" if settings.store.shared else f"SQLite in {settings.data_dir}"
     _line("", unreachable or kind, missing=bool(unreachable))
     missing = sum(bool(finding.problem) for finding in found) + len(absent) + bool(unsafe) + bool(unreachable)
+    _section("Machine")
+    checked = list(machine.checks(settings))
+    for check in checked:
+        _line(check.name, check.found)
+        if check.problem:
+            _line("", check.problem, missing=check.blocks, doubtful=not check.blocks)
+    missing += sum(check.blocks for check in checked)
+    doubtful = sum(bool(check.problem) and not check.blocks for check in checked)
     typer.echo(f"\n{missing} missing" if missing else "\nEverything is there.")
+    if doubtful:
+        typer.echo(f"{doubtful} to look at: WARNING above.")
     return 1 if missing else 0
 
 
@@ -115,5 +125,6 @@ def _section(title: str) -> None:
     typer.secho(title, bold=True)
 
 
-def _line(name: str, text: str, *, missing: bool = False) -> None:
-    typer.echo(f"  {name:<16}{typer.style('MISSING: ', fg='red') if missing else ''}{text}")
+def _line(name: str, text: str, *, missing: bool = False, doubtful: bool = False) -> None:
+    sign = typer.style("MISSING: ", fg="red") if missing else typer.style("WARNING: ", fg="yellow") if doubtful else ""
+    typer.echo(f"  {name:<16}{sign}{text}")
