@@ -1,6 +1,7 @@
 // Recordings are dropped or chosen here, and sent one after the other, two at a time.
 
 import { upload } from "./api.js";
+import { length } from "./clock.js";
 import { byId, h, icon, sayError } from "./dom.js";
 import { chosenOptions, optionsForm } from "./options.js";
 import { keepRecording } from "./recordings.js";
@@ -15,12 +16,12 @@ export class Drop {
     this.sending = 0;
     this.input = h("input", { type: "file", id: "files", multiple: true, accept: "audio/*,video/*,.mkv,.amr,.opus,.m4a", class: "hidden-input", onchange: () => this.take(this.input.files) });
     this.list = h("ul", { class: "uploads", "aria-label": "Uploads" });
-    const longest = Math.round(features.limits.max_audio_seconds / 3600);
+    const longest = features.limits.max_audio_seconds;
     this.element = h(
       "section",
       { class: "drop", "aria-label": "Add recordings" },
       this.input,
-      h("label", { for: "files", class: "target" }, icon("upload"), h("strong", {}, "Drop recordings here"), h("span", {}, "or choose files"), h("small", {}, `Sound or video, up to ${longest} h each`)),
+      h("label", { for: "files", class: "target" }, icon("upload"), h("strong", {}, "Drop recordings here"), h("span", {}, "or choose files"), h("small", {}, `Sound or video, up to ${longest >= 3600 ? `${Math.floor(longest / 3600)} h` : length(longest)} each`)),
       h("details", {}, h("summary", {}, "Options"), optionsForm(features)),
       this.list,
     );

@@ -54,6 +54,7 @@ export class LiveView {
     this.become("starting", "Asking for the microphone…");
     this.pieces = [];
     this.samples = 0;
+    this.ended = false;
     this.task = null;
     this.words = new LiveWords();
     this.place.replaceChildren(this.words.element);
