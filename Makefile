@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots client-install storm storm-cluster faults fuzz soak urgency lock clean
+.PHONY: help install demo serve test test-fast test-cluster test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots client-install storm storm-cluster faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +27,13 @@ test: .venv/installed  ## the whole test suite, real models included, and what i
 	$(BIN)/python -m pytest --cov=diarserve --cov=workers --cov-report=term
 
 test-fast: .venv/installed  ## the tests on stand-in engines alone
-	$(BIN)/python -m pytest -m "not models and not slow_faults"
+	$(BIN)/python -m pytest -m "not models and not slow_faults and not cluster"
+
+test-cluster: .venv/installed  ## workers on a Ray cluster of three nodes on this machine, which are killed
+	$(BIN)/python -m pytest -m cluster --timeout 600 tests/test_ray_workers.py
 
 test-random: .venv/installed  ## test-fast in a random order; ARGUMENTS="--randomly-seed=123" repeats one
-	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults" $(ARGUMENTS)
+	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults and not cluster" $(ARGUMENTS)
 
 check: .venv/installed  ## lint, format, types, who may import whom, and the Containerfile
 	$(BIN)/ruff check .
@@ -109,7 +112,7 @@ storm-cluster: .venv/installed  ## two servers over one PostgreSQL and S3, kille
 	$(BIN)/python -m tests.support.cluster_storm $(ARGUMENTS)
 
 faults: .venv/installed  ## harm of every kind, slow kinds too, then the storm: 100 workers and 100 servers killed
-	$(BIN)/python -m pytest -m "" tests/faults
+	$(BIN)/python -m pytest -m "not cluster" tests/faults
 	$(BIN)/python -m tests.support.kill_storm --servers 100 --workers 100 --real 20
 
 fuzz: .venv/installed  ## 10,000 hostile recordings and requests: no server error, no worker lost, nothing left

@@ -11,8 +11,8 @@ import pytest
 
 from diarserve.core import configuration
 from diarserve.pool import lanes
-from diarserve.pool.worker_environment import environment_of
 from tests.support.server import configured
+from workers.runtime.environment import environment_of
 
 CONFIG = """
 separate = false

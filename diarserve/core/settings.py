@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from datetime import datetime
 from pathlib import Path
@@ -12,82 +10,27 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BeforeValidator,
-    ConfigDict,
     Field,
     IPvAnyNetwork,
     SecretStr,
     model_validator,
 )
 
+from diarserve.core.lane_settings import MAX_WORKERS as MAX_WORKERS
+from diarserve.core.lane_settings import Cluster as Cluster
+from diarserve.core.lane_settings import Json as _Json
+from diarserve.core.lane_settings import Lane as Lane
 from diarserve.core.section import Section as _Section
 from diarserve.core.task_settings import Store, Webhooks
 from diarserve.core.tracing_settings import Tracing
 from diarserve.core.types import Diarizer, Role
 
 MIB = 1024 * 1024
-MAX_WORKERS = 256  # of a lane
 KEY = re.compile("dsk_[A-Za-z0-9_-]{43}")  # an access key
 Level = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
 ]
-
-
-def _parsed(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-_Json = BeforeValidator(_parsed)  # an environment variable holds it as JSON
-
-
-class Lane(_Section):
-    """One kind of worker. Whatever else the section holds goes to the engine as its options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    engine: str  # a short name, or "package.module:Class": workers.runtime.engines
-    workers: int = Field(1, ge=0, le=MAX_WORKERS)  # at the start
-    # Between how many workers the lane is scaled, where they are set (diarserve/pool/scaling.py). min_workers = 0: an
-    # idle lane gives up its last worker too, and the next job starts one.
-    min_workers: Annotated[Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None, _Json] = None
-    max_workers: Annotated[Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None, _Json] = None
-    grow_after: float = Field(5.0, ge=0)  # seconds that a job waits before the lane grows
-    shrink_after: float = Field(300.0, gt=0)  # seconds without a job after which a worker leaves
-    width: int = Field(4, ge=1)  # jobs that one worker holds at a time
-    fill: bool = False  # whether a batch may hold work items of several jobs
-    fill_items: int = Field(0, ge=0)  # the most items of such a batch; the engine's own batch size where that is more
-    fill_within: float = Field(math.inf, ge=0)  # seconds that the virtual deadlines of its jobs may lie apart
-    step_timeout: float = Field(120.0, gt=0)  # seconds; a worker whose step takes longer is replaced
-    boot_timeout: float = Field(300.0, gt=0)  # seconds until a worker has loaded its model
-    memory_limit_mib: Annotated[Annotated[int, Field(gt=0)] | None, _Json] = None
-    environment: Annotated[dict[str, str], _Json] = Field(default_factory=dict)
-    # Of the workers in turn: the first worker gets the first device, as the engine's option `device`.
-    devices: Annotated[list[str], _Json] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _is_within_bounds(self) -> Lane:
-        low, high = self.min_workers, self.max_workers
-        if (low is not None and low > self.workers) or (high is not None and high < self.workers):
-            raise ValueError("workers must be from min_workers to max_workers")
-        if self.workers == 0 and high is None:
-            raise ValueError("a lane with workers = 0 needs max_workers")
-        return self
-
-    @property
-    def most_workers(self) -> int:
-        return self.max_workers or self.workers
-
-    def options(self, worker: int = 0, *, save_memory: bool = False) -> dict[str, Any]:
-        """The constructor's arguments for the engine of the lane's worker with this number, from 0."""
-        options = dict(self.model_extra or {})
-        if self.devices:
-            options["device"] = self.devices[worker % len(self.devices)]
-        if save_memory and str(options.get("device")).startswith("cuda"):
-            options["save_memory"] = True
-        return options
 
 
 def _unless_false(section: Any) -> Any:
@@ -236,6 +179,7 @@ class Settings(_Section):
     live: Live = Live()
     store: Store = Store()
     tracing: Tracing = Tracing()
+    cluster: Cluster = Cluster()
     decode: Lane
     whisper: Lane
     # The diarizers, of which one is needed.
@@ -270,6 +214,15 @@ class Settings(_Section):
             raise ValueError("one of [embedded], [sortformer] and [clustering] is needed")
         if self.diarizer != "auto" and self.diarizer not in self.diarizers:
             raise ValueError(f"diarizer is {self.diarizer!r}, which is not configured")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_cluster(self) -> Settings:
+        elsewhere = [name for name in LANES if (lane := getattr(self, name)) and lane.place == "ray"]
+        if elsewhere and not self.cluster.address:
+            raise ValueError(f'[{elsewhere[0]}] has place = "ray", and [cluster] no address')
+        if wrong := {"decode", "separate"}.intersection(elsewhere):  # they write files that others read
+            raise ValueError(f"the workers of [{min(wrong)}] are always on the server's machine")
         return self
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.settings import Lane as LaneSettings
 from diarserve.observe.metrics import Metrics
 from diarserve.pool import memory
 from diarserve.pool.lane import Lane
+from diarserve.pool.ray_cluster import RayCluster
 from diarserve.pool.scaling import Bounds, Policy
 from diarserve.pool.worker import Start
 from diarserve.pool.worker_process import WorkerProcess
@@ -33,6 +35,7 @@ class Lanes:
     separate: Lane | None
     align: Lane | None
     own_embed: Lane | None = None
+    cluster: RayCluster | None = None
 
     @property
     def embed(self) -> Lane | None:
@@ -65,6 +68,8 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
     """Not started yet."""
     start: Start = WorkerProcess.start if settings.use_process_pool else WorkerThread.start
 
+    cluster = RayCluster(settings.cluster, settings.data_dir) if settings.cluster.address else None
+
     def lane(name: str, section: LaneSettings, start: Start = start, file_limit: int | None = None) -> Lane:
         specs = [
             WorkerSpec(
@@ -82,13 +87,15 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
             )
             for number in range(max(len(section.devices), 1))
         ]
+        if cluster and section.place == "ray":
+            start = partial(cluster.start_worker, section)
         return Lane(
             specs,
             metrics,
             workers=section.workers,
             bounds=configured_bounds(section),
             policy=Policy(section.grow_after, section.shrink_after),
-            free=free,
+            free=free if section.place == "local" else lambda device: None,  # Ray knows
             start=start,
             width=section.width,
             attempts=settings.limits.attempts,
@@ -108,5 +115,6 @@ def make_lanes(settings: Settings, metrics: Metrics) -> Lanes:
         separate=lane("separate", settings.separate) if settings.separate else None,
         align=lane("align", settings.align) if settings.align else None,
         own_embed=lane("embed", settings.embed) if settings.embed else None,
+        cluster=cluster,
     )
     return lanes

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from diarserve.pool import job_files
 from diarserve.pool.worker import StreamWorker
-from diarserve.pool.worker_environment import environment_of
 from diarserve.pool.worker_output import WorkerOutput
 from workers.messages import Submit, ToWorker, WorkerSpec
+from workers.runtime.environment import environment_of
 
 log = logging.getLogger(__name__)
 

@@ -146,6 +146,8 @@ class Service:
     async def end_workers(self) -> None:
         """What `process` does raises NotReady."""
         await asyncio.gather(*(lane.close() for lane in self.lanes))
+        if self.lanes.cluster:
+            await self.lanes.cluster.close()
 
     async def close(self) -> None:
         await self.stop()

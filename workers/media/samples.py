@@ -28,11 +28,12 @@ def load(ref: AudioRef) -> Samples:
     16-bit."""
     if ref.samples == 0:
         return np.zeros(0, dtype=np.float32)  # an empty file cannot be mapped
+    if ref.pcm is not None:
+        read = np.fromfile(ref.path, "<i2", ref.samples * ref.channels, offset=ref.pcm)
+        return read[ref.channel :: ref.channels] * PCM_SCALE
     if ref.channels > 1:
         all_of_them = np.memmap(ref.path, dtype=np.float32, mode="r", shape=(ref.samples, ref.channels))
         return all_of_them[:, ref.channel]
-    if ref.pcm is not None:
-        return np.fromfile(ref.path, "<i2", ref.samples, offset=ref.pcm) * PCM_SCALE
     return np.memmap(ref.path, dtype=np.float32, mode="r", shape=(ref.samples,))
 
 
