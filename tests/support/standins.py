@@ -123,7 +123,8 @@ class StandIn(Engine):
                     pieces.append(bytearray(2**26))
             case ["stop-once", self.kind]:
                 order.unlink()
-                os.kill(os.getpid(), signal.SIGSTOP)
+                # To this thread: one sent to the process may stop another first, while this one finishes its step.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             case ["hang-once", self.kind]:
                 order.unlink()
                 time.sleep(3600)
