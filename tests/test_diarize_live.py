@@ -15,9 +15,10 @@ from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
 from workers.diarize.embedded.engine import EmbeddedDiarizer
 from workers.diarize.embedded.live import turns_since
-from workers.diarize.embedded.online import Centroids
-from workers.diarize.embedded.tracks import Piece
-from workers.diarize.embeddings import Bounds, unit_length
+from workers.diarize.embedded.memory import Memory
+from workers.diarize.embedded.names import match
+from workers.diarize.embedded.tracks import fixed
+from workers.diarize.embeddings import unit_length
 from workers.engine import Await, Emit
 from workers.media.samples import Samples
 from workers.messages import SAMPLE_RATE, AudioRef, Follow, Turn
@@ -101,27 +102,41 @@ def test_turns_follow_the_audio_and_a_new_worker_goes_on_with_the_same_names(
         assert shared > 0.8 * sum(turn.end - turn.start for turn in turns)
 
 
-def test_speakers_keep_their_names_for_ten_minutes_in_a_state_that_does_not_grow() -> None:
-    random = np.random.default_rng(0)
-    means = unit_length(random.normal(size=(3, 192)).astype(np.float32))
-    centroids, sizes = Centroids(), []
+def test_clusters_keep_the_names_of_most_of_their_speech_and_no_two_share_one() -> None:
+    clusters = np.array([0, 0, 1, 2, 2])
+    assert match(clusters, [1, 1, 1, 1, 1], [1, None, 1, 0, 0], (), None) == [1, 2, 0]
+    assert match(clusters, [1] * 5, [None] * 5, (), None) == [0, 1, 2]
+    # A name that nobody has any more is free, one that older speech has is not.
+    assert match(np.array([0, 1]), [1, 1], [1, None], (), None) == [1, 0]
+    assert match(np.array([0, 1]), [1, 1], [1, None], {0, 1}, None) == [1, 2]
+    assert match(np.array([0, 1]), [1, 1], [1, None], {0, 1}, 2) == [1, 0]
+
+
+def test_memory_holds_the_weightiest_pieces_of_each_speaker_and_does_not_grow() -> None:
+    memory, random = Memory(), np.random.default_rng(0)
     for number in range(600):
-        voice = unit_length(means[number % 3] + random.normal(0, 0.04, 192).astype(np.float32))
-        piece = Piece(0, (0, 90), np.arange(160), 1.0)
-        labels, _ = centroids.label(voice[None], [piece], Bounds())
-        assert labels.tolist() == [number % 3]
-        centroids.settle(voice, int(labels[0]), piece.weight)
-        sizes.append(sum(len(one.total) for one in centroids.state()))
-        centroids = Centroids(centroids.state())
-    assert sizes[-1] == sizes[3] == 3 * 192 * 4
+        voice = unit_length(random.normal(size=192).astype(np.float32))
+        memory.add(voice, random.uniform(0.3, 0.9) if number >= 36 else 1.0, number % 3)
+    assert [piece.name for piece in memory] == [0] * 12 + [1] * 12 + [2] * 12
+    assert {piece.weight for piece in memory} == {1.0}
+    pieces, tracks = memory.tracks(5)
+    assert [piece.track for piece in pieces] == [5] * 12 + [6] * 12 + [7] * 12
+    assert len(tracks) == 3
 
 
-def test_no_more_speakers_than_were_asked_for() -> None:
-    voices = np.eye(4, 192, dtype=np.float32)
-    runs = [(number * 100, number * 100 + 90) for number in range(4)]
-    some = [Piece(number, run, np.arange(160) + run[0], 1.0) for number, run in enumerate(runs)]
-    assert len(set(Centroids().label(voices, some, Bounds(1, 2))[0].tolist())) == 2
-    assert len(set(Centroids().label(voices, some, Bounds())[0].tolist())) == 4
+def test_pieces_stay_the_same_while_a_run_goes_on_and_while_its_beginning_is_forgotten() -> None:
+    def spans(first: int, past: int) -> set[tuple[int, int]]:
+        frames = np.arange(past - first)
+        starts = fixed(frames, first)
+        assert all(0 <= start <= max(0, len(frames) - 160) for start in starts)
+        return {(first + start, first + min(start + 160, len(frames))) for start in starts}
+
+    whole = spans(130, 1000)
+    assert len(whole - spans(130, 1054)) <= 1
+    assert len(spans(400, 1000) - whole) <= 1
+    assert spans(0, 100) == {(0, 100)}
+    covered = set().union(*(range(*span) for span in whole))
+    assert len(set(range(130, 1000)) - covered) <= 60
 
 
 def test_a_turn_that_goes_on_keeps_its_start() -> None:

@@ -1,8 +1,8 @@
-"""Turns of audio that keeps arriving (docs/live.md): the offline networks, over windows that end at the newest samples.
+"""Turns of audio that keeps arriving (docs/live.md): the offline networks and the offline clustering, again and again.
 
-With every hop of new audio one more window is segmented. The last windows make tracks and pieces as offline; pieces
-that were not heard before get an embedding, and online clusters a speaker. What is older than the newest window does
-not change any more.
+With every hop of new audio one more window is segmented. The windows of the last minute make tracks and pieces as
+offline, and all pieces are clustered anew, together with some that are remembered of each speaker. So what is known so
+far is judged as offline, and what is known later corrects what was told of the last minute.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.diarize.embedded.fbank import MEL_HOP
-from workers.diarize.embedded.online import Centroid, Centroids
+from workers.diarize.embedded.memory import Memory, Remembered
+from workers.diarize.embedded.names import Name, match
 from workers.diarize.embedded.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOUDNESS, SILENCE, WINDOW
 from workers.diarize.embedded.speech import nearest_pieces, separated
-from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, cut, stitch
-from workers.diarize.embeddings import Bounds, Labels, Vectors
+from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
+from workers.diarize.embeddings import Bounds, Vectors, compact, pooled
 from workers.diarize.turns import PAUSE, SHORTEST_TURN, Mask, closed, runs, speaker_name
 from workers.engine import Await, Emit, LiveSteps, WorkItem
 from workers.media.samples import PCM_SCALE, Samples
@@ -29,33 +30,46 @@ from workers.messages.live import Append, LiveEnd, LiveTurns
 
 HOP = 32  # frames from window to window, 0.54 s: a multiple of 16, so that mel frames keep one grid
 HOP_SAMPLES = HOP * FRAME_STEP
-KEPT = 8  # windows that tracks are made of: the last 8.8 s
+KEPT = 112  # windows that tracks are made of: the last 65 s
+EDGE = 9  # hops: what the first windows say is less than all that was heard of their 5 s
 FIRST = -8  # the hop of the first window, of 0.7 s; before hop 0 windows start at 0 and their end is silence
 UNSETTLED = 0.3  # seconds before the newest sample that the next window judges better
 
+Key = tuple[int, int, int]  # of a piece: its first and last mel frame of the session, and how many it has
 
-class State(msgspec.Struct):
-    """What a session goes on with in another worker: 1 kB a speaker, whatever its length."""
 
-    hop: int  # that comes next
-    settled: float  # seconds: pieces up to there are in the centroids
-    energy: float  # of all samples up to `measured`
-    measured: int
-    centroids: list[Centroid]
-    turns: list[tuple[float, float, str]]  # of the last output
+class State(msgspec.Struct, array_like=True):
+    """What a session goes on with in another worker: 5 kB a speaker, whatever its length."""
+
+    hop: int = FIRST  # that comes next
+    energy: float = 0.0  # of all samples up to `measured`
+    measured: int = 0
+    memory: list[Remembered] = []
+    names: dict[str, Name] = {}  # of recent pieces
+    turns: list[tuple[float, float, str]] = []  # of the last output
+
+
+class Known(msgspec.Struct):
+    """A recent piece."""
+
+    voice: Vectors
+    weight: float
+    middle: float  # seconds
+    name: Name | None = None
 
 
 class Follower:
     """A session: the last windows, and the speakers so far. Times are seconds from the session's start."""
 
-    def __init__(self, bounds: Bounds, resume: bytes = b"") -> None:
-        self.bounds = bounds
-        state = msgspec.msgpack.decode(resume, type=State) if resume else State(FIRST, 0.0, 0.0, 0, [], [])
-        self.hop, self.settled, self.energy, self.measured = state.hop, state.settled, state.energy, state.measured
-        self.centroids = Centroids(state.centroids)
+    def __init__(self, most: int | None, resume: bytes = b"") -> None:
+        self.most = most  # speakers there may be
+        state = msgspec.msgpack.decode(resume, type=State) if resume else State()
+        self.hop, self.energy, self.measured = state.hop, state.energy, state.measured
+        self.memory = Memory(state.memory)
+        self.names: dict[Key, Name] = {_key(text): name for text, name in state.names.items()}
         self.turns = [Turn(*turn) for turn in state.turns]
         self.windows: dict[int, npt.NDArray[np.float16]] = {}  # by the hop at which they start
-        self.embedded: dict[tuple[int, int, int], Vectors] = {}  # embeddings by first and last mel frame, and count
+        self.known: dict[Key, Known] = {}
 
     @property
     def needed(self) -> int:
@@ -67,58 +81,118 @@ class Follower:
         """The sample at which the windows that count begin."""
         return max(0, self.hop - KEPT + 1) * HOP_SAMPLES
 
+    @property
+    def since(self) -> float:
+        """Seconds from which on turns may change."""
+        return edge(self.origin + 2 * EDGE * HOP_SAMPLES) if self.origin else 0.0
+
+    @property
+    def floor(self) -> float:
+        """Seconds before which pieces are older than what the windows tell well."""
+        return edge(self.origin + EDGE * HOP_SAMPLES) if self.origin else 0.0
+
     def state(self) -> bytes:
         turns = [(turn.start, turn.end, turn.speaker) for turn in self.turns]
-        known = State(self.hop, self.settled, self.energy, self.measured, self.centroids.state(), turns)
-        return msgspec.msgpack.encode(known)
+        names = {" ".join(map(str, key)): piece.name for key, piece in self.known.items() if piece.name is not None}
+        return msgspec.msgpack.encode(State(self.hop, self.energy, self.measured, self.memory.pieces, names, turns))
 
     def step(self, samples: Samples) -> Generator[list[WorkItem], list[Any], LiveTurns]:
         """The window of this hop. samples: from `origin` to at most `needed`, (samples,)."""
         origin, past = self.origin, self.origin + len(samples)
+        yield from self.segment(samples, origin, past)
+        first = origin // HOP_SAMPLES
+        tracks = stitch(np.stack(list(self.windows.values())), frames(list(self.windows), first))
+        start, since, until = edge(origin), self.since, past / SAMPLE_RATE
+        pieces = [
+            piece
+            for piece in cut(tracks, phase=origin // MEL_HOP)
+            if start + piece.middle * FRAME_SECONDS >= self.floor
+        ]
+        keys = [key_of(piece, origin) for piece in pieces]
+        changed = yield from self.embed(samples, pieces, keys, start)
+        self.remember(keys)
+        active: Mask = np.zeros((0, 0), dtype=np.bool_)
+        if pieces:
+            if changed:
+                yield from self.cluster(pieces, tracks, keys)
+            active = self.active(pieces, tracks, keys)
+        self.turns = turns_since(since, active, start, until, self.turns)
+        self.hop += 1
+        return LiveTurns(tuple(self.turns), since, max(0.0, until - UNSETTLED), self.state())
+
+    def segment(self, samples: Samples, origin: int, past: int) -> Generator[list[WorkItem], list[Any], None]:
+        """The windows from `origin` on that are not there yet: one, or after a change of worker all."""
         new = samples[self.measured - origin :]
         self.energy, self.measured = self.energy + float(np.dot(new, new)), past
         # As offline, by the loudness of what was heard so far.
         gain = LOUDNESS / max(SILENCE, math.sqrt(self.energy / max(1, past)))
         first, last = origin // HOP_SAMPLES, max(0, self.hop)
         missing = [hop for hop in range(first, last + 1) if hop == last or hop not in self.windows]
-        items = [WorkItem("segment", (samples, range(start, start + 1), gain)) for start in frames(missing, first)]
-        found = yield items
+        found = yield [
+            WorkItem("segment", (samples, range(start, start + 1), gain)) for start in frames(missing, first)
+        ]
         for hop, activity in zip(missing, found, strict=True):
             self.windows[hop] = unheard(activity[0], past - hop * HOP_SAMPLES)
         self.windows = {hop: self.windows[hop] for hop in range(first, last + 1)}
-        tracks = stitch(np.stack(list(self.windows.values())), frames(list(self.windows), first))
-        pieces = cut(tracks)
-        keys = [key_of(piece, origin) for piece in pieces]
-        fresh = {key: piece for key, piece in zip(keys, pieces, strict=True) if key not in self.embedded}
-        if fresh:
-            embeddings = yield [WorkItem("embed", (samples, piece.mel_frames)) for piece in fresh.values()]
-            self.embedded |= dict(zip(fresh, embeddings, strict=True))
-        self.embedded = {key: self.embedded[key] for key in keys}
-        self.hop += 1
-        since, heard = max(0.0, edge(last * HOP_SAMPLES)) if last else 0.0, past / SAMPLE_RATE
-        active: Mask = np.zeros((0, 0), dtype=np.bool_)
-        if pieces:
-            voices = np.stack([self.embedded[key] for key in keys])
-            labels, centroids = self.centroids.label(voices, pieces, self.bounds)
-            nearest = nearest_pieces(pieces, tracks)
-            known = Bounds(1, len(centroids))
-            active, _, _ = separated(labels, voices, centroids, nearest, tracks, known)
-            self.settle(voices, labels, pieces, edge(origin), since)
-        self.settled = since
-        self.turns = turns_since(since, active, edge(origin), heard, self.turns)
-        return LiveTurns(tuple(self.turns), since, max(0.0, heard - UNSETTLED), self.state())
 
-    def settle(self, voices: Vectors, labels: Labels, pieces: Sequence[Piece], start: float, until: float) -> None:
-        """Pieces whose middle lies before `until` join their speaker; labels are in order of their first piece."""
-        for index in sorted(range(len(pieces)), key=lambda index: pieces[index].middle):
-            if self.settled <= start + pieces[index].middle * FRAME_SECONDS < until:
-                self.centroids.settle(voices[index], int(labels[index]), pieces[index].weight)
+    def embed(
+        self, samples: Samples, pieces: Sequence[Piece], keys: Sequence[Key], start: float
+    ) -> Generator[list[WorkItem], list[Any], bool]:
+        """Of the pieces that were not heard before; whether there were any."""
+        fresh = {key: piece for key, piece in zip(keys, pieces, strict=True) if key not in self.known}
+        if fresh:
+            voices = yield [WorkItem("embed", (samples, piece.mel_frames)) for piece in fresh.values()]
+            for (key, piece), voice in zip(fresh.items(), voices, strict=True):
+                middle = start + piece.middle * FRAME_SECONDS
+                self.known[key] = Known(voice, piece.weight, middle, self.names.pop(key, None))
+        return bool(fresh)
+
+    def remember(self, keys: Sequence[Key]) -> None:
+        """Pieces that got too old. Those that were cut otherwise meanwhile are forgotten."""
+        for piece in self.known.values():
+            if piece.middle < self.floor and piece.name is not None:
+                self.memory.add(piece.voice, piece.weight, piece.name)
+        self.known = {key: self.known[key] for key in keys}
+
+    def cluster(
+        self, pieces: Sequence[Piece], tracks: Sequence[Track], keys: Sequence[Key]
+    ) -> Generator[list[WorkItem], list[Any], None]:
+        """Give all recent pieces their names."""
+        known = [self.known[key] for key in keys]
+        old, old_tracks = self.memory.tracks(len(tracks))
+        everything = [*pieces, *old]
+        voices = np.stack([piece.voice for piece in (*known, *self.memory)])
+        # No least number of speakers: who has not spoken yet cannot be told apart.
+        payload = (voices, everything, [*tracks, *old_tracks], Bounds(1, self.most))
+        [(labels, _)] = yield [WorkItem("cluster", payload)]
+        names = match(
+            compact(labels),
+            [piece.weight for piece in everything],
+            [piece.name for piece in (*known, *self.memory)],
+            {piece.name for piece in self.memory},
+            self.most,
+        )
+        for piece, label in zip(known, compact(labels).tolist(), strict=False):
+            piece.name = names[label]
+
+    def active(self, pieces: Sequence[Piece], tracks: Sequence[Track], keys: Sequence[Key]) -> Mask:
+        """Where each name speaks, (names, frames) of the tracks."""
+        known = [self.known[key] for key in keys]
+        names, labels = np.unique([piece.name or 0 for piece in known], return_inverse=True)
+        voices = np.stack([piece.voice for piece in known])
+        weights = np.array([piece.weight for piece in known], dtype=np.float32)
+        centred: Vectors = voices - (weights @ voices) / weights.sum()
+        nearest = nearest_pieces(pieces, tracks)
+        bounds = Bounds(1, len(names))  # only clustering makes new speakers
+        found, _, _ = separated(labels, centred, pooled(centred, weights, labels), nearest, tracks, bounds)
+        active = np.zeros((int(names[-1]) + 1, found.shape[1]), dtype=np.bool_)
+        active[names] = found
+        return active
 
 
 def follow(request: Follow) -> LiveSteps:
     """The job of one session."""
-    most = request.num_speakers or request.max_speakers
-    follower = Follower(Bounds(request.num_speakers or request.min_speakers or 1, most), request.resume)
+    follower = Follower(request.num_speakers or request.max_speakers, request.resume)
     while True:
         more: Append = yield Await(follower.needed)
         while follower.needed <= more.samples:
@@ -145,9 +219,14 @@ def unheard(activity: npt.NDArray[np.float16], samples: int) -> npt.NDArray[np.f
     return np.where(heard[:, None], activity, np.float16(0))
 
 
-def key_of(piece: Piece, origin: int) -> tuple[int, int, int]:
+def key_of(piece: Piece, origin: int) -> Key:
     first = origin // MEL_HOP
     return first + int(piece.mel_frames[0]), first + int(piece.mel_frames[-1]), len(piece.mel_frames)
+
+
+def _key(text: str) -> Key:
+    first, last, count = map(int, text.split())
+    return first, last, count
 
 
 def edge(sample: int) -> float:

@@ -137,8 +137,10 @@ def strongest(
     return [own >= threshold[first : first + len(own)] for first, own in zip(firsts, probabilities, strict=True)]
 
 
-def cut(tracks: Sequence[Track]) -> list[Piece]:
-    """Cut the runs of every track into pieces, from speech that no other track disturbs where there is enough."""
+def cut(tracks: Sequence[Track], phase: int | None = None) -> list[Piece]:
+    """Cut the runs of every track into pieces, from speech that no other track disturbs where there is enough. phase:
+    the mel frame at which the tracks begin, so that pieces stay the same where a run goes on (`fixed`); None: they are
+    spread evenly."""
     frames = max((track.first + len(track.active) for track in tracks), default=0)
     voices = np.zeros(frames, dtype=np.int16)
     for track in tracks:
@@ -161,9 +163,29 @@ def cut(tracks: Sequence[Track]) -> list[Piece]:
             mel_frames = mel_frames[active if disturbed else alone]
             if len(mel_frames) < SHORTEST:
                 continue
-            spare = max(0, len(mel_frames) - EMBEDDING_FRAMES)
-            for offset in np.linspace(0, spare, -(-spare // PIECE_HOP) + 1).round().astype(np.int64):
+            for offset in even(len(mel_frames)) if phase is None else fixed(mel_frames, phase):
                 chosen = mel_frames[offset : offset + EMBEDDING_FRAMES]
                 weight = len(chosen) / EMBEDDING_FRAMES * (0.3 if disturbed else 1.0)
                 pieces.append(Piece(index, run, chosen, weight))
     return pieces
+
+
+def even(count: int) -> list[int]:
+    """Where pieces begin that cover so many mel frames."""
+    spare = max(0, count - EMBEDDING_FRAMES)
+    starts: list[int] = np.linspace(0, spare, -(-spare // PIECE_HOP) + 1).round().astype(np.int64).tolist()
+    return starts
+
+
+def fixed(mel_frames: npt.NDArray[np.int64], phase: int) -> list[int]:
+    """The same for a run that may go on, or whose beginning may be forgotten: every PIECE_HOP of the session, and at
+    both ends where that leaves out much."""
+    spare = max(0, len(mel_frames) - EMBEDDING_FRAMES)
+    first, last = int(mel_frames[0]) + phase, int(mel_frames[spare]) + phase
+    grid = np.arange(-(-first // PIECE_HOP) * PIECE_HOP, last + 1, PIECE_HOP) - phase
+    starts = [start for start in np.searchsorted(mel_frames, grid).tolist() if start <= spare]
+    if not starts or starts[0] > PIECE_HOP // 2:
+        starts.insert(0, 0)
+    if spare - starts[-1] > PIECE_HOP // 2:
+        starts.append(spare)
+    return starts
