@@ -12,7 +12,7 @@ from tests.support.text import plain
 from workers.messages import SAMPLE_RATE, AudioRef, Cancel, Done, Failed, Listen, Submit, Transcribe, Word
 from workers.messages.live import Append, Awaiting, Heard, LiveWords
 from workers.runtime.scheduler import Scheduler
-from workers.whisper.agreement import Agreement, without_echo
+from workers.whisper.agreement import Agreement, following, without_echo
 from workers.whisper.endpoints import Endpoints
 from workers.whisper.engine import Whisper
 from workers.whisper.vad import WINDOW
@@ -28,16 +28,27 @@ def texts(words: list[Word]) -> str:
 
 def test_words_are_final_once_two_hypotheses_agree_whatever_their_punctuation() -> None:
     agreement = Agreement()
-    assert agreement.add(said("this is a")) == []
+    assert agreement.add(said("this is, a")) == []
     assert texts(agreement.add(said("This is the house"))) == "This is"
-    assert texts(agreement.add(said("This is, the house that"))) == "the house"
-    assert texts(agreement.finish(said("This is the house that Jack built."))) == "that Jack built."
+    assert texts(agreement.add(said("the house, that", 2))) == "the house,"
+    assert texts(agreement.finish(said("that Jack built.", 4))) == "that Jack built."
+    assert texts(agreement.final) == "This is the house, that Jack built."
 
 
-def test_a_hypothesis_that_says_final_words_otherwise_goes_on_after_them_by_their_times() -> None:
-    agreement = Agreement(final=said("one two three"))
-    assert agreement.add(said("won two three four five")) == []
-    assert texts(agreement.hypothesis) == "four five"
+def test_a_word_that_audio_was_cut_off_in_is_not_final_and_old_words_are_forgotten() -> None:
+    agreement = Agreement()
+    agreement.add(said("this is the house"))
+    assert texts(agreement.add(said("this is the house"), before=2.6)) == "this is the"
+    assert texts(agreement.hypothesis) == "house"
+    assert texts(agreement.forget(1.5)) == "this is"
+    assert texts(agreement.final) == "the"
+
+
+def test_what_follows_a_known_text_is_told_by_its_letters() -> None:
+    words = [Word(text, 0.0, 0.1, 0.9) for text in (" Well,", " I'm", " in New", " Jersey.")]
+    assert texts(list(following(words, " Well, I'm"))) == "in New Jersey."
+    assert following(words, "") == words
+    assert list(following(words, " Well, I'm in New Jersey. Yes")) == []
 
 
 def test_what_is_said_again_in_no_time_is_no_speech() -> None:

@@ -5,6 +5,7 @@ LocalAgreement-2: Macháček et al. 2023, https://arxiv.org/abs/2307.14743
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,40 +16,41 @@ _NO_TIME = 0.05  # seconds: what is spoken takes longer
 
 @dataclass(slots=True)
 class Agreement:
-    final: list[Word] = field(default_factory=list)  # since the beginning of what is decoded
+    final: list[Word] = field(default_factory=list)  # of what is decoded
     hypothesis: list[Word] = field(default_factory=list)  # the last one, after the final words
 
-    def add(self, words: Sequence[Word]) -> list[Word]:
-        """A hypothesis of all that is decoded; the words that it makes final."""
-        rest = self._rest(words)
+    def add(self, words: Sequence[Word], before: float = math.inf) -> list[Word]:
+        """A hypothesis of what follows the final words; those of its words that are final now. None is that ends after
+        `before`, in seconds: what is cut off is often taken for another word."""
         agreed = 0
-        while agreed < min(len(rest), len(self.hypothesis)) and _same(rest[agreed], self.hypothesis[agreed]):
+        for word, other in zip(words, self.hypothesis, strict=False):
+            if not _same(word, other) or word.end > before:
+                break
             agreed += 1
-        made, self.hypothesis = rest[:agreed], rest[agreed:]
+        made, self.hypothesis = list(words[:agreed]), list(words[agreed:])
         self.final += made
         return made
 
     def finish(self, words: Sequence[Word]) -> list[Word]:
         """The last hypothesis: all of its words are final."""
-        made = self._rest(words)
-        self.final, self.hypothesis = [], []
-        return made
+        self.final += words
+        self.hypothesis = []
+        return list(words)
 
-    def trim(self) -> None:
-        """What is decoded begins anew after the final words."""
-        self.final = []
+    def forget(self, before: float) -> list[Word]:
+        """Final words that begin before that: they are decoded no more."""
+        count = sum(word.start < before for word in self.final)
+        gone, self.final = self.final[:count], self.final[count:]
+        return gone
 
-    def _rest(self, words: Sequence[Word]) -> list[Word]:
-        """The words after those that are final: by their texts, or, where those differ now, by their times."""
-        count = len(self.final)
-        if len(words) >= count and all(map(_same, self.final, words)):
-            rest = list(words[count:])
-        else:
-            last = self.final[-1]
-            rest = [word for word in words if (word.start + word.end) / 2 > last.end]
-            if rest and _same(rest[0], last) and rest[0].start < last.end:
-                del rest[0]
-        return rest
+
+def following(words: Sequence[Word], known: str) -> Sequence[Word]:
+    """The words after those that make up the known text, which they begin with."""
+    count, length, wanted = 0, 0, len("".join(known.split()))
+    while count < len(words) and length < wanted:
+        length += len("".join(words[count].word.split()))
+        count += 1
+    return words[count:]
 
 
 def _same(word: Word, other: Word) -> bool:

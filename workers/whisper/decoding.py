@@ -20,6 +20,7 @@ class Decoding:
     prompt: str | None = field(default=None, repr=False)  # logs are no index for what users say
     hotwords: str | None = field(default=None, repr=False)
     interim: bool = False  # whether to yield the first sentences before the rest is written
+    beginning: str | None = field(default=None, repr=False)  # what the text begins with, as is known already
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ class Recognizer:
         """The words of chunks that are in one language. `groups`: the chunks of each storage in `encoded`, which was
         made for `longest` seconds."""
         tokenizer = self._tokenizer(decoding)
-        beginning: list[int] = []
+        beginning = tokenizer.encode(decoding.beginning) if decoding.beginning else []
         texts: list[list[int]] = []
         if decoding.interim and len(chunks) == 1:
             written = self._generate(encoded[0], longest, tokenizer, decoding, most=INTERIM_TOKENS)
