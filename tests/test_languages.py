@@ -18,7 +18,7 @@ from tests.support.drive import drive, with_audio
 from tests.support.recordings import SHARED, decoded, sample, write_wav
 from tests.support.server import API, Server
 from workers.media.samples import Samples
-from workers.messages import SAMPLE_RATE, Transcribe, Transcript, Turn, Word
+from workers.messages import SAMPLE_RATE, DetectLanguage, Transcribe, Transcript, Turn, Word
 from workers.whisper import catalog, languages, prepare
 from workers.whisper.catalog import EMBEDDED, MULTILINGUAL, Catalog, locate
 from workers.whisper.engine import Whisper
@@ -171,6 +171,17 @@ def test_german_is_detected_and_translated(base: Callable[..., Transcript], germ
 
 @real
 @pytest.mark.models
+def test_the_language_is_detected_by_speech_where_there_is_any(german: Samples) -> None:
+    engine, silence = Whisper(models=[MULTILINGUAL]), np.zeros(40 * SAMPLE_RATE, np.float32)
+    found = with_audio(np.concatenate([silence, german]), lambda ref: drive(engine, DetectLanguage(ref)))
+    assert (found.language, found.model) == ("de", "base")
+    assert found.probability > 0.9
+    nobody = with_audio(silence, lambda ref: drive(engine, DetectLanguage(ref)))
+    assert 0 < nobody.probability <= 1
+
+
+@real
+@pytest.mark.models
 def test_german_over_http(server: Server, german: Samples, tmp_path: Path) -> None:
     write_wav(tmp_path / "german.wav", german)
     recording = (tmp_path / "german.wav").read_bytes()
@@ -187,6 +198,12 @@ def test_german_over_http(server: Server, german: Samples, tmp_path: Path) -> No
     translated = post("/v1/audio/translations", model="whisper-1", response_format="verbose_json")
     assert (translated["task"], translated["language"]) == ("translate", "german")
     assert "software" in translated["text"]
+    files = {"audio_file": recording}
+    detected = requests.post(f"{server.url}/detect-language", files=files, timeout=60).json()
+    assert (detected["detected_language"], detected["language_code"]) == ("german", "de")
+    assert detected["confidence"] > 0.9
+    subtitles = requests.post(f"{server.url}/asr?task=translate&output=srt", files=files, timeout=60)
+    assert "software" in subtitles.text
     features = server.get(f"{API}/features")
     assert features["features"]["translation"] is True
     assert features["languages"] is None

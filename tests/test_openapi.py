@@ -182,6 +182,16 @@ def test_openais_answers_are_as_described(ask: Any) -> None:
                 assert ask("POST", path, data=fields, files={"file": wav(1)}).status_code == 200
 
 
+def test_answers_to_other_servers_clients_are_as_described(ask: Any) -> None:
+    for output in ("txt", "json", "srt", "vtt", "tsv"):
+        params = {"output": output, "diarize": "true", "word_timestamps": "true"}
+        assert ask("POST", "/asr", params=params, files={"audio_file": wav(2)}).status_code == 200
+    assert ask("POST", "/detect-language", files={"audio_file": wav(1)}).status_code == 200
+    for format in ("json", "rttm"):
+        fields = {"response_format": format}
+        assert ask("POST", "/v1/audio/diarization", data=fields, files={"file": wav(2)}).status_code == 200
+
+
 def test_features_say_what_the_configuration_can_do(ask: Any) -> None:
     features = ask("GET", f"{API}/features").json()
     assert features["models"]["whisper"] == {"model": "stand-in", "device": "cpu", "live": True}

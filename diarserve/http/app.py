@@ -11,12 +11,14 @@ from diarserve import __version__
 from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
 from diarserve.http import drain, guard, metrics_port, middleware, traced
+from diarserve.http.asr import routes as asr
 from diarserve.http.client_limits import ClientLimit
 from diarserve.http.context import CONNECTIONS, GATE, LIVE, REQUESTS, ROUTES, SERVICE
 from diarserve.http.deepgram import routes as deepgram
 from diarserve.http.gate import Gate
 from diarserve.http.live import deepgram as live_deepgram
 from diarserve.http.live import native, realtime
+from diarserve.http.openai import diarization
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
 from diarserve.http.routes import (
@@ -38,7 +40,8 @@ from diarserve.service.service import Service
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
 _LIVE = (native, live_deepgram, realtime)
 _OPERATION = (events, features, lanes, operations, maintenance)
-_MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, openai, deepgram, *_LIVE, openapi, docs, pages)
+_COMPATIBLE = (openai, diarization, deepgram, asr)
+_MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, *_COMPATIBLE, *_LIVE, openapi, docs, pages)
 TABLES = tuple(module.routes for module in _MODULES)
 
 

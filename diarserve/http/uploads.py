@@ -24,7 +24,15 @@ from diarserve.core.errors import (
 )
 from diarserve.core.settings import MIB, Limits
 from diarserve.http import references
-from diarserve.http.recordings import READ_SIZE, discard, receive_recording, receiving, too_large, why_unreadable
+from diarserve.http.recordings import (
+    READ_SIZE,
+    Chunks,
+    discard,
+    receive_recording,
+    receiving,
+    too_large,
+    why_unreadable,
+)
 from diarserve.service.service import Service
 from diarserve.tasks.disk_space import DiskSpace
 from diarserve.tasks.task import new_id
@@ -37,8 +45,11 @@ _MAX_TEXT = 256 * 1024  # bytes of all text fields: they are held in memory
 _FRAMING = MIB  # bytes of a body that are neither files nor fields
 
 
+NewFolder = Callable[[], Path]
+
+
 @contextmanager
-def new_folders(service: Service) -> Iterator[Callable[[], Path]]:
+def new_folders(service: Service) -> Iterator[NewFolder]:
     """A function that makes a folder for an upload. The folders are removed when the block ends, except those that were
     moved (of accepted tasks)."""
     made: list[Path] = []
@@ -63,6 +74,7 @@ class Upload:
 
 @dataclass(slots=True)
 class Form:
+    name: str = "file"  # of the field with the recording
     uploads: list[Upload] = field(default_factory=list)
     fields: dict[str, list[str]] = field(default_factory=dict)
     references: list[Path] = field(default_factory=list)  # of known speakers, in the order in which they were sent
@@ -71,9 +83,9 @@ class Form:
     def upload(self) -> Upload:
         """The one file. Raises ServiceError."""
         if not self.uploads:
-            raise InvalidRequest("The field 'file' with the recording is missing.", param="file")
+            raise InvalidRequest(f"The field '{self.name}' with the recording is missing.", param=self.name)
         if len(self.uploads) > 1:
-            raise InvalidRequest("Send one 'file'; for several use /api/v1/parallel/batch.", param="file")
+            raise InvalidRequest(f"Send one '{self.name}'; for several use /api/v1/parallel/batch.", param=self.name)
         if self.uploads[0].error:
             raise self.uploads[0].error
         return self.uploads[0]
@@ -86,16 +98,24 @@ class Form:
         return self.uploads
 
 
-async def receive(request: web.Request, new_folder: Callable[[], Path], limits: Limits) -> Form:
+async def receive(
+    request: web.Request,
+    new_folder: NewFolder,
+    limits: Limits,
+    *,
+    name: str = "file",
+    read: Callable[[Chunks], Chunks] = lambda part: part,
+) -> Form:
     """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
-    caller removes. Raises ServiceError: Busy where as many uploads are under way as may be."""
+    caller removes. `name`: of the field with the recording; `read`: how that is read. Raises ServiceError: Busy where
+    as many uploads are under way as may be."""
     if not request.content_type.startswith("multipart/"):
-        raise InvalidRequest("Send multipart/form-data with the recording in the field 'file'.", param="file")
-    form = Form()
+        raise InvalidRequest(f"Send multipart/form-data with the recording in the field '{name}'.", param=name)
+    form = Form(name)
     try:
         async with receiving(request, limits) as disk:
             async for part in await request.multipart():
-                await _read_part(part, form, new_folder, limits, disk)
+                await _read_part(part, form, new_folder, limits, disk, read)
                 if request.content.total_bytes > limits.max_upload_mib * MIB + _FRAMING:
                     raise too_large(limits)
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
@@ -106,7 +126,14 @@ async def receive(request: web.Request, new_folder: Callable[[], Path], limits: 
     return form
 
 
-async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], limits: Limits, disk: DiskSpace) -> None:
+async def _read_part(
+    part: object,
+    form: Form,
+    new_folder: NewFolder,
+    limits: Limits,
+    disk: DiskSpace,
+    read: Callable[[Chunks], Chunks],
+) -> None:
     if not isinstance(part, BodyPartReader):
         raise InvalidRequest("Nested multipart bodies are not understood.")
     field, filename = _field_and_file_name(part.headers.get(hdrs.CONTENT_DISPOSITION))
@@ -114,10 +141,11 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
         raise InvalidRequest("Nested multipart bodies are not understood.")
     if field.removesuffix("[]") == references.FIELD:
         await _receive_reference(part, form, new_folder, limits, disk, is_file=filename is not None)
-    elif field not in ("file", "files"):
+    elif field not in (("file", "files") if form.name == "file" else (form.name,)):
         if filename:
             await discard(part, 0, limits)
-            message = f"The recording goes into the field 'file' ('files' in a batch); it was sent as {field!r}."
+            several = " ('files' in a batch)" if form.name == "file" else ""
+            message = f"The recording goes into the field '{form.name}'{several}; it was sent as {field!r}."
             raise InvalidRequest(message, param=field)
         values = [value for given in form.fields.values() for value in given]
         if len(values) >= _MAX_FIELDS or sum(map(len, values)) > _MAX_TEXT:
@@ -128,11 +156,11 @@ async def _read_part(part: object, form: Form, new_folder: Callable[[], Path], l
     else:
         folder = new_folder()
         name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
-        form.uploads.append(Upload(folder, name, await receive_recording(part, folder, limits, disk)))
+        form.uploads.append(Upload(folder, name, await receive_recording(read(part), folder, limits, disk)))
 
 
 async def _receive_reference(
-    part: BodyPartReader, form: Form, new_folder: Callable[[], Path], limits: Limits, disk: DiskSpace, *, is_file: bool
+    part: BodyPartReader, form: Form, new_folder: NewFolder, limits: Limits, disk: DiskSpace, *, is_file: bool
 ) -> None:
     """A reference of a known speaker, as a file or as a data URL. All lie in one folder, until they are linked into
     those of the recordings."""

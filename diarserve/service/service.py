@@ -180,7 +180,7 @@ class Service:
                     max_seconds=self.settings.limits.max_audio_seconds,
                     parallel=self.settings.parallel_processing,
                     diarizer=self.settings.diarizer,
-                    voices=self._chosen_voices(task.options, task.owner),
+                    voices=self.chosen_voices(task.options, task.owner),
                 )
             except Exception as error:
                 if not is_temporary(error):
@@ -202,7 +202,7 @@ class Service:
             raise NotFound(_NO_VOICES, code="voices_disabled")
         return self._voices
 
-    def _chosen_voices(self, options: Options, owner: str) -> list[Voice]:
+    def chosen_voices(self, options: Options, owner: str) -> list[Voice]:
         """Raises InvalidRequest."""
         if not options.known_voices:
             return []
@@ -221,7 +221,7 @@ class Service:
     def check(self, options: Options, owner: str = "") -> None:
         """Raises InvalidRequest for what this configuration cannot do and for stored voices that are not the owner's,
         and LaneUnavailable where a worker is needed that cannot start, so that nobody waits to hear it."""
-        self._chosen_voices(options, owner)
+        self.chosen_voices(options, owner)
         diarizer_choice.require(options, self.lanes.diarizers)
         self.readiness.require_for(options)
         accepted = self.lanes.whisper.info.get("accepts")

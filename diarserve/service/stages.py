@@ -23,6 +23,7 @@ from workers.messages import (
     Asks,
     AudioRef,
     Decode,
+    DetectLanguage,
     Diarization,
     Diarize,
     Done,
@@ -31,6 +32,7 @@ from workers.messages import (
     R,
     Separate,
     Separation,
+    Spoken,
     Transcribe,
     Transcript,
     Turn,
@@ -131,6 +133,9 @@ class Stages:
             words = tuple(word for word in spoken.words if len(channels) == 1 or word.channel == number)
             aligned.append(await self._run("align", self._lanes.align, Align(audio, words, spoken.language)))
         return transcribed, aligned
+
+    async def detect_language(self, audio: AudioRef) -> Done[Spoken]:
+        return await self._job(self._lanes.whisper, DetectLanguage(audio))
 
     def skip(self, stage: str) -> None:
         """Nothing is to be done in it."""

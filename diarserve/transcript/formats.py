@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import PurePath
@@ -13,7 +13,7 @@ from msgspec import UNSET
 from diarserve.core.settings import Subtitles
 from diarserve.core.types import Format
 from diarserve.transcript.document import Document, Segment, Turn, Word, encode
-from diarserve.transcript.subtitles import cues, milliseconds
+from diarserve.transcript.subtitles import Cue, cues, milliseconds
 
 _STYLE = Subtitles()
 
@@ -32,28 +32,44 @@ def text(document: Document) -> str:
 
 def srt(document: Document, style: Subtitles = _STYLE) -> str:
     """SubRip; who speaks stands before the words."""
+    return subrip(cues(document, style, "{}: ".format))
+
+
+def subrip(shown: Iterable[Cue]) -> str:
     return "".join(
         f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n{cue.text}\n\n"
-        for number, cue in enumerate(cues(document, style, "{}: ".format), 1)
+        for number, cue in enumerate(shown, 1)
     )
 
 
 def vtt(document: Document, style: Subtitles = _STYLE) -> str:
     """WebVTT (https://www.w3.org/TR/webvtt1/); who speaks is the cue's voice."""
-    return "WEBVTT\n\n" + "".join(
-        f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
-        f"<v {escape(_one_line(cue.speaker), quote=False)}>{escape(cue.text, quote=False)}</v>\n\n"
+    return webvtt(
+        (cue, f"<v {escape(_one_line(cue.speaker), quote=False)}>{escape(cue.text, quote=False)}</v>")
         for cue in cues(document, style)
+    )
+
+
+def webvtt(shown: Iterable[tuple[Cue, str]]) -> str:
+    """Of cues and what each says, escaped."""
+    return "WEBVTT\n\n" + "".join(
+        f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n{said}\n\n" for cue, said in shown
     )
 
 
 def rttm(document: Document) -> str:
     """The diarizer's turns, in NIST's Rich Transcription Time Marked format."""
-    name = _file_id(document)
-    channels = {segment.speaker: _channel(segment) for segment in document.segments}
+    return rttm_of(
+        document.filename, document.turns, {segment.speaker: _channel(segment) for segment in document.segments}
+    )
+
+
+def rttm_of(filename: str, turns: Sequence[Turn], channels: Mapping[str, int]) -> str:
+    """`channels`: of the speakers who are not in the first."""
+    name = _file_id(filename)
     return "".join(
         f"SPEAKER {name} {channels.get(turn.speaker, 1)} {_span(turn)} <NA> <NA> {_token(turn.speaker)} <NA> <NA>\n"
-        for turn in document.turns
+        for turn in turns
         if milliseconds(turn.end) > milliseconds(turn.start)
     )
 
@@ -61,7 +77,7 @@ def rttm(document: Document) -> str:
 def ctm(document: Document) -> str:
     """One line for each word, in NIST's time-marked conversation format: file, channel, start, duration, word,
     confidence. It has no place for a speaker: STM and RTTM have."""
-    name = _file_id(document)
+    name = _file_id(document.filename)
     words = ((word, _channel(segment)) for segment in document.segments for word in segment.words)
     return "".join(
         f"{name} {channel} {_span(word)} {_token(word.word)} {word.probability:.4f}\n"
@@ -72,7 +88,7 @@ def ctm(document: Document) -> str:
 
 def stm(document: Document) -> str:
     """One line for each segment, in NIST's segment time mark format: file, channel, speaker, start, end, words."""
-    name = _file_id(document)
+    name = _file_id(document.filename)
     return "".join(
         f"{name} {_channel(segment)} {_token(segment.speaker)} {segment.start:.3f} {segment.end:.3f} "
         f"{_one_line(segment.text)}\n"
@@ -139,9 +155,9 @@ def _span(part: Turn | Word) -> str:
     return f"{start / 1000:.3f} {max(end - start, 0) / 1000:.3f}"
 
 
-def _file_id(document: Document) -> str:
+def _file_id(filename: str) -> str:
     # A leading semicolon would make the line a comment.
-    return _token(PurePath(document.filename).stem.lstrip(";")) or "recording"
+    return _token(PurePath(filename).stem.lstrip(";")) or "recording"
 
 
 def _channel(segment: Segment) -> int:

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from workers.engine import Engine, JobSteps, WorkItem
-from workers.messages import AudioRef, Decode, Diarization, Diarize, Request, Transcribe, Transcript, Turn, Word
+from workers.messages import (
+    AudioRef,
+    Decode,
+    DetectLanguage,
+    Diarization,
+    Diarize,
+    Request,
+    Spoken,
+    Transcribe,
+    Transcript,
+    Turn,
+    Word,
+)
 
 WORDS_PER_SECOND = 2.5  # as people speak, so that joining and rendering cost what they do
 TURN_SECONDS = 5.0
@@ -32,8 +44,10 @@ class Decoder(Nothing):
 
 class Whisper(Nothing):
     def job(self, request: Request) -> JobSteps:
-        assert isinstance(request, Transcribe)
         yield [WorkItem("nothing", None)]
+        if isinstance(request, DetectLanguage):
+            return Spoken("en", 1.0, "nothing")
+        assert isinstance(request, Transcribe)
         gap = 1 / WORDS_PER_SECOND
         count = int(request.audio.duration * WORDS_PER_SECOND)
         return Transcript(tuple(Word(f" w{n}", n * gap, (n + 0.9) * gap, 1.0) for n in range(count)), "en", "nothing")

@@ -22,6 +22,7 @@ from workers.messages.values import AudioRef as AudioRef
 from workers.messages.values import JobErrorCode as JobErrorCode
 from workers.messages.values import Message as Message
 from workers.messages.values import SpeakerActivity as SpeakerActivity
+from workers.messages.values import Spoken as Spoken
 from workers.messages.values import StepTimes as StepTimes
 from workers.messages.values import Turn as Turn
 from workers.messages.values import Word as Word
@@ -95,7 +96,7 @@ class Embeddings(Message, frozen=True):
     clipping: float = 0.0  # share of the samples that are as loud as a sample can be
 
 
-Result = AudioRef | Transcript | Diarization | Alignment | Separation | Embeddings | LiveEnd
+Result = AudioRef | Transcript | Diarization | Alignment | Separation | Embeddings | Spoken | LiveEnd
 R = TypeVar("R", bound=Result)
 
 
@@ -128,6 +129,10 @@ class Transcribe(Asks[Transcript], frozen=True):
     interim: bool = False  # somebody watches: tell the first sentences of a chunk before the rest of it is written
     # In place of `audio`, where it has several: each is transcribed on its own, without what it has of the others.
     channels: tuple[AudioRef, ...] = ()
+
+
+class DetectLanguage(Asks[Spoken], frozen=True):
+    audio: AudioRef
 
 
 class Diarize(Asks[Diarization], frozen=True):
@@ -191,11 +196,12 @@ class Unpack(Asks[LiveEnd], frozen=True):
 
 
 LiveRequest = Listen | Follow | Unpack
-Request = Decode | Transcribe | Diarize | Align | Separate | Embed | Listen | Follow | Unpack
+Request = Decode | Transcribe | DetectLanguage | Diarize | Align | Separate | Embed | Listen | Follow | Unpack
 
 RESULTS: Mapping[type[Request], type[Result]] = {
     Decode: AudioRef,
     Transcribe: Transcript,
+    DetectLanguage: Spoken,
     Diarize: Diarization,
     Align: Alignment,
     Separate: Separation,

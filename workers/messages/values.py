@@ -50,6 +50,14 @@ class Word(Struct, frozen=True, array_like=True, gc=False):
     channel: int = 0  # of the request's `channels`
 
 
+class Spoken(Message, frozen=True):
+    """What DetectLanguage is answered with."""
+
+    language: str  # ISO 639-1, as Whisper has it
+    probability: float  # 0 to 1
+    model: str
+
+
 class Turn(Struct, frozen=True, array_like=True, gc=False):
     start: float
     end: float

@@ -16,9 +16,9 @@ from faster_whisper.vad import get_vad_model
 
 from workers.engine import Engine, Interim, JobError, JobSteps, LiveSteps, StepOutputs, WorkItem
 from workers.media.samples import Samples, load
-from workers.messages import Listen, LiveRequest, Request, Transcribe, Transcript, Word
+from workers.messages import DetectLanguage, Listen, LiveRequest, Request, Transcribe, Transcript, Word
 from workers.runtime import devices
-from workers.whisper import gaps, languages
+from workers.whisper import gaps, languages, spoken_language
 from workers.whisper.catalog import Catalog, weight
 from workers.whisper.decoding import Decoding, Written
 from workers.whisper.items import items as items_of
@@ -148,6 +148,8 @@ class Whisper(Engine):
         return [event for cache in (self.cache, self.on_cpu) if cache for event in cache.maintain()]
 
     def job(self, request: Request) -> JobSteps:
+        if isinstance(request, DetectLanguage):
+            return self._spoken(request)
         if not isinstance(request, Transcribe):
             raise TypeError(f"{type(request).__name__} is not for Whisper")
         return self._job(request)
@@ -170,6 +172,12 @@ class Whisper(Engine):
         words, main = yield from self._write_all(name, decoding, chunks)
         words = in_order(words, len(channels), request.audio.duration)
         return Transcript(tuple(words), main, name, tuple(warnings))
+
+    def _spoken(self, request: DetectLanguage) -> JobSteps:
+        name, _ = self.catalog.choose(None, english=False)
+        if name not in self._traits:
+            yield [WorkItem(("load", name), None)]
+        return (yield from spoken_language.steps(request.audio, name, multilingual=self._traits[name].multilingual))
 
     def live(self, request: LiveRequest) -> LiveSteps:
         if not isinstance(request, Listen):

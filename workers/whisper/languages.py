@@ -66,5 +66,9 @@ def main(votes: Sequence[tuple[Chunk, Odds]]) -> str:
     return max(total.items(), key=_probability)[0]
 
 
+def most_likely(odds: Odds) -> tuple[str, float]:
+    return max(odds.items(), key=_probability)
+
+
 def _probability(item: tuple[str, float]) -> float:
     return item[1]

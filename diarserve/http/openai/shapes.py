@@ -118,7 +118,7 @@ def verbose_json(
         usage=usage(document),
     )
     if "segment" in granularities:
-        answer.segments = [_verbose_segment(segment) for segment in document.segments]
+        answer.segments = [verbose_segment(segment) for segment in document.segments]
     if "word" in granularities:
         answer.words = [
             VerboseWord(word.word, word.start, word.end) for segment in document.segments for word in segment.words
@@ -166,7 +166,7 @@ def language_name(code: str) -> str:
     return _LANGUAGES.get(code, code)
 
 
-def _verbose_segment(segment: Segment) -> VerboseSegment:
+def verbose_segment(segment: Segment) -> VerboseSegment:
     raw = segment.text.encode()
     return VerboseSegment(
         id=segment.id,

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from diarserve.access.roles import Scope
 from diarserve.core.errors import ErrorAnswer
 
-Tag = Literal["transcripts", "tasks", "voices", "live", "OpenAI", "Deepgram", "operation"]
+Tag = Literal["transcripts", "tasks", "voices", "live", "OpenAI", "Deepgram", "whisper-asr-webservice", "operation"]
 
 RECEIVING = (400, 408, 413, 429, 507)  # what may be wrong with any upload
 ACCEPTING = (*RECEIVING, 415, 422)  # ... and with a recording that becomes a task
@@ -47,10 +47,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Form:
-    """A multipart form: recordings in the field `files`, and a field for each option."""
+    """A multipart form: the recording in the field that `files` names, or several in `files`, and a field for each
+    option."""
 
     options: type[BaseModel]
-    files: Literal["file", "files"] = "file"
+    files: Literal["file", "files", "audio_file"] = "file"
     without: Collection[str] = ()  # options that this endpoint refuses
     open: bool = False  # whether unknown fields are passed over
     references: bool = True  # whether references of known speakers are taken

@@ -33,8 +33,9 @@ _TAGS = {
     "tasks": "The client comes back for the answer; tasks survive a restart.",
     "voices": "Voices that are kept, so that later transcripts call their speakers by name.",
     "live": "Audio that is sent while it is spoken, over WebSockets.",
-    "OpenAI": "For clients of OpenAI's audio endpoints.",
+    "OpenAI": "For clients of OpenAI's audio endpoints, and of speaches.",
     "Deepgram": "For clients of Deepgram's speech-to-text.",
+    "whisper-asr-webservice": "For clients of it, such as Bazarr and Speakr.",
     "operation": "What the server can do, and how it is.",
 }
 _ERRORS = {
@@ -208,9 +209,8 @@ def _error(operation: Operation, status: int, types: _Types) -> Schema:
 
 def _body(form: Form) -> Schema:
     recording: Schema = {"type": "string", "format": "binary"}
-    fields: Schema = {
-        form.files: recording if form.files == "file" else {"type": "array", "items": recording, "minItems": 1}
-    }
+    several: Schema = {"type": "array", "items": recording, "minItems": 1}
+    fields: Schema = {form.files: several if form.files == "files" else recording}
     for name, field in form.options.model_json_schema().get("properties", {}).items():
         if name not in form.without:
             fields[f"{name}[]" if field.get("type") == "array" else name] = _form_field(field)

@@ -1,0 +1,53 @@
+"""One stage of the pipeline on its own: the language of a recording, or who speaks when, without its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from diarserve.core.errors import is_temporary
+from diarserve.service.service import Service
+from diarserve.service.speakers import find_speakers
+from diarserve.service.stages import Stages
+from diarserve.tasks.task import Task
+from workers.messages import Spoken, Turn
+from workers.runtime.logs import log_context
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    duration: float  # seconds, of the recording
+    turns: tuple[Turn, ...]  # sorted by start
+    warnings: tuple[str, ...]
+
+
+async def language(service: Service, task: Task) -> Spoken:
+    """In which language the task's upload is. Raises ServiceError."""
+    with _accounted(service, task) as stages:
+        decoded = await stages.decode(service.settings.limits.max_audio_seconds)
+        spoken = await stages.detect_language(decoded.result)
+        service.audio.settle(task.owner, task.id, decoded.result.duration)
+    return spoken.result
+
+
+async def turns(service: Service, task: Task) -> Turns:
+    """Who speaks when in the task's upload, by name where voices are known. Raises ServiceError."""
+    with _accounted(service, task) as stages:
+        decoded = await stages.decode(service.settings.limits.max_audio_seconds)
+        voices = service.chosen_voices(task.options, task.owner)
+        found = await find_speakers(stages, task, decoded.result, service.settings.diarizer, voices)
+        service.audio.settle(task.owner, task.id, decoded.result.duration)
+    return Turns(decoded.result.duration, found.diarization.turns, (*found.diarization.warnings, *found.warnings))
+
+
+@contextmanager
+def _accounted(service: Service, task: Task) -> Iterator[Stages]:
+    """What a recording that cannot be read had reserved of its key's audio-hours is given back."""
+    with log_context(task.id), service.tasks.track(task):
+        try:
+            yield Stages(task, service.lanes, service.spool.disk)
+        except Exception as error:
+            if not is_temporary(error):
+                service.audio.settle(task.owner, task.id, 0)
+            raise
