@@ -68,6 +68,11 @@ overhead: .venv/installed  ## what the service costs around models that do nothi
 load: .venv/installed  ## Locust, closed and open loop
 	$(BIN)/python -m bench.load --write $(ARGUMENTS)
 
+.PHONY: load-profile
+PROFILE ?= clips
+load-profile: .venv/installed  ## Locust as users of one kind, with limits that must hold; PROFILE=meetings ARGUMENTS="--users 2 --max-p95 60"
+	$(BIN)/python -m bench.load_profile --profile $(PROFILE) $(ARGUMENTS)
+
 scaling: .venv/installed  ## lengths, clients, and a clip behind a long job; ARGUMENTS="--minutes 240 ..." for four hours
 	$(BIN)/python -m bench.scaling --write $(ARGUMENTS)
 

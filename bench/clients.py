@@ -27,19 +27,25 @@ class Load:
         return len(self.seconds) / self.wall
 
 
+def wav(pcm: bytes) -> bytes:
+    """A WAV file of 16-bit mono 16 kHz samples."""
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", len(pcm) + 36, b"WAVE", b"fmt ", 16, 1, 1, SAMPLE_RATE,
+                       2 * SAMPLE_RATE, 2, 16, b"data", len(pcm))  # fmt: skip
+    return head + pcm
+
+
 def silence(seconds: int) -> bytes:
-    """A 16-bit mono 16 kHz WAV file."""
-    size = 2 * SAMPLE_RATE * seconds
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, SAMPLE_RATE,
-                       2 * SAMPLE_RATE, 2, 16, b"data", size)  # fmt: skip
-    return head + bytes(size)
+    return wav(bytes(2 * SAMPLE_RATE * seconds))
 
 
-def form(recording: bytes) -> tuple[str, bytes]:
-    """A form with the one file: its content type, and the body."""
-    part = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav'
-    body = f"--{_BOUNDARY}\r\n{part}\r\n\r\n".encode() + recording + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    return f"multipart/form-data; boundary={_BOUNDARY}", body
+def form(*recordings: bytes, field: str = "file", **fields: str) -> tuple[str, bytes]:
+    """A form with the files: its content type, and the body."""
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="'
+    body = [f'{head}{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
+    for number, recording in enumerate(recordings):
+        part = f'{head}{field}"; filename="{number}.wav"\r\nContent-Type: audio/wav\r\n\r\n'
+        body += [part.encode(), recording, b"\r\n"]
+    return f"multipart/form-data; boundary={_BOUNDARY}", b"".join([*body, f"--{_BOUNDARY}--\r\n".encode()])
 
 
 def upload(recording: bytes, path: str = TRANSCRIBE) -> bytes:

@@ -28,9 +28,9 @@ def main() -> None:
     asked = arguments(parser)
     rows: list[Row] = []
     with running() as server:
-        load(server, ["Closed", "--users", "1"], 5)  # warm
+        load(server, ["Clips", "--users", "1"], 5)  # warm
         for users in asked.users:
-            answers = load(server, ["Closed", "--users", str(users), "--spawn-rate", str(users)], asked.seconds)
+            answers = load(server, ["Clips", "--users", str(users), "--spawn-rate", str(users)], asked.seconds)
             rows.append({"load": f"closed, {users} users", "answers": answers})
         for rate in asked.arrivals:
             answers = load(server, ["Open", "--users", "1", "--arrivals", str(rate)], asked.seconds)
