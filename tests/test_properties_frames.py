@@ -64,7 +64,7 @@ MESSAGES = (
     | st.builds(BootFailed, TEXTS)
     | st.builds(Report, MODELS, WARNINGS)
     | st.builds(Progress, TEXTS, NUMBERS, st.lists(SPOKEN, max_size=3).map(tuple), SPOKEN)
-    | st.builds(Done, TEXTS, RESULTS, NUMBERS, NUMBERS, NUMBERS, st.booleans())
+    | st.builds(Done, TEXTS, RESULTS, NUMBERS, NUMBERS, st.booleans())
     | st.builds(Failed, TEXTS, st.sampled_from(["undecodable", "internal"]), TEXTS, st.booleans())
 )
 
