@@ -59,7 +59,7 @@ async def test_uploads_at_the_same_time_do_not_overshoot(
     start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk has room for three of the four, whatever was free when each of them began."""
-    client = await start(limits={"min_free_mib": 0}, whisper={"step_seconds": 0.05})
+    client = await start(limits={"min_free_mib": 0}, whisper={"step_seconds": 0.01})
     data = recording(4 * 2**20 // 32_000)
     capacity, peaks = 3 * len(data) + 2**20, [0]
 
