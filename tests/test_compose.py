@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from diarserve.core.configuration import load
+from tests.support.compose import default, read
 from tests.support.containerfile import stages
 from tests.support.paths import REPOSITORY
 
@@ -21,17 +22,7 @@ COMPOSE = REPOSITORY / "deploy" / "compose.yaml"
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
-    return loaded
-
-
-def default(text: str) -> str:
-    """As without a variable.
-
-    >>> default("${PORT:-127.0.0.1:8000}:8000")
-    '127.0.0.1:8000:8000'
-    """
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return read(COMPOSE)
 
 
 def test_every_file_that_is_mounted_is_there_and_read_only(compose: dict[str, Any]) -> None:

@@ -7,9 +7,12 @@ import re
 import socket
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from diarserve.cli.main import main
 from diarserve.core.configuration import load
@@ -117,3 +120,28 @@ def test_the_health_check_asks_the_configured_port(
     monkeypatch.setenv("DIARSERVE_PORT", str(free))
     assert main(["health"]) == 1
     assert str(free) in capsys.readouterr().err
+
+
+def test_what_a_cluster_needs_beside_the_lock_of_the_cpu_is_whole(found: dict[str, Stage]) -> None:
+    [command] = [text for text in texts(found["install-cpu"], "RUN") if "cluster.lock" in text]
+    [names] = re.findall(r"\^\(([a-z|-]+)\)==", command)
+    locked, everything = (
+        set(re.findall(r"(?m)^([a-z0-9-]+)==", (REPOSITORY / name).read_text()))
+        for name in ("requirements-cpu.lock", "requirements.lock")
+    )
+    brought = set(names.split("|"))
+    assert brought <= everything - locked
+    unseen = ["psycopg", "psycopg-binary", "psycopg-pool", "obstore", "ray"]
+    needed: set[str] = set()
+    while unseen:
+        needed.add(name := unseen.pop())
+        unseen += demanded(name) - needed
+    assert needed <= brought | locked
+
+
+def demanded(package: str) -> set[str]:
+    """Names of what an installed package requires here, without its extras."""
+    requirements = map(Requirement, distribution(package).requires or ())
+    return {
+        canonicalize_name(each.name) for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})
+    }
