@@ -180,7 +180,7 @@ async def test_options_that_are_wrong_in_the_query(
 async def test_bodies_that_are_no_form(start: Start, recording: Recording) -> None:
     client = await start()
     for body in (
-        {"data": b"abc"},
+        {"data": b"abc", "headers": {"Content-Type": "text/plain"}},
         {"json": {"file": "x"}},
         {"data": FormData({"language": "en"})},
         {"data": b"--x\r\nnonsense", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},

@@ -10,7 +10,7 @@ from aiohttp import web
 from diarserve import __version__
 from diarserve.access.keyring import Keyring
 from diarserve.core.settings import Settings
-from diarserve.http import drain, guard, metrics_port, middleware, traced
+from diarserve.http import compression, drain, guard, metrics_port, middleware, traced
 from diarserve.http.asr import routes as asr
 from diarserve.http.client_limits import ClientLimit
 from diarserve.http.context import CONNECTIONS, GATE, LIVE, REQUESTS, ROUTES, SERVICE
@@ -52,6 +52,7 @@ def make(settings: Settings) -> web.Application:
             middleware.identify,
             middleware.count,
             *([traced.trace] if settings.tracing.enabled else []),
+            compression.compress,
             middleware.answer_errors,
             middleware.limit_client,
             guard.guard,

@@ -21,7 +21,7 @@ _CLIENT = web.RequestKey("client", Client)
 _OPENAI_KEY = "openai-insecure-api-key."
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
-_EXPOSED = "Location, Retry-After, WWW-Authenticate, X-Request-ID"
+_EXPOSED = "Content-Disposition, Location, Retry-After, WWW-Authenticate, X-Request-ID"
 
 
 def client(request: web.Request) -> Client:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aiofiles.threadpool import wrap
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from diarserve.core.errors import InvalidRequest, ServiceError, StorageFull, TooLarge, UnsupportedMedia
 from diarserve.core.settings import MIB, Limits
@@ -36,6 +36,16 @@ class Chunks(Protocol):
     async def read_chunk(self, size: int, /) -> bytes:
         """At most so many bytes; none at its end."""
         ...
+
+
+class Body:
+    """A whole body, as the server or its client reads it."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+
+    async def read_chunk(self, size: int, /) -> bytes:
+        return await self._content.read(size)
 
 
 @asynccontextmanager

@@ -6,8 +6,11 @@ answered by `await large_response(words, function, *arguments)`, so that hours o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import ParamSpec
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -19,8 +22,9 @@ from diarserve.observe import tracing
 from diarserve.service.service import Service
 from diarserve.tasks import views
 from diarserve.tasks.revisions import document_at
+from diarserve.tasks.store.protocol import TaskRow
 from diarserve.transcript.document import Document, decode
-from diarserve.transcript.formats import render
+from diarserve.transcript.formats import FORMATS, render
 
 _LARGE = 2000  # words above which answers are made in a thread: 40,000 (four hours) take 4 to 160 ms ...
 _LARGE_BODY = 256 * 1024  # ... and bytes of JSON above which decoding does
@@ -42,14 +46,14 @@ async def large_response(
     return web.Response(body=body, headers={"Content-Type": kind})
 
 
-async def task_result(service: Service, id: str, format: Format, revision: int | None = None) -> web.Response:
+async def task_result(service: Service, row: TaskRow, format: Format, revision: int | None = None) -> web.Response:
     """The result of a task that has ended, as of its newest revision or the one that is asked for. Raises ServiceError
     for how it ended otherwise."""
-    body = await completed(service, id)
-    document = await document_at(service.store, id, body, revision)
+    body = await completed(service, row.id)
+    document = await document_at(service.store, row.id, body, revision)
     if isinstance(document, bytes):
         if format == "json":
-            return web.Response(body=document, content_type="application/json")
+            return _named(web.Response(body=document, content_type="application/json"), row.filename, format)
         document = await offload(len(document) > _LARGE_BODY, decode, document)
     return await transcript_response(service, document, format)
 
@@ -73,7 +77,16 @@ async def completed(service: Service, id: str) -> bytes:
 
 
 async def transcript_response(service: Service, document: Document, format: Format) -> web.Response:
-    return await large_response(document.words, render, document, format, service.settings.subtitles)
+    response = await large_response(document.words, render, document, format, service.settings.subtitles)
+    return _named(response, document.filename, format)
+
+
+def _named(response: web.Response, filename: str, format: Format) -> web.Response:
+    """With the name under which it may be saved: that of the recording, with the format's suffix (RFC 6266)."""
+    name = (PurePath(filename).stem or "transcript") + FORMATS[format].suffix
+    plain = re.sub("[^A-Za-z0-9._ -]", "_", name)
+    response.headers["Content-Disposition"] = f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    return response
 
 
 _encoder = msgspec.json.Encoder()

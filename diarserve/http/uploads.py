@@ -26,6 +26,7 @@ from diarserve.core.settings import MIB, Limits
 from diarserve.http import references
 from diarserve.http.recordings import (
     READ_SIZE,
+    Body,
     Chunks,
     discard,
     receive_recording,
@@ -104,14 +105,20 @@ async def receive(
     limits: Limits,
     *,
     name: str = "file",
+    raw: bool = False,
     read: Callable[[Chunks], Chunks] = lambda part: part,
 ) -> Form:
     """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
-    caller removes. `name`: of the field with the recording; `read`: how that is read. Raises ServiceError: Busy where
+    caller removes. `name`: of the field with the recording; `read`: how that is read; `raw`: whether the body
+    may be the recording itself. Raises ServiceError: Busy where
     as many uploads are under way as may be."""
-    if not request.content_type.startswith("multipart/"):
-        raise InvalidRequest(f"Send multipart/form-data with the recording in the field '{name}'.", param=name)
     form = Form(name)
+    if not request.content_type.startswith("multipart/"):
+        if not (raw and request.can_read_body and _is_recording(request.content_type)):
+            raise InvalidRequest(f"Send multipart/form-data with the recording in the field '{name}'.", param=name)
+        form.uploads.append(await _receive_body(request, new_folder(), limits))
+        _merge_query(request.query, form)
+        return form
     try:
         async with receiving(request, limits) as disk:
             async for part in await request.multipart():
@@ -124,6 +131,26 @@ async def receive(
     _merge_query(request.query, form)
     references.attach(form.references, form.fields, [upload.folder for upload in form.uploads if not upload.error])
     return form
+
+
+def _is_recording(content_type: str) -> bool:
+    return content_type == "application/octet-stream" or content_type.startswith(("audio/", "video/"))
+
+
+async def _receive_body(request: web.Request, folder: Path, limits: Limits) -> Upload:
+    """The body is the recording; `Content-Disposition: attachment; filename="call.wav"` may say what it is called."""
+    try:
+        async with receiving(request, limits) as disk:
+            wrong = await receive_recording(Body(request.content), folder, limits, disk)
+    except web.RequestPayloadError as error:
+        raise InvalidRequest("The body is malformed or cut short.") from error
+    _, filename = _field_and_file_name(request.headers.get(hdrs.CONTENT_DISPOSITION))
+    return Upload(folder, _plain(filename), wrong)
+
+
+def _plain(filename: str | None) -> str:
+    """Without the folders before it."""
+    return (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
 
 
 async def _read_part(
@@ -155,8 +182,7 @@ async def _read_part(
         raise TooLarge(f"More than {limits.max_batch_files} files were sent.", param="files")
     else:
         folder = new_folder()
-        name = (filename or "audio").replace("\\", "/").rpartition("/")[2][:255]
-        form.uploads.append(Upload(folder, name, await receive_recording(read(part), folder, limits, disk)))
+        form.uploads.append(Upload(folder, _plain(filename), await receive_recording(read(part), folder, limits, disk)))
 
 
 async def _receive_reference(

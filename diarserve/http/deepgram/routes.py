@@ -21,7 +21,7 @@ from diarserve.http.deepgram import errors, shapes
 from diarserve.http.deepgram.options import RecordingParameters, Warned, read
 from diarserve.http.guard import client
 from diarserve.http.openapi.describe import RECEIVING, WORKING, Answer, describe, parameters_of
-from diarserve.http.recordings import receive_recording, receiving
+from diarserve.http.recordings import Body, receive_recording, receiving
 from diarserve.http.request_id import request_id
 from diarserve.http.responses import large_response
 from diarserve.tasks.task import Task
@@ -62,20 +62,12 @@ async def listen(request: web.Request) -> web.Response:
     return await large_response(document.words, _shaped, document, asked, request_id(request), sha256, warned)
 
 
-class _Body:
-    def __init__(self, request: web.Request) -> None:
-        self._content = request.content
-
-    async def read_chunk(self, size: int, /) -> bytes:
-        return await self._content.read(size)
-
-
 async def _receive(request: web.Request, folder: Path) -> uploads.Upload:
     """Raises ServiceError."""
     limits = request.app[SERVICE].settings.limits
     try:
         async with receiving(request, limits) as disk:
-            wrong = await receive_recording(_Body(request), folder, limits, disk)
+            wrong = await receive_recording(Body(request.content), folder, limits, disk)
     except web.RequestPayloadError as error:
         raise InvalidRequest("The body is cut short.") from error
     if isinstance(wrong, UnsupportedMedia) and "encoding" in request.query:

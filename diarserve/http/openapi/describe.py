@@ -54,6 +54,7 @@ class Form:
     files: Literal["file", "files", "audio_file"] = "file"
     without: Collection[str] = ()  # options that this endpoint refuses
     open: bool = False  # whether unknown fields are passed over
+    raw: bool = False  # whether the body may be the recording itself, with the options in the query
     references: bool = True  # whether references of known speakers are taken
 
 

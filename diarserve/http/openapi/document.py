@@ -64,7 +64,7 @@ _KEYS = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 _TRY_LATER = (429, 503, 507)
-_RECORDING = {
+_RECORDING: Schema = {
     "required": True,
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
 }
@@ -228,7 +228,8 @@ def _body(form: Form) -> Schema:
         "required": [form.files],
         "additionalProperties": form.open,
     }
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    content: Schema = {"multipart/form-data": {"schema": schema}}
+    return {"required": True, "content": content | (_RECORDING["content"] if form.raw else {})}
 
 
 def _form_field(field: Schema) -> Schema:

@@ -48,7 +48,7 @@ _STATUS = Answer("Where the task is.", views.StatusAnswer)
     tag="tasks",
     errors=ACCEPTING,
     parameters=[IDEMPOTENCY_KEY, PREFER],
-    form=Form(Options),
+    form=Form(Options, raw=True),
     needs="submit",
 )
 async def submit(request: web.Request) -> web.Response:
@@ -56,7 +56,7 @@ async def submit(request: web.Request) -> web.Response:
     with uploads.new_folders(service) as new_folder:
         key = idempotency_key(request)
         await service.backlog.admit()
-        form = await uploads.receive(request, new_folder, service.settings.limits)
+        form = await uploads.receive(request, new_folder, service.settings.limits, raw=True)
         options, upload = parse(Options, form.fields), form.upload
         service.check(options, owner)
         recording = [(upload.folder, upload.filename)]
@@ -128,7 +128,7 @@ async def result(request: web.Request) -> web.Response:
     row = await own_task(request)
     asked = {name: request.query.getall(name) for name in ("format", "response_format") if name in request.query}
     options = parse(Options, asked) if asked else Options.model_validate(row.options)
-    return await task_result(request.app[SERVICE], row.id, options.response_format, _revision(request))
+    return await task_result(request.app[SERVICE], row, options.response_format, _revision(request))
 
 
 def _revision(request: web.Request) -> int | None:

@@ -39,14 +39,14 @@ TRANSCRIPT = Answer(
     tag="transcripts",
     errors=(*RECEIVING, *WORKING, 409, 410, 503),
     parameters=[IDEMPOTENCY_KEY],
-    form=Form(Options, without=["callback_url"]),
+    form=Form(Options, without=["callback_url"], raw=True),
     needs="submit",
 )
 async def transcribe(request: web.Request) -> web.Response:
     service, owner = request.app[SERVICE], client(request).owner
     service.require_ready()
     with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
-        form = await uploads.receive(request, new_folder, service.settings.limits)
+        form = await uploads.receive(request, new_folder, service.settings.limits, raw=True)
         slot.grow(1)
         options, upload = parse(Options, form.fields), form.upload
         service.check(options, owner)
@@ -59,7 +59,7 @@ async def transcribe(request: web.Request) -> web.Response:
                 [row] = await service.backlog.submit(recording, options, priority, key=key, owner=owner)
                 kept.add(row.id)
                 await service.backlog.ended(row)
-                return await task_result(service, row.id, options.response_format)
+                return await task_result(service, row, options.response_format)
             document = await service.process(Task(upload.folder, upload.filename, options, priority, owner=owner))
     return await transcript_response(service, document, options.response_format)
 
