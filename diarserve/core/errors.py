@@ -38,7 +38,8 @@ ServerErrorCode = Literal[
     "queue_full",
     "model_failed",
     "not_ready",
-    "url_not_supported",  # a recording was to be fetched
+    "url_not_supported",  # a recording was to be fetched, and [fetch] is off
+    "fetch_failed",  # it is not there, or at no address that is asked
     "upgrade_required",  # it is a WebSocket
     "input_audio_buffer_commit_empty",  # OpenAI's, of a live session
     "live_idle",  # a live session got no audio for too long

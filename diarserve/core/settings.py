@@ -21,7 +21,7 @@ from diarserve.core.lane_settings import Cluster as Cluster
 from diarserve.core.lane_settings import Json as _Json
 from diarserve.core.lane_settings import Lane as Lane
 from diarserve.core.section import Section as _Section
-from diarserve.core.task_settings import Store, Webhooks
+from diarserve.core.task_settings import Fetch, Store, Webhooks
 from diarserve.core.tracing_settings import Tracing
 from diarserve.core.types import Diarizer, Role
 
@@ -172,6 +172,7 @@ class Settings(_Section):
     log_modules: Annotated[dict[str, Level], _Json] = Field(default_factory=dict)  # of single modules
     limits: Limits = Limits()
     webhooks: Webhooks = Webhooks()
+    fetch: Fetch = Fetch()
     subtitles: Subtitles = Subtitles()
     access: Access = Access()
     tls: Tls = Tls()

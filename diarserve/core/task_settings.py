@@ -32,6 +32,14 @@ class Store(Section):
         return self
 
 
+class Fetch(Section):
+    """Recordings that clients name by a URL: the server asks for them, so nobody's are fetched unless this says so."""
+
+    enabled: bool = False
+    allow_private: bool = False  # whether they may be at private and loopback addresses
+    timeout: float = Field(30.0, gt=0)  # seconds to connect, and without a byte; the whole: limits.upload_timeout
+
+
 class Webhooks(Section):
     secret: str = ""  # signs every call (see tasks/signing.py): any text, or whsec_<base64>; empty: unsigned
     allow_private: bool = False  # whether callbacks may go to private and loopback addresses

@@ -68,14 +68,16 @@ async def receiving(request: web.Request, limits: Limits) -> AsyncIterator[DiskS
                 span.annotate({"http.request.body.size": request.content.total_bytes})
 
 
-async def receive_recording(part: Chunks, folder: Path, limits: Limits, disk: DiskSpace) -> ServiceError | None:
+async def receive_recording(
+    part: Chunks, folder: Path, limits: Limits, disk: DiskSpace, *, discarding: bool = True
+) -> ServiceError | None:
     """Stream a recording into the folder. Returns the error for a file that is no recording: a batch lists it, other
-    endpoints raise it."""
+    endpoints raise it. `discarding`: whether such a file is read to its end."""
     head = await _read_head(part)
     error = why_unreadable(head)
-    if error:
+    if error and discarding:
         await discard(part, len(head), limits)
-    else:
+    if not error:
         await _store(part, head, folder, limits, disk)
     return error
 

@@ -24,6 +24,7 @@ from diarserve.core.errors import (
 )
 from diarserve.core.settings import MIB, Limits
 from diarserve.http import references
+from diarserve.http.fetched import receive_from_url
 from diarserve.http.recordings import (
     READ_SIZE,
     Body,
@@ -110,10 +111,16 @@ async def receive(
 ) -> Form:
     """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
     caller removes. `name`: of the field with the recording; `read`: how that is read; `raw`: whether the body
-    may be the recording itself. Raises ServiceError: Busy where
+    may be the recording itself, or JSON with its URL. Raises ServiceError: Busy where
     as many uploads are under way as may be."""
     form = Form(name)
     if not request.content_type.startswith("multipart/"):
+        if raw and request.content_type == "application/json":
+            folder = new_folder()
+            name, wrong = await receive_from_url(request, folder, limits)
+            form.uploads.append(Upload(folder, _plain(name), wrong))
+            _merge_query(request.query, form)
+            return form
         if not (raw and request.can_read_body and _is_recording(request.content_type)):
             raise InvalidRequest(f"Send multipart/form-data with the recording in the field '{name}'.", param=name)
         form.uploads.append(await _receive_body(request, new_folder(), limits))

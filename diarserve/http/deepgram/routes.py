@@ -19,6 +19,7 @@ from diarserve.http.audio import audio_reserved
 from diarserve.http.context import SERVICE
 from diarserve.http.deepgram import errors, shapes
 from diarserve.http.deepgram.options import RecordingParameters, Warned, read
+from diarserve.http.fetched import receive_from_url
 from diarserve.http.guard import client
 from diarserve.http.openapi.describe import RECEIVING, WORKING, Answer, describe, parameters_of
 from diarserve.http.recordings import Body, receive_recording, receiving
@@ -45,12 +46,8 @@ async def listen(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.require_ready()
     asked, warned = read(RecordingParameters, request.query)
-    if request.content_type in ("application/json", "multipart/form-data"):
-        raise InvalidRequest(
-            "Send the recording itself as the body: this server fetches nothing from a URL, and takes no form here.",
-            code="url_not_supported" if request.content_type == "application/json" else None,
-            param="url" if request.content_type == "application/json" else None,
-        )
+    if request.content_type == "multipart/form-data":
+        raise InvalidRequest("Send the recording itself as the body: no form is taken here.")
     with service.tasks.request_slot() as slot, uploads.new_folders(service) as new_folder:
         ours, owner = asked.ours(service.lanes.whisper.info.get("accepts", ())), client(request).owner
         service.check(ours, owner)
@@ -65,6 +62,11 @@ async def listen(request: web.Request) -> web.Response:
 async def _receive(request: web.Request, folder: Path) -> uploads.Upload:
     """Raises ServiceError."""
     limits = request.app[SERVICE].settings.limits
+    if request.content_type == "application/json":
+        name, wrong = await receive_from_url(request, folder, limits)
+        if wrong:
+            raise wrong
+        return uploads.Upload(folder, name, None)
     try:
         async with receiving(request, limits) as disk:
             wrong = await receive_recording(Body(request.content), folder, limits, disk)

@@ -66,7 +66,17 @@ _KEYS = {
 _TRY_LATER = (429, 503, 507)
 _RECORDING: Schema = {
     "required": True,
-    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {  # where [fetch] is enabled
+            "schema": {
+                "type": "object",
+                "properties": {"url": {"type": "string", "format": "uri", "maxLength": 2000}},
+                "required": ["url"],
+                "additionalProperties": False,
+            }
+        },
+    },
 }
 _REF = "#/components/schemas/{name}"
 
