@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -43,6 +44,14 @@ async def elsewhere() -> AsyncIterator[tuple[TestServer, list[str]]]:
                 assert request.transport is not None
                 request.transport.abort()
                 return torn
+            case "/slow":
+                slow = web.StreamResponse()
+                await slow.prepare(request)
+                with suppress(ConnectionError):  # once the client has left
+                    while True:
+                        await slow.write(wav(1)[:100])
+                        await asyncio.sleep(0.02)
+                return slow
             case "/huge":
                 huge = web.StreamResponse()
                 await huge.prepare(request)
@@ -121,6 +130,13 @@ async def test_private_addresses_are_never_asked(start: Start, host: str) -> Non
         assert await error(answer) == (400, "fetch_failed")
         assert "no public address" in await answer.text()
     assert asked == []
+    assert spool(client) == []
+
+
+async def test_a_server_that_sends_too_slowly_is_left(start: Start) -> None:
+    client = await start(**ON, limits={"reserve_mib": 0, "upload_rate_window": 0.2, "min_upload_rate": 10_000_000})
+    async with elsewhere() as (server, _):
+        assert await fetched(client, server.make_url("/slow")) == (400, "fetch_failed")
     assert spool(client) == []
 
 

@@ -4,6 +4,7 @@ enabled`; and only from public addresses, redirections included, as callbacks ar
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import aiohttp
@@ -70,7 +71,7 @@ async def _fetch(url: URL, settings: Fetch, folder: Path, limits: Limits, disk: 
                     raise too_large(limits)
                 if not disk.fits(answer.content_length or 0):
                     raise StorageFull("There is no room left for recordings; try again later.", retry_after=60)
-                return await receive_recording(_Fetched(answer.content), folder, limits, disk, discarding=False)
+                return await receive_recording(_Fetched(answer.content, limits), folder, limits, disk, discarding=False)
     raise _failed(f"it was redirected more than {_MOST_REDIRECTIONS} times")
 
 
@@ -84,11 +85,27 @@ async def _asked(session: aiohttp.ClientSession, url: URL, settings: Fetch) -> a
 
 
 class _Fetched(Body):
+    """Raises InvalidRequest where it comes more slowly than an upload may."""
+
+    def __init__(self, content: aiohttp.StreamReader, limits: Limits) -> None:
+        super().__init__(content)
+        self._limits = limits
+        self._waited = 0.0  # seconds, and the bytes that came in them
+        self._came = 0
+
     async def read_chunk(self, size: int, /) -> bytes:
+        began = time.monotonic()
         try:
-            return await super().read_chunk(size)
+            chunk = await super().read_chunk(size)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _failed(_reason(error)) from error
+        self._waited += time.monotonic() - began
+        self._came += len(chunk)
+        if self._waited >= self._limits.upload_rate_window:
+            if self._came < self._limits.min_upload_rate * self._waited:
+                raise _failed(f"its server sends less than {self._limits.min_upload_rate} bytes a second")
+            self._waited, self._came = 0.0, 0
+        return chunk
 
 
 def _parsed(text: str, base: URL | None = None) -> URL:
