@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import wave
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,34 @@ def test_known_speakers_are_called_by_name(server: Server, sample: Path) -> None
     }
     found = ask(server, sample, **fields).json()
     assert {segment["speaker"] for segment in found["segments"]} == {"agent", "customer"}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("asked", ["true", "false", None])
+def test_segments_of_a_transcription_have_speakers_where_they_are_asked_for(
+    server: Server, sample: Path, asked: str | None
+) -> None:
+    fields = {"model": "openai/whisper-tiny", "response_format": "verbose_json", "diarization": asked}
+    files = {"file": ("call.wav", sample.read_bytes(), "audio/wav")}
+    heard = requests.post(f"{server.url}/v1/audio/transcriptions", data=fields, files=files, timeout=60).json()
+    speakers = {segment.get("speaker") for segment in heard["segments"]}
+    assert speakers == ({"SPEAKER_00", "SPEAKER_01"} if asked == "true" else {None})
+
+
+@pytest.mark.timeout(300)
+def test_in_silence_nothing_is_said(server: Server) -> None:
+    silence = {"file": ("silence.wav", wav(45), "audio/wav")}
+
+    def transcribed(**fields: str) -> requests.Response:
+        return requests.post(f"{server.url}/v1/audio/transcriptions", data=fields, files=silence, timeout=60)
+
+    assert transcribed(response_format="json").json()["text"] == ""
+    verbose = transcribed(response_format="verbose_json").json()
+    assert (verbose["text"], verbose["segments"], "words" in verbose) == ("", [], False)
+    [event] = [line for line in transcribed(stream="true").text.splitlines() if line.startswith("data: ")]
+    assert json.loads(event.removeprefix("data: ")) == {"type": "transcript.text.done", "text": ""}
+    found = requests.post(f"{server.url}{PATH}", files=silence, timeout=60).json()
+    assert found == {"duration": 45.0, "segments": []}
 
 
 async def test_whisper_does_not_run_and_nothing_stays_behind(start: Start) -> None:

@@ -31,7 +31,6 @@ class AsrWord(Struct, gc=False):
 
 
 class AsrSegment(VerboseSegment, kw_only=True):
-    speaker: str | UnsetType = UNSET  # not of words that are nobody's
     words: Sequence[AsrWord] | UnsetType = UNSET
 
 

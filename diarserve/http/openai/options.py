@@ -36,6 +36,11 @@ class OpenAIOptions(CommonOptions):
     stream: Annotated[bool, BeforeValidator(lambda value: value or False)] = False
     chunking_strategy: Annotated[str | None, Field(description="Chunks are always cut at silence.")] = None
     timestamp_granularities: tuple[Granularity, ...] = ("segment",)
+    diarization: Annotated[
+        bool,
+        BeforeValidator(lambda value: value or False),
+        Field(description="As speaches has it: the segments of verbose_json have a speaker."),
+    ] = False
     keywords: Annotated[tuple[str, ...], Field(description="As hotwords.")] = ()
     languages: Annotated[tuple[str, ...], Field(description="Honoured where it is one.")] = ()
     include: tuple[str, ...] = ()

@@ -144,7 +144,9 @@ def _shaped(
             return render(document, options.response_format, style)
         case "verbose_json":
             kind_of_task: shapes.Task = "translate" if translate else "transcribe"
-            shaped = shapes.verbose_json(document, options.timestamp_granularities, kind_of_task)
+            shaped = shapes.verbose_json(
+                document, options.timestamp_granularities, kind_of_task, speakers=options.diarization
+            )
         case "diarized_json":
             shaped = shapes.diarized_json(document)
         case _:

@@ -49,6 +49,7 @@ class VerboseSegment(Struct, kw_only=True):
     avg_logprob: float  # of words, not of tokens
     compression_ratio: float  # as Whisper computes it
     no_speech_prob: float = 0.0  # not kept: windows judged silent left no words
+    speaker: str | UnsetType | None = UNSET  # where a client asks for it; None for words that are nobody's
 
 
 class VerboseWord(Struct, gc=False):
@@ -108,7 +109,11 @@ def json(document: Document) -> Transcription:
 
 
 def verbose_json(
-    document: Document, granularities: Collection[Granularity] = _SEGMENTS, task: Task = "transcribe"
+    document: Document,
+    granularities: Collection[Granularity] = _SEGMENTS,
+    task: Task = "transcribe",
+    *,
+    speakers: bool = False,
 ) -> TranscriptionVerbose:
     answer = TranscriptionVerbose(
         task=task,
@@ -119,6 +124,9 @@ def verbose_json(
     )
     if "segment" in granularities:
         answer.segments = [verbose_segment(segment) for segment in document.segments]
+        if speakers:
+            for shown, segment in zip(answer.segments, document.segments, strict=True):
+                shown.speaker = None if segment.speaker == UNKNOWN else segment.speaker
     if "word" in granularities:
         answer.words = [
             VerboseWord(word.word, word.start, word.end) for segment in document.segments for word in segment.words
