@@ -40,6 +40,7 @@ SURE = 0.3  # seconds before the newest sample, up to where words in which two h
 # have an error rate of 0.25, with 8 of 0.21, with 12 of 0.22; offline it is 0.13.
 BEFORE = 8.0
 GAP = 2.0  # seconds of silence, past which there is none
+QUICK = 0.5  # seconds that a decoding takes: where it takes longer, as with many sessions, there is none either
 CONTEXT = 200  # characters of final text that the model is given as what was said before: without, words are lost
 SHORTEST = SAMPLE_RATE // 10
 END = 0.1  # seconds after a final word, from where the rest is decoded
@@ -110,7 +111,7 @@ class Listener:
     def _note_start(self, start: int) -> Part[None]:
         if not self._speaks:
             final = self._agreement.final
-            if not final or start / SAMPLE_RATE - final[-1].end > GAP:
+            if not final or start / SAMPLE_RATE - final[-1].end > GAP or self._took > QUICK:
                 self._forget(start)
                 self._start = start
             self._speaks = True
