@@ -466,7 +466,10 @@ async def test_a_session_that_breaks_is_told(begin: Any) -> None:
         await given_back(sessions(client)[-1])
 
 
-async def test_who_does_not_read_is_told_and_does_not_fill_the_memory(begin: Any) -> None:
+async def test_who_does_not_read_is_told_and_does_not_fill_the_memory(
+    begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.http.live.conversation._PATIENCE", 2.0)
     client = await begin()
     host, port = client.host, client.port
     request = f"GET {NATIVE} HTTP/1.1\r\nHost: {host}:{port}\r\n"
