@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from diarserve.service.python_api import ParallelDiarizationService as ParallelDiarizationService
     from diarserve.transcript.document import Document as Document
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _PUBLIC = {
     "Document": "diarserve.transcript.document",
