@@ -97,6 +97,13 @@ plots: .venv/installed  ## figures of what the measurements left
 urgency: .venv/installed  ## a short clip behind a long recording; how soon a cancelled task frees the workers
 	$(BIN)/python -m bench.urgency
 
+.PHONY: store-rate scale
+scale: .venv/installed  ## what 1 to 1,000 GPUs need around them, estimated from what was measured
+	$(BIN)/python -m bench.scale --write
+
+store-rate: .venv/installed  ## what a cluster's database and object store take: tasks a second, CPU seconds
+	$(BIN)/python -W ignore -m bench.store_rate --write $(ARGUMENTS)
+
 .PHONY: sizing
 sizing: .venv/installed  ## CPU seconds and memory of an hour of audio, by model
 	$(BIN)/python -m bench.sizing --write $(ARGUMENTS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import demo, joining, load, overhead, peers, performance_test, results, scaling, scoring, soak
+from bench import demo, joining, load, overhead, peers, performance_test, results, scale, scaling, scoring, soak
 from bench.soak_clients import Answer
 from tests.support.conversations import conversation, voices
 from tests.support.diarization_error import speakers
@@ -198,3 +198,16 @@ def test_a_conversation_is_the_same_for_its_seed_and_its_turns_hold_its_speech()
     for turn in turns:
         spoken[round(turn.start * 16_000) : round(turn.end * 16_000)] = True
     assert np.square(samples[spoken]).mean() > 100 * np.square(samples[~spoken]).mean()
+
+
+def test_servers_that_are_woken_cost_the_database_with_the_square_of_their_number() -> None:
+    read = (json.loads((results.FOLDER / "results" / f"{name}.json").read_text()) for name in ("sizing", "store"))
+    cost = scale.costs(*read)
+    few, many = (scale.needs(gpus, scale.Load(speed=100), cost) for gpus in (101, 201))
+    assert many.audio / few.audio == pytest.approx(201 / 101)
+    assert many.woken / few.woken == pytest.approx(201 * 200 / (101 * 100))
+    one = scale.needs(1, scale.Load(speed=100), cost)
+    assert one.woken == 0
+    assert one.requests / one.recordings == 2 * 2 + 6  # 9.6 MB in pieces of 8 MiB
+    full = scale.most(scale.Load(speed=100), cost, 1)
+    assert 1 < full < scale.most(scale.Load(speed=100, gpus_a_server=10), cost, 1)
