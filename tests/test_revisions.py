@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from msgspec import UNSET
 
 from diarserve.core.errors import InvalidRequest
+from diarserve.tasks import revisions
 from diarserve.transcript.changes import Assign, Change, Correct, Edit, Rename, Restore, effective
 from diarserve.transcript.channels import join_channels, turns_of
 from diarserve.transcript.document import Document, SpeakerMatch, Turn, encode
@@ -163,6 +165,14 @@ def test_a_change_that_cannot_be_made_says_why(edit: Edit, message: str) -> None
         change(edit)
 
 
+def test_of_a_revision_nothing_before_a_restoration_counts() -> None:
+    a, b, c = Rename("A", "B"), Rename("B", "C"), Rename("C", "D")
+    assert effective([[a], [b, Restore(1), c], [Restore(0)], [a, Restore(2)]]) == [a, c]
+    assert effective([[a], [Restore(0)], [b]]) == [b]
+    with pytest.raises(InvalidRequest, match="no revision 2"):
+        effective([[a], [Restore(2), Restore(0)]])
+
+
 def test_a_state_is_restored() -> None:
     first, second, third = Rename("A", "1"), Rename("B", "2"), Rename("C", "3")
     history: list[list[Change]] = [[first], [second], [Restore(1)], [third], [Restore(0)]]
@@ -252,6 +262,37 @@ async def test_revisions_go_with_the_transcript(start: Start, recording: Recordi
 
 def _legible(folder: Path, text: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+async def test_what_takes_long_to_apply_is_refused_and_never_holds_up_the_server(
+    start: Start, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start()
+    id = await finished(client, recording)
+    threads: list[threading.Thread] = []
+    apply = revisions._apply
+
+    def noted(body: bytes, changes: Sequence[bytes]) -> Document:
+        threads.append(threading.current_thread())
+        return apply(body, changes)
+
+    monkeypatch.setattr(revisions, "_apply", noted)
+    assert (await patch(client, id, 0, Assign(0, 2, ANN))).status == 200
+    assert (await client.get(f"{API}/result/{id}")).status == 200
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+    monkeypatch.setattr(revisions, "MOST_WORDS", 5)
+    assert await error(await patch(client, id, 1, *[Assign(0, 2, ANN)] * 2)) == (400, "invalid_request")
+    monkeypatch.setattr(revisions, "MOST_BYTES", 300)
+    assert await error(await patch(client, id, 1, *[Rename(ANN, ANN)] * 20)) == (400, "invalid_request")
+    assert (await patch(client, id, 1, Rename(ANN, "Ann"))).status == 200
+
+
+@pytest.mark.timeout(20)
+def test_few_words_repeated_often_are_corrected_soon() -> None:
+    """It took minutes."""
+    edits = [Correct(0, 900, text * 300) for text in ("a b a ", "b a a ", "a b b ")]
+    assert revised(document(("one two three " * 300, ANN)), edits * 10, 1).words == 900
 
 
 def test_hours_are_revised_and_encoded() -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from diarserve.core.errors import Conflict, InvalidRequest, NotFound
-from diarserve.core.offload import offload
 from diarserve.tasks.store.protocol import Store
-from diarserve.transcript.changes import Change, effective
+from diarserve.transcript.changes import Change, Edit, Rename, effective
 from diarserve.transcript.document import Document, decode
 from diarserve.transcript.draft import revised
 
-MOST = 1000  # revisions of a task: all of them are applied whenever the transcript is asked for
-
-_LARGE_BODY = 256 * 1024  # bytes of JSON above which decoding leaves the event loop
+# All revisions of a task are applied whenever its transcript is asked for.
+MOST = 1000
+MOST_BYTES = 4 * 2**20  # of all together, as JSON
+MOST_WORDS = 1_000_000  # that their changes name, counted as often as they are named: 2 s of work
 
 _Changes = tuple[Change, ...]
 
@@ -31,7 +32,7 @@ async def document_at(store: Store, id: str, body: bytes, number: int | None = N
     if number == 0:
         return body
     changes = [revision.changes for revision in kept[:number]]
-    return await offload(len(body) > _LARGE_BODY, _apply, body, changes)
+    return await asyncio.to_thread(_apply, body, changes)
 
 
 async def revise(store: Store, id: str, body: bytes, based_on: int, changes: Sequence[Change]) -> int:
@@ -42,12 +43,21 @@ async def revise(store: Store, id: str, body: bytes, based_on: int, changes: Seq
         raise InvalidRequest(f"This transcript was revised {MOST} times, as often as it may.", param="changes")
     if based_on == len(kept):
         encoded = msgspec.json.encode(changes)
-        await offload(len(body) > _LARGE_BODY, _apply, body, [*kept, encoded])
+        if sum(map(len, kept)) + len(encoded) > MOST_BYTES:
+            raise InvalidRequest("The changes of this transcript are as many as there may be.", param="changes")
+        await asyncio.to_thread(_apply, body, [*kept, encoded])
         if await store.revise(id, based_on + 1, encoded):
             return based_on + 1
     raise Conflict("The transcript was revised meanwhile: get it again, and make your changes to that.")
 
 
 def _apply(body: bytes, revisions: Sequence[bytes]) -> Document:
-    changes = [msgspec.json.decode(one, type=_Changes) for one in revisions]
-    return revised(decode(body), effective(changes), len(revisions))
+    """Raises InvalidRequest. It may take seconds."""
+    edits = effective([msgspec.json.decode(one, type=_Changes) for one in revisions])
+    if _words(edits) > MOST_WORDS:
+        raise InvalidRequest(f"The changes name more than {MOST_WORDS} words.", param="changes")
+    return revised(decode(body), edits, len(revisions))
+
+
+def _words(edits: Iterable[Edit]) -> int:
+    return sum(edit.past - edit.first for edit in edits if not isinstance(edit, Rename))

@@ -57,15 +57,19 @@ def effective(revisions: Sequence[Sequence[Change]]) -> list[Edit]:
     >>> effective([[Rename("A", "Ann")], [Rename("B", "Bob")], [Restore(1)]])
     [Rename(speaker='A', name='Ann')]
     """
-    states: list[list[Edit]] = [[]]
-    for changes in revisions:
-        edits = states[-1]
+    for number, changes in enumerate(revisions):
         for change in changes:
-            if isinstance(change, Restore):
-                if change.revision >= len(states):
-                    raise InvalidRequest(f"There is no revision {change.revision} to restore.", param="changes")
-                edits = states[change.revision]
+            if isinstance(change, Restore) and change.revision > number:
+                raise InvalidRequest(f"There is no revision {change.revision} to restore.", param="changes")
+    runs: list[list[Edit]] = []  # newest first
+    number = len(revisions)
+    while number:
+        run: list[Edit] = []
+        number, changes = number - 1, revisions[number - 1]
+        for change in changes:
+            if isinstance(change, Restore):  # what was before it does not count
+                number, run = change.revision, []
             else:
-                edits = [*edits, change]
-        states.append(edits)
-    return states[-1]
+                run.append(change)
+        runs.append(run)
+    return [edit for run in reversed(runs) for edit in run]

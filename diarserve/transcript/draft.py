@@ -228,7 +228,8 @@ def _corrected(old: Sequence[_Word], texts: Sequence[str]) -> list[_Word]:
         return []
     made: list[_Word] = []
     spoken = [word.said.word.strip() for word in old]
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, spoken, texts, autojunk=False).get_opcodes():
+    # `autojunk`, the default, is what bounds the time: a few words repeated a thousand times take minutes without.
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, spoken, texts).get_opcodes():
         new = texts[j1:j2]
         if kind == "equal":
             made += old[i1 + (i1 == 0 and j1 > 0) : i2]  # less the first, where it has shared its time already
