@@ -14,9 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from diarserve.access import key_file
 from diarserve.core.settings import Settings
+from diarserve.core.task_settings import Store
 from diarserve.tasks.backup import without_server
 from diarserve.tasks.backup_archive import BackupError, check, chunks, size
 from diarserve.tasks.restore import Restored, restore
@@ -251,6 +253,16 @@ async def test_nothing_is_restored_under_a_running_server(
         with pytest.raises(StoreError, match="locked"):
             await asyncio.to_thread(attempt)
     assert (await document(running, form(wav())))["status"] == "completed"
+
+
+def test_a_store_that_is_no_file_is_neither_saved_nor_restored(left: Settings, tmp_path: Path) -> None:
+    file = saved(left, tmp_path / "backup.tar")
+    shared = Store(url=SecretStr("postgresql://nowhere/tasks"), objects="s3://tasks")
+    with pytest.raises(BackupError, match="database server"):
+        restore(file, other(tmp_path).model_copy(update={"store": shared}))
+    assert not other(tmp_path).data_dir.exists()
+    with pytest.raises(StoreError, match="database server"):
+        saved(left.model_copy(update={"store": shared}), tmp_path / "second.tar")
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "stranger", "escape", "link", "newer", "lost", "no tar", "store"])

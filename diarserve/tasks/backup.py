@@ -22,6 +22,7 @@ from diarserve.tasks.store.protocol import Store, StoreError
 from diarserve.tasks.store.sqlite import SqliteStore
 from diarserve.tasks.store.sqlite_backup import opened, unfinished
 
+ELSEWHERE = "The tasks are in a database server: back that up, and restore it, with its own tools."
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -44,7 +45,7 @@ class Backups:
         Raises Busy while another backup is made, StorageFull, StoreError, and Unprocessable for a store that is no
         file."""
         if not isinstance(self._store, SqliteStore):
-            raise Unprocessable("The tasks are in a database server: back that up with its own tools.")
+            raise Unprocessable(ELSEWHERE)
         if self._under_way:
             raise Busy("A backup is being made already; try again later.", retry_after=30)
         self._under_way = True
@@ -69,6 +70,8 @@ class Backups:
 def without_server(settings: Settings, version: str) -> Iterator[archive.Files]:
     """As `Backups.snapshot`, of a data directory that no server uses meanwhile. The store is not brought up to date.
     Raises StoreError."""
+    if settings.store.shared:  # the file that may be there is from before
+        raise StoreError(ELSEWHERE)
     with tempfile.TemporaryDirectory(prefix=f"{BACKUP}-", dir=_existing(settings.data_dir)) as name:
         folder = Path(name)
         with opened(settings.data_dir / DATABASE) as store:

@@ -11,6 +11,7 @@ from diarserve.access import key_file
 from diarserve.core.settings import Settings
 from diarserve.tasks import backup_archive as archive
 from diarserve.tasks import data_directory
+from diarserve.tasks.backup import ELSEWHERE
 from diarserve.tasks.backup_archive import BackupError, Manifest
 from diarserve.tasks.data_directory import BACKUP, DATABASE, DURABLE, VOICES
 from diarserve.tasks.spool import UPLOAD
@@ -30,6 +31,8 @@ def restore(file: Path, settings: Settings, *, replace: bool = False) -> Restore
     """Put a backup into the data directory, which no server may use; `replace`: in place of the tasks there. The store
     changes in one transaction: before that the directory is as it was, but for files that the next start removes.
     Raises BackupError, StoreError and OSError."""
+    if settings.store.shared:  # no server would ever look at what is restored here
+        raise BackupError(ELSEWHERE)
     data_dir = settings.data_dir
     data_directory.prepare(data_dir)
     folder = data_dir / BACKUP
