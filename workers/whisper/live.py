@@ -30,14 +30,14 @@ INTERVAL = 0.6  # seconds of new audio for which an utterance is decoded again, 
 PATIENCE = 1.5  # ... times as long as the last decoding took: a machine that is behind decodes less often
 LONGEST_INTERVAL = 5.0
 # Seconds of decoded audio, after which it begins anew at the last final word: with 8, words at the seams are lost, and
-# where it keeps some final ones then, their errors go on: 0.23 instead of 0.21.
+# where it keeps some final ones then, their errors go on: 0.23 instead of 0.20.
 TRIM_SECONDS = 14.0
 MOST_SECONDS = 20.0  # of decoded audio; past that, words are final though no two hypotheses agreed
 UNSURE_SECONDS = 2.0  # at its end, whose words are not
 READ_SECONDS = 30.0  # of audio at a time
 SURE = 0.3  # seconds before the newest sample, up to where words in which two hypotheses agree are final
 # Seconds of what is final that are decoded with what follows, as its beginning: with 0 the words of the open recordings
-# have an error rate of 0.25, with 8 of 0.21, with 12 of 0.22; offline it is 0.13.
+# have an error rate of 0.25, with 8 of 0.20, with 12 of 0.22; offline it is 0.13.
 BEFORE = 8.0
 GAP = 2.0  # seconds of silence, past which there is none
 QUICK = 0.5  # seconds that a decoding takes: where it takes longer, as with many sessions, there is none either
