@@ -19,7 +19,7 @@ class Limits:
     errors: float = 0.01
 
 
-# By profile: the classes of bench/locustfile.py. Of four users on two cores with the embedded default.
+# By profile: the classes of bench/locustfile.py. For four users on two quiet cores with the embedded default.
 LIMITS = {
     "Clips": Limits(p95=10, rtf=0.3),
     "Meetings": Limits(p95=120, rtf=0.4),
