@@ -52,6 +52,12 @@ def test_a_decision_stays_within_the_bounds(bounds: Bounds, seen: Seen) -> None:
 
 
 @given(bounds(), lanes())
+def test_a_job_gets_a_worker_at_once_where_there_is_none(bounds: Bounds, seen: Seen) -> None:
+    if seen.waiting:
+        assert decide(bounds, POLICY, replace(seen, workers=0, starting=0, idle=())).workers > 0
+
+
+@given(bounds(), lanes())
 def test_a_lane_grows_only_while_jobs_wait_and_shrinks_only_while_none_does(bounds: Bounds, seen: Seen) -> None:
     decision = decide(bounds, POLICY, seen)
     if bounds.min <= seen.workers <= bounds.max:

@@ -66,7 +66,7 @@ def decide(bounds: Bounds, policy: Policy, seen: Seen) -> Decision:
     steady = Decision(seen.workers, "steady")
     if seen.workers > bounds.max:
         return Decision(bounds.max, "maximum", f"{bounds.max} is the most")
-    if seen.failed < policy.retry_after:
+    if seen.workers and seen.failed < policy.retry_after:  # without workers a job would wait for as long
         return steady
     if seen.workers < bounds.min:
         return Decision(bounds.min, "minimum", f"{bounds.min} is the least")
