@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from itertools import product
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -19,10 +20,11 @@ from hypothesis import given
 from hypothesis import settings as fuzzed
 from hypothesis import strategies as st
 
+from diarserve.access import key_file
 from diarserve.core.errors import ServiceError
 from diarserve.http import app
 from diarserve.http.context import LIVE
-from diarserve.http.live import deepgram, intake, native, realtime
+from diarserve.http.live import conversation, deepgram, intake, native, realtime
 from diarserve.live.options import LiveOptions
 from tests.support import deepgram_client, live_sessions
 from tests.support.app import AppServer, Client, Start, service, spool
@@ -79,6 +81,23 @@ async def send(socket: Socket, type: str, **fields: Any) -> None:
 
 
 # The native protocol
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_session_of_a_revoked_key_ends(
+    begin: Callable[..., Awaitable[Client]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(conversation, "_KEY_CHECK", 0.05)
+    file = tmp_path / "keys.json"
+    _, secret = key_file.add(file, "app", "submit")
+    client = await begin(access={"keys_file": str(file)})
+    async with client.ws_connect(path, headers={"X-API-Key": secret}) as live:
+        await asyncio.to_thread(key_file.revoke, file, "app")
+        async with asyncio.timeout(LIMIT):
+            async for message in live:
+                assert message.type is WSMsgType.TEXT
+        assert live.close_code == 1008
+    await given_back(sessions(client)[0])
 
 
 async def test_events_of_a_session_from_ready_to_done(begin: Any) -> None:

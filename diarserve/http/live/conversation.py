@@ -19,10 +19,10 @@ from typing import Protocol
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from diarserve.core.errors import InvalidRequest, NotReady, RateLimited, ServiceError, TooLarge
+from diarserve.core.errors import InvalidRequest, NotReady, RateLimited, ServiceError, TooLarge, Unauthorized
 from diarserve.http.context import LIVE
 from diarserve.http.drain import DRAIN
-from diarserve.http.guard import client
+from diarserve.http.guard import client, is_still_known
 from diarserve.http.live.upgrade import require_upgrade, subprotocols
 from diarserve.live.events import Broken, Ended, Event
 from diarserve.live.options import LiveOptions
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 4  # events that are taken from the session before the client has those before them
 _PING = 20.0  # seconds between pings: proxies end what is silent for 60
+_KEY_CHECK = 2.0  # seconds between looks at whether the client's key was revoked
 _PATIENCE = 15.0  # seconds for the client to take a message
 _GOODBYE = 5.0  # seconds for the client to answer the close
 
@@ -82,7 +83,7 @@ async def converse(request: web.Request, dialect: Dialect, largest: int) -> web.
     try:
         await socket.prepare(request)
         with suppress(ConnectionError):
-            await _Line(socket, dialect).converse()
+            await _Line(socket, dialect, lambda: is_still_known(request)).converse()
     finally:
         await dialect.session.close()
     return socket
@@ -93,8 +94,8 @@ class SlowReader(Exception):
 
 
 class _Line:
-    def __init__(self, socket: web.WebSocketResponse, dialect: Dialect) -> None:
-        self._socket, self._dialect = socket, dialect
+    def __init__(self, socket: web.WebSocketResponse, dialect: Dialect, permitted: Callable[[], bool]) -> None:
+        self._socket, self._dialect, self._permitted = socket, dialect, permitted
         self._events: asyncio.Queue[Event] = asyncio.Queue(_AHEAD)
 
     async def converse(self) -> None:
@@ -117,7 +118,8 @@ class _Line:
                 await self._socket.close(code=code, message=why.encode())
 
     async def _until_first_ends(self) -> WSCloseCode:
-        tasks = [asyncio.create_task(part) for part in (self._hear(), self._tell(), self._collect(), self._ping())]
+        parts = (self._hear(), self._tell(), self._collect(), self._ping(), self._until_forbidden())
+        tasks = [asyncio.create_task(part) for part in parts]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return next(iter(ended)).result()
@@ -166,6 +168,14 @@ class _Line:
         while True:
             await asyncio.sleep(_PING)
             await self._socket.ping()
+
+    async def _until_forbidden(self) -> WSCloseCode:
+        """Until the key is revoked with which the session was opened."""
+        while True:
+            await asyncio.sleep(_KEY_CHECK)
+            if not self._permitted():
+                await self._send(self._dialect.refuse(Unauthorized("This access key was revoked.")))
+                return WSCloseCode.POLICY_VIOLATION
 
     async def _send(self, message: object) -> None:
         """Raises SlowReader."""
