@@ -162,6 +162,25 @@ def test_what_is_said_is_shown_while_it_is_said_and_kept(new_page: NewPage, serv
     page.get_by_role("button", name="Pause").wait_for()
 
 
+def test_a_microphone_that_is_given_to_a_page_that_was_left_is_given_back(new_page: NewPage, url: str) -> None:
+    page = new_page()
+    page.add_init_script(
+        """const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          await new Promise((allow) => { window.allow = allow; });
+          return window.stream = await open(wanted);
+        };
+        window.until = async (holds) => { while (!holds()) await new Promise(requestAnimationFrame); };"""
+    )
+    page.goto(url + "/#/live")
+    page.get_by_role("button", name="Start").click()
+    page.evaluate("until(() => window.allow)")
+    page.evaluate("location.hash = '#/'")
+    page.locator(".target").wait_for()
+    page.evaluate("window.allow()")
+    page.evaluate("until(() => window.stream?.getTracks().every((track) => track.readyState === 'ended'))")
+
+
 def test_four_hours_of_words_do_not_hold_the_page_up(new_page: NewPage, url: str) -> None:
     # CPU time, which other programs lengthen too, but by little: the best of three.
     assert any(_longest_task(new_page(), url) < 0.1 for _ in range(3))

@@ -59,6 +59,7 @@ export class LiveView {
     this.words = new LiveWords();
     this.place.replaceChildren(this.words.element);
     this.microphone = await Microphone.open((piece) => this.heard(piece));
+    if (this.leaving) return this.microphone.close(); // the page was left before the user allowed it
     const url = address("stream");
     url.protocol = url.protocol.replace("http", "ws");
     url.search = new URLSearchParams({ sample_rate: this.microphone.rate, keep: this.keep.checked, ...(this.language.value.trim() && { language: this.language.value.trim() }) });
