@@ -10,7 +10,7 @@ RUNTIME := .venv/$(LOCK:.lock=.installed)
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast test-cluster test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots client-install storm storm-cluster faults fuzz soak urgency lock clean
+.PHONY: help install demo serve test test-slow test-fast test-cluster test-random check sbom audit accuracy bench performance peers overhead load scaling scaling-burst gpu separation confidence plots client-install storm storm-cluster faults fuzz soak urgency lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,13 +27,16 @@ test: .venv/installed  ## the whole test suite, real models included, and what i
 	$(BIN)/python -m pytest --cov=diarserve --cov=workers --cov-report=term
 
 test-fast: .venv/installed  ## the tests on stand-in engines alone
-	$(BIN)/python -m pytest -m "not models and not slow_faults and not cluster"
+	$(BIN)/python -m pytest -m "not models and not slow_faults and not cluster and not slow"
+
+test-slow: .venv/installed  ## tests that take long: who is called over the network, memory, fuzzing, all dashboards
+	$(BIN)/python -m pytest -m slow
 
 test-cluster: .venv/installed  ## workers on a Ray cluster of three nodes on this machine, which are killed
 	$(BIN)/python -m pytest -m cluster --timeout 600 tests/test_ray_workers.py
 
 test-random: .venv/installed  ## test-fast in a random order; ARGUMENTS="--randomly-seed=123" repeats one
-	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults and not cluster" $(ARGUMENTS)
+	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults and not cluster and not slow" $(ARGUMENTS)
 
 check: .venv/installed  ## lint, format, types, who may import whom, and the Containerfile
 	$(BIN)/ruff check .

@@ -56,6 +56,7 @@ def test_runbooks_name_panels_that_are_there() -> None:
 
 
 @pytest.mark.skipif(not INSTALLED, reason="prometheus is not installed")
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_every_query_of_every_panel_is_answered(tmp_path: Path) -> None:
     with loaded(tmp_path) as watched:

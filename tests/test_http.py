@@ -335,9 +335,9 @@ async def test_a_long_answer_is_not_made_on_the_event_loop(
     async def process(task: Task) -> Document:
         return document
 
-    def made(*args: Any) -> Any:
+    def made(*args: Any, **named: Any) -> Any:
         threads.append(threading.current_thread())
-        return make(*args)
+        return make(*args, **named)
 
     monkeypatch.setattr(service(client), "process", process)
     monkeypatch.setattr(module, maker, made)

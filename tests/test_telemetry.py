@@ -30,6 +30,7 @@ TELEMETRY = ("ORT_DISABLE_TELEMETRY", "PYANNOTE_METRICS_ENABLED", "OTEL_SDK_DISA
 
 pytestmark = [
     pytest.mark.models,
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
     pytest.mark.timeout(300),
 ]

@@ -16,6 +16,7 @@ MB = 1_000_000
 
 
 @pytest.mark.models
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_recordings_of_ever_new_lengths_do_not_make_it_grow(tmp_path: Path) -> None:
     """oneDNN kept a compiled kernel for every length: 40 MB after as many requests as here."""
