@@ -53,8 +53,8 @@ check: .venv/installed  ## lint, format, types, who may import whom, and the Con
 	$(BIN)/hadolint Containerfile
 
 # numpy as in a worker: two threads round otherwise, and a rounding can decide a sentence.
-accuracy: .venv/installed  ## WER and DER on the real recordings
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.accuracy
+accuracy: .venv/installed  ## WER and DER on the real recordings; ARGUMENTS="--accuracy high": by two segmentation networks
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.accuracy $(ARGUMENTS)
 
 confidence: .venv/installed  ## how often words are right by the confidence in their speakers
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.confidence
