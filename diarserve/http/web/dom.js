@@ -46,6 +46,9 @@ export function icon(name) {
   return svg;
 }
 
+/** Let the page answer its user before the work goes on. */
+export const yieldToPage = () => globalThis.scheduler?.yield?.() ?? new Promise((resume) => setTimeout(resume));
+
 /** To be heard by a screen reader, and seen for some seconds. */
 export function say(text, kind = "note") {
   const note = h("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status" }, h("span", {}, text));

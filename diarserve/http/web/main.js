@@ -32,15 +32,19 @@ async function start() {
   drop = new Drop(features, accepted);
   byId("side").append(drop.element, tasks.element);
   byId("voices-link").hidden = !features.features.stored_voices;
-  await tasks.refresh().catch(sayError);
   addEventListener("hashchange", show);
-  show();
+  show(); // without waiting for the list: a transcript of hours takes long enough
+  listed();
 }
 
 /** A recording is with the server. The only one is opened, so that one sees what becomes of it. */
 function accepted(id, only) {
-  tasks.refresh().then(() => tasks.mark(location.hash.split("/")[2]), sayError);
+  listed();
   if (only && !(view instanceof LiveView)) location.hash = `#/task/${id}`;
+}
+
+function listed() {
+  tasks.refresh().then(() => tasks.mark(location.hash.split("/")[2]), sayError);
 }
 
 function show() {

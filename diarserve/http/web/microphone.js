@@ -20,12 +20,18 @@ export class Microphone {
     }
     let [context, source] = connect(stream, { sampleRate: WANTED });
     if (!source) [context, source] = connect(stream, {});
-    await context.audioWorklet.addModule(new URL("recorder_worklet.js", import.meta.url));
-    const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
-    recorder.port.onmessage = ({ data }) => onPiece(data);
-    source.connect(recorder);
-    await context.resume();
-    return new Microphone(stream, context);
+    const microphone = new Microphone(stream, context);
+    try {
+      await context.audioWorklet.addModule(new URL("recorder_worklet.js", import.meta.url));
+      const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
+      recorder.port.onmessage = ({ data }) => onPiece(data);
+      source.connect(recorder);
+      await context.resume();
+    } catch (error) {
+      microphone.close();
+      throw new Error(`The browser cannot record: ${error.message} Reload the page, and try again.`);
+    }
+    return microphone;
   }
 
   constructor(stream, context) {
@@ -38,7 +44,7 @@ export class Microphone {
 
   close() {
     for (const track of this.stream.getTracks()) track.stop();
-    this.context.close();
+    if (this.context && this.context.state !== "closed") this.context.close();
   }
 }
 

@@ -1,6 +1,6 @@
 // The field in which one looks for a text, and steps from place to place.
 
-import { h, icon } from "./dom.js";
+import { h, yieldToPage } from "./dom.js";
 import { find } from "./search.js";
 
 export class SearchBox {
@@ -31,15 +31,22 @@ export class SearchBox {
     }
   }
 
-  look() {
-    this.places = find(this.list.transcript, this.input.value);
-    const { found } = this.list.marks;
-    found.clear();
-    for (const [first, past] of this.places) for (let word = first; word < past; word += 1) found.add(word);
+  async look() {
+    const places = [];
+    const found = new Set();
+    const mine = (this.latest = {}); // what is typed meanwhile is looked for instead
+    for (const piece of find(this.list.transcript, this.input.value)) {
+      places.push(...piece);
+      for (const [first, past] of piece) for (let word = first; word < past; word += 1) found.add(word);
+      await yieldToPage();
+      if (this.latest !== mine) return;
+    }
+    this.places = places;
+    this.list.marks.found = found;
     this.at = -1;
-    this.told.textContent = this.input.value.trim() ? `${this.places.length} found` : "";
-    this.list.redraw();
-    if (this.places.length) this.step(1);
+    this.told.textContent = this.input.value.trim() ? `${places.length} found` : "";
+    this.list.remark();
+    if (places.length) this.step(1);
   }
 
   step(by) {

@@ -151,13 +151,17 @@ export class SegmentList {
 
   wordNodes(segment) {
     return spelled(segment).flatMap(([before, text], index) => {
-      const word = segment.words[index];
-      const classes = ["w", ...this.classes(segment.first + index, word)];
-      const node = h("span", { class: classes.join(" "), "data-w": String(segment.first + index) }, text);
-      if (word.overlap) node.title = `At the same time: ${word.other_speakers.join(", ")}`;
-      else if (word.probability < this.marks.unsure) node.title = `${Math.round(100 * word.probability)} % sure of the word`;
+      const node = h("span", { "data-w": String(segment.first + index) }, text);
+      this.mark(node, segment.first + index, segment.words[index]);
       return [before, node];
     });
+  }
+
+  mark(node, number, word) {
+    node.className = ["w", ...this.classes(number, word)].join(" ");
+    if (word.overlap) node.title = `At the same time: ${word.other_speakers.join(", ")}`;
+    else if (word.probability < this.marks.unsure) node.title = `${Math.round(100 * word.probability)} % sure of the word`;
+    else if (node.title) node.title = "";
   }
 
   classes(number, word) {
@@ -170,11 +174,12 @@ export class SegmentList {
     ].filter(Boolean);
   }
 
-  /** Draw anew what is in sight, with other marks. */
-  redraw() {
-    for (const node of this.nodes.values()) node.remove();
-    this.nodes.clear();
-    this.render();
+  /** The marks have changed: show them on the words that are in the page. */
+  remark() {
+    for (const [number, node] of this.nodes) {
+      const segment = this.transcript.segments[number];
+      node.querySelectorAll("[data-w]").forEach((word, index) => this.mark(word, segment.first + index, segment.words[index]));
+    }
   }
 
   /** Mark the word that is spoken; -1: none. */

@@ -151,7 +151,7 @@ export class TranscriptView {
   setUnsure(share) {
     this.list.marks.unsure = share;
     document.getElementById("unsure-told").textContent = `${Math.round(100 * share)} %`;
-    this.list.redraw();
+    this.list.remark();
   }
 
   edit(number) {
