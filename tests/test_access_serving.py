@@ -177,6 +177,10 @@ async def test_the_port_for_metrics_has_nothing_else_and_names_no_task(
                 assert (await answer.json())["active_tasks"] == []
     async with client.session.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": "evil.example"}) as answer:
         assert answer.status == 421
+    async with client.session.get(f"http://127.0.0.1:{port}/metrics", headers={"Expect": "tea"}) as answer:
+        assert answer.status == 417
+        assert (await answer.json())["error"]["code"] == "http_error"
+        assert answer.headers["X-Request-ID"]
 
 
 @needs_openssl

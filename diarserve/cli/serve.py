@@ -80,7 +80,7 @@ async def _serve(settings: Settings, connections: int) -> None:
     assert runner.server
     listening: asyncio.Server | None = None
     try:
-        accept = LimitedConnections(runner.server, connections)
+        accept = LimitedConnections(runner.server, connections, application[SERVICE].metrics)
         listening = await loop.create_server(accept, settings.host, settings.port, backlog=128, ssl=certificate)
         _announce(listening, settings)
         await service_manager.keep_told(application[SERVICE])  # as long as systemd watches

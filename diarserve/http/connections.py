@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from aiohttp import web
 
 from diarserve.core.errors import NotReady
+from diarserve.http.security_headers import SECURITY_HEADERS
+
+if TYPE_CHECKING:
+    from diarserve.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,41 +38,52 @@ def most_connections(descriptors: int, workers: int) -> int:
 
 class LimitedConnections:
     """A factory of protocols, as `loop.create_server` wants one, which counts the open connections of an HTTP server.
-    Where there are `most`, another one is answered 503 `not_ready` and closed.
+    Where there are `most`, another one is answered 503 `not_ready`, counted and closed.
 
-    connections = LimitedConnections(runner.server, 474)
+    connections = LimitedConnections(runner.server, 474, metrics)
     server = await loop.create_server(connections, "127.0.0.1", 8000)
     """
 
-    def __init__(self, server: web.Server, most: int) -> None:
+    def __init__(self, server: web.Server, most: int, metrics: Metrics) -> None:
         self._server = server
         self._most = most
+        self._metrics = metrics
         self._say = Seldom(log.warning)
 
     def __call__(self) -> asyncio.Protocol:
         if len(self._server.connections) < self._most:
             return self._server()
+        error = NotReady("Too many connections are open; try again later.", retry_after=1)
+        self._metrics.rejects.labels(error.code).inc()
         self._say("%d client connections are open (limits.max_connections): another one is refused", self._most)
-        return _Refusal()
+        return _Refusal(error)
 
 
 class _Refusal(asyncio.Protocol):
+    """Answers before it is asked: to wait for the request would take the descriptor that is to be saved."""
+
+    def __init__(self, error: NotReady) -> None:
+        self._error = error
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         writable = cast(asyncio.Transport, transport)  # uvloop's is none by type
-        writable.write(_TOO_MANY)
+        writable.write(_answer(self._error))
         writable.close()
 
 
-def _too_many() -> bytes:
-    body = msgspec.json.encode(NotReady("Too many connections are open; try again later.").body())
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_TOO_MANY = _too_many()
+def _answer(error: NotReady) -> bytes:
+    """In the shape of every other error."""
+    body = msgspec.json.encode(error.body())
+    fields = {
+        "Content-Type": "application/json",
+        "Content-Length": len(body),
+        "Connection": "close",
+        "Retry-After": error.retry_after,
+        "X-Request-ID": uuid.uuid4().hex,  # the one that the client would send is not read
+        **SECURITY_HEADERS,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {error.status} Service Unavailable\r\n{head}\r\n".encode() + body
 
 
 class Seldom:

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from diarserve.http import guard, middleware
-from diarserve.http.context import GATE, SERVICE
+from diarserve.http.client_limits import ClientLimit
+from diarserve.http.context import CONNECTIONS, GATE, SERVICE
 from diarserve.http.gate import Gate
 from diarserve.http.routes import operations
+from diarserve.http.server import Runner
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +26,11 @@ async def serve(app: web.Application) -> AsyncIterator[None]:
         return
     watched = web.Application(middlewares=[middleware.identify, middleware.answer_errors, guard.guard])
     watched[SERVICE] = app[SERVICE]
+    watched[CONNECTIONS] = ClientLimit(settings.limits.max_client_connections, "connections")
     watched[GATE] = Gate(settings, None, host, anonymous="metrics")
     watched.add_routes(operations.routes)
     watched.on_response_prepare.extend((middleware.show_request_id, guard.add_headers))
-    runner = web.AppRunner(watched, access_log=None, shutdown_timeout=1.0)
+    runner = Runner(watched, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 
 import psutil
@@ -104,10 +106,21 @@ def test_a_refused_connection_is_told_so(tmp_path: Path) -> None:
     with stopping.running(tmp_path, config="[limits]\nmax_connections = 2") as server, ExitStack() as idle:
         server.wait_ready()
         sockets = [idle.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(10)]
-        answer = sockets[-1].recv(1000)
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b'"code":"not_ready"' in answer
-        assert b"Retry-After: 1\r\n" in answer
+        answers = []
+        for refused in sockets[-2:]:
+            answer = HTTPResponse(refused)
+            answer.begin()
+            assert answer.status == 503
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert json.loads(answer.read())["error"]["code"] == "not_ready"
+            answers.append(answer)
+        assert len({answer.headers["X-Request-ID"] for answer in answers} - {None}) == len(answers)
+        sockets[0].close()
+        sockets[1].close()
+        wait_until(lambda: requests.get(server.url + "/livez", timeout=30).status_code == 200)
+        metrics = requests.get(server.url + "/metrics", timeout=30).text
+        assert float(metrics.partition('rejects_total{code="not_ready"} ')[2].split()[0]) >= 8
 
 
 def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
