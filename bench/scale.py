@@ -12,7 +12,6 @@ from bench.results import FOLDER, arguments, publish, table
 
 GPUS = (1, 10, 100, 1000)
 FULL = 0.7  # share of a core or a GPU that is used: beyond it waiting grows fast
-PRIORITIES = 3  # claims of a server that is woken
 PIECE = 8 * 2**20  # bytes of one request to the object store
 GIB = 2**30
 
@@ -24,6 +23,7 @@ class Costs:
     server_by_second: float  # of audio, in clips of 30 s: event loop, transcripts, progress
     life: tuple[float, float]  # of a recording's row: in the server, in PostgreSQL
     vain: tuple[float, float]  # of a claim where no task waits
+    too_late: float  # share of the idle servers that ask for a task that another has claimed
     told: tuple[float, float]  # of a task's progress
     heard: float  # of a notification, in every server
     sent_by_gib: float
@@ -62,6 +62,7 @@ def costs(sizing: Any, store: Any) -> Costs:
         clips["by_process"]["server"] / (60 * sizing["arguments"]["minutes"]),
         _both(store["lives"][1]),
         _both(store["vain"]),
+        (store["woken"][-1]["claims"] - 1) / (store["woken"][-1]["servers"] - 1),
         _both(alone),
         (heard["server_cpu_ms"] - alone["server_cpu_ms"]) / 1000,
         store["sent"]["put_cpu_per_gib"],
@@ -76,7 +77,7 @@ def _both(measured: dict[str, float]) -> tuple[float, float]:
 def needs(gpus: int, load: Load, cost: Costs) -> Needs:
     """Of that many GPUs that are busy for FULL of the time.
 
-    >>> cost = Costs(5e-4, (3e-3, 2e-3), (4e-4, 1e-4), (5e-5, 5e-5), 1e-5, 1.0, 2.0)
+    >>> cost = Costs(5e-4, (3e-3, 2e-3), (4e-4, 1e-4), 0.2, (5e-5, 5e-5), 1e-5, 1.0, 2.0)
     >>> needs(10, Load(speed=100), cost).recordings
     2.3333333333333335
     """
@@ -87,7 +88,7 @@ def needs(gpus: int, load: Load, cost: Costs) -> Needs:
     changes = 2 * audio / 30  # both models tell of 30 s of audio at a time
     told = changes + 3 * recordings  # queued, claimed, ended
     travel = size * (cost.sent_by_gib + cost.fetched_by_gib) / GIB
-    woken = recordings * (servers - 1) * PRIORITIES
+    woken = recordings * (servers - 1) * cost.too_late
     server_cores = (
         audio * cost.server_by_second
         + recordings * (cost.life[0] + travel)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,14 +21,20 @@ from unittest.mock import patch
 import psutil
 
 from bench.results import arguments, publish, table
+from diarserve.core.types import PRIORITIES
 from diarserve.tasks.store.objects import Objects
 from diarserve.tasks.store.postgres import PostgresStore
-from diarserve.tasks.store.protocol import NewTask, Report, StoreError, TaskProgress
+from diarserve.tasks.store.protocol import Changed, NewTask, Report, StoreError, TaskProgress
+from diarserve.tasks.wakeups import Wakeups
 from tests.support.postgresql import Postgresql, running
+from tests.support.waiting import until
 
 DOCUMENT = 5_000  # bytes: a minute of speech
 AT_ONCE = 8  # lives of each server
 RUNNING = 32  # tasks of one server
+WOKEN = (2, 8, 32)  # servers that wait for a task
+ROOM = dict.fromkeys(PRIORITIES, 4)  # of an idle server
+ARRIVE = 0.1  # seconds between two tasks
 MIB = 2**20
 
 
@@ -42,11 +49,13 @@ def main() -> None:
         lives = [asyncio.run(_lives(database, Path(name), *case, asked.seconds)) for case in cases]
         told = [asyncio.run(_told(database, Path(name), heard, asked.seconds)) for heard in (False, True)]
         vain = asyncio.run(_vain(database, Path(name), asked.seconds))
+        woken = [asyncio.run(_woken(database, Path(name), servers)) for servers in WOKEN]
     sent = _sent(asked.mib)
     load = os.getloadavg()[0]
     rows = [
         [each["servers"], each["queued"], *(f"{each[key]:{form}}" for key, form in _FORMS.items())] for each in lives
     ]
+    asked_for = [[each["servers"], f"{each['claims']:.1f}", f"{each['wait_ms']:.0f}"] for each in woken]
     mine, both = (f"{each['server_cpu_ms']:.3f}" for each in told)
     body = f"""
 A life: added, claimed, reported on once, completed with {DOCUMENT} bytes, read; {AT_ONCE} at a time for each server,
@@ -56,11 +65,15 @@ all servers in one process. Load of the machine: {load:.1f}.
 
 | | server CPU | PostgreSQL CPU |
 | --- | ---: | ---: |
-| a claim where no task waits, ms | {vain["server_cpu_ms"]:.2f} | {vain["database_cpu_ms"]:.2f} |
+| a claim of all priorities where no task waits, ms | {vain["server_cpu_ms"]:.2f} | {vain["database_cpu_ms"]:.2f} |
 | progress and news of a task, {RUNNING} in one call, ms | {mine} | {told[0]["database_cpu_ms"]:.3f} |
 | the same, where another server hears of it: both servers, ms | {both} | |
 | a GiB sent to the object store, s | {sent["put_cpu_per_gib"]:.2f} | |
 | a GiB fetched from it, s | {sent["get_cpu_per_gib"]:.2f} | |
+
+Idle servers, and a task every {ARRIVE} s: how many ask for it, and how long it waits (median).
+
+{table(["servers", "claims for a task", "ms until it is claimed"], asked_for)}
 
 The object store is moto, over HTTP without TLS, on the same two cores: its speed says nothing.
 """
@@ -68,7 +81,7 @@ The object store is moto, over HTTP without TLS, on the same two cores: its spee
         "store",
         "A cluster's store",
         body,
-        {"lives": lives, "vain": vain, "told": told, "sent": sent, "load": load},
+        {"lives": lives, "vain": vain, "woken": woken, "told": told, "sent": sent, "load": load},
         asked,
     )
 
@@ -89,7 +102,7 @@ async def _lives(database: Postgresql, folder: Path, servers: int, queued: int, 
         nonlocal done
         while time.monotonic() < end:
             await store.add([_new(f"lives-{next(numbers)}")])
-            for row in await store.claim("normal", 1):
+            for row in await store.claim({"normal": 1}):
                 half = Report(row.id, row.attempts, TaskProgress({"transcribe": 0.5}), 0, [b"news"])
                 await store.report([half])
                 took = {"audio_seconds": 60.0, "processing_seconds": 1.0}
@@ -124,7 +137,7 @@ async def _vain(database: Postgresql, folder: Path, seconds: float) -> dict[str,
     claims, begun = 0, time.monotonic()
     ours, theirs = time.process_time(), _database_cpu(database)
     while time.monotonic() < begun + seconds:
-        await store.claim("normal", 1)
+        await store.claim(ROOM)
         claims += 1
     result = {
         "server_cpu_ms": 1000 * (time.process_time() - ours) / claims,
@@ -134,12 +147,55 @@ async def _vain(database: Postgresql, folder: Path, seconds: float) -> dict[str,
     return result
 
 
+async def _woken(database: Postgresql, folder: Path, servers: int, tasks: int = 60) -> dict[str, float]:
+    """Idle servers, and a task now and then: how many ask for it, and how long it waits."""
+    database.empty()
+    objects = Objects.open(f"file://{folder}/objects")
+    stores = [await PostgresStore.open(database.url, objects) for _ in range(servers)]
+    claims, waits, added = 0, list[float](), dict[str, float]()
+    connected = [asyncio.Event() for _ in stores]
+
+    async def serve(store: PostgresStore, connected: asyncio.Event) -> None:
+        nonlocal claims
+        wake = asyncio.Event()
+        wakeups = Wakeups(wake.set, lambda: 0)
+
+        def heard(change: Changed) -> None:
+            connected.set()
+            wakeups.hear(change)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(store.listen(heard))
+            while True:
+                await wake.wait()
+                wake.clear()
+                claims += 1
+                for row in await store.claim(ROOM):
+                    waits.append(time.monotonic() - added[row.id])
+
+    serving = [asyncio.create_task(serve(*each)) for each in zip(stores, connected, strict=True)]
+    await asyncio.gather(*(event.wait() for event in connected))
+    await asyncio.sleep(1.0)
+    claims = 0
+    for number in range(tasks):
+        added[f"woken-{number}"] = time.monotonic()
+        await stores[number % servers].add([_new(f"woken-{number}")])
+        await asyncio.sleep(ARRIVE)
+    await until(lambda: len(waits) == tasks)
+    for task in serving:
+        task.cancel()
+    await asyncio.wait(serving)
+    for store in stores:
+        await store.close()
+    return {"servers": servers, "claims": claims / tasks, "wait_ms": 1000 * statistics.median(waits)}
+
+
 async def _told(database: Postgresql, folder: Path, heard: bool, seconds: float) -> dict[str, float]:
     database.empty()
     objects = Objects.open(f"file://{folder}/objects")
     teller, hearer = [await PostgresStore.open(database.url, objects) for _ in range(2)]
     await teller.add([_new(f"told-{number}") for number in range(RUNNING)])
-    rows = await teller.claim("normal", RUNNING)
+    rows = await teller.claim({"normal": RUNNING})
     listening = asyncio.create_task(hearer.listen(lambda changed: None)) if heard else None
     told, begun = 0, time.monotonic()
     ours, theirs = time.process_time(), _database_cpu(database)

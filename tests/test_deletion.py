@@ -128,7 +128,7 @@ async def test_deletions_at_the_same_time_share_a_checkpoint(tmp_path: Path, mon
     store = await SqliteStore.open(tmp_path / "tasks.db")
     ids = [str(number) for number in range(20)]
     await store.add([NewTask(id, f"{SECRET} {id}", {}, "normal") for id in ids])
-    for row in await store.claim("normal", 20):
+    for row in await store.claim({"normal": 20}):
         await store.complete(row.id, 1, SECRET.encode() * 1000, audio_seconds=1, processing_seconds=1)
     checkpoints = []
     execute = store._execute

@@ -67,7 +67,7 @@ def new(id: str, priority: Priority = "normal", **more: Any) -> NewTask:
 
 async def claimed(store: Store, *ids: str, **more: Any) -> None:
     await store.add([new(id, **more) for id in ids])
-    assert [row.id for row in await store.claim("normal", len(ids))] == list(ids)
+    assert [row.id for row in await store.claim({"normal": len(ids)})] == list(ids)
 
 
 async def completed(store: Store, *ids: str, **more: Any) -> None:
@@ -101,7 +101,7 @@ async def test_a_task_from_queue_to_result(store: Store) -> None:
     assert await store.get("a") == row
     assert not row.ended
 
-    [taken] = await store.claim("normal", 5)
+    [taken] = await store.claim({"normal": 5})
     begun = replace(row, started_at=taken.started_at, progress=taken.progress)
     assert taken == replace(begun, status="processing", attempts=1)
     assert taken.started_at is not None
@@ -154,7 +154,7 @@ async def test_tasks_are_added_all_or_none(store: Store) -> None:
 async def test_the_same_key_adds_nothing_again(store: Store) -> None:
     first, created = await store.add([new("a"), new("b")], "key")
     assert created
-    [taken] = await store.claim("normal", 1)
+    [taken] = await store.claim({"normal": 1})
     again, created = await store.add([new("c"), new("d")], "key")
     assert not created
     assert again == [taken, first[1]]
@@ -185,7 +185,7 @@ async def test_the_queue_takes_all_of_a_call_or_nothing_of_it(store: Store) -> N
         await store.add([new("c")], max_queued=2)
     again, created = await store.add([new("d"), new("e")], "key", max_queued=2)  # what was accepted stays so
     assert ([row.id for row in again], created) == (["a", "b"], False)
-    await store.claim("normal", 1)
+    await store.claim({"normal": 1})
     with pytest.raises(QueueFull):
         await store.add([new("f"), new("g")], max_queued=2)
     assert (await store.add([new("h")], max_queued=2))[1]
@@ -220,7 +220,7 @@ async def test_the_oldest_queued_task_of_each_priority_is_known(store: Store) ->
     [first, _], _ = await store.add([new("first"), new("second")])
     [low], _ = await store.add([replace(new("low"), priority="low")])
     assert (await store.waiting()).oldest_queued == {"normal": first.created_at, "low": low.created_at}
-    await store.claim("normal", 2)
+    await store.claim({"normal": 2})
     assert (await store.waiting()).oldest_queued == {"low": low.created_at}
 
 
@@ -266,16 +266,16 @@ async def test_the_tasks_of_an_earlier_version_are_kept_and_counted(tmp_path: Pa
 
 async def test_claims_go_by_priority_and_age(store: Store) -> None:
     await store.add([new("n1"), new("h1", "high"), new("n2"), new("l1", "low"), new("n3")])
-    assert [row.id for row in await store.claim("normal", 2)] == ["n1", "n2"]
-    assert [row.id for row in await store.claim("high", 2)] == ["h1"]
-    assert await store.claim("high", 2) == []
-    assert await store.claim("low", 0) == []
-    assert [row.id for row in await store.claim("low", 1)] == ["l1"]
+    assert [row.id for row in await store.claim({"normal": 2})] == ["n1", "n2"]
+    assert [row.id for row in await store.claim({"high": 2})] == ["h1"]
+    assert await store.claim({"high": 2}) == []
+    assert await store.claim({"low": 0}) == []
+    assert [row.id for row in await store.claim({"low": 1})] == ["l1"]
 
 
 async def test_claims_at_the_same_time_never_share_a_task(store: Store) -> None:
     await store.add([new(f"{number:03}") for number in range(100)])
-    claims = await asyncio.gather(*(store.claim("normal", size % 4 + 1) for size in range(60)))
+    claims = await asyncio.gather(*(store.claim({"normal": size % 4 + 1}) for size in range(60)))
     assert all(rows == sorted(rows, key=lambda row: row.id) for rows in claims)
     taken = [row.id for rows in claims for row in rows]
     assert sorted(taken) == [f"{number:03}" for number in range(100)]
@@ -286,7 +286,7 @@ async def test_ahead_counts_what_will_be_claimed_before(store: Store) -> None:
     await store.add([new("l1", "low"), new("n1"), new("h1", "high"), new("n2"), new("h2", "high"), new("l2", "low")])
     places = {id: await store.ahead(id) for id in ("h1", "h2", "n1", "n2", "l1", "l2")}
     assert places == {"h1": 0, "h2": 1, "n1": 2, "n2": 3, "l1": 4, "l2": 5}
-    order = [row.id for priority in PRIORITIES for row in await store.claim(priority, 9)]
+    order = [row.id for priority in PRIORITIES for row in await store.claim({priority: 9})]
     assert order == list(places)
     assert await store.ahead("h1") is None
 
@@ -294,7 +294,7 @@ async def test_ahead_counts_what_will_be_claimed_before(store: Store) -> None:
 async def test_only_the_attempt_under_way_ends_its_task(store: Store) -> None:
     await claimed(store, "a")
     await recover(store, max_attempts=3)
-    await store.claim("normal", 1)
+    await store.claim({"normal": 1})
     for stale in (0, 1, 3):
         assert not await store.complete("a", stale, b"stale", audio_seconds=1, processing_seconds=1)
         assert not await store.fail("a", stale, ERROR)
@@ -326,7 +326,7 @@ async def test_a_released_task_is_first_again_with_its_attempt_given_back(store:
     await store.add([new("b")])
     assert await store.release("a", 1)
     assert await store.ahead("a") == 0
-    assert [(row.id, row.attempts) for row in await store.claim("normal", 2)] == [("a", 1), ("b", 1)]
+    assert [(row.id, row.attempts) for row in await store.claim({"normal": 2})] == [("a", 1), ("b", 1)]
 
 
 async def test_cancel_ends_what_has_not_ended(store: Store) -> None:
@@ -336,14 +336,14 @@ async def test_cancel_ends_what_has_not_ended(store: Store) -> None:
     cancelled = [await store.cancel(id) for id in ("done", "running", "waiting")]
     assert [row and row.status for row in cancelled] == ["completed", "cancelled", "cancelled"]
     assert not await store.complete("running", 1, b"", audio_seconds=0, processing_seconds=0)
-    assert await store.claim("normal", 9) == []
+    assert await store.claim({"normal": 9}) == []
     assert await store.cancel("waiting") == cancelled[2]
     assert await store.totals() == Totals(1, 0, 2, 10, 2)
 
 
 async def test_pages_go_from_the_newest_back(store: Store) -> None:
     await store.add([new(str(number), batch_id="even" if number % 2 == 0 else None) for number in range(7)])
-    await store.claim("normal", 3)
+    await store.claim({"normal": 3})
     assert [row.id for row in await store.page(limit=3)] == ["6", "5", "4"]
     assert [row.id for row in await store.page(limit=3, before="4")] == ["3", "2", "1"]
     assert [row.id for row in await store.page(limit=3, before="1")] == ["0"]
@@ -358,7 +358,7 @@ async def test_a_page_goes_on_where_the_one_before_ended_though_that_task_is_del
     await completed(store, "1")
     await store.add([new(id, batch_id="b", position=position) for position, id in enumerate("2345")])
     for id in "2345":
-        await store.claim("normal", 1)
+        await store.claim({"normal": 1})
         await store.complete(id, 1, b"", audio_seconds=1, processing_seconds=1)
     for last, rest in (("5", "43210"), ("3", "210"), ("2", "10"), ("1", "0"), ("0", "")):
         row = await store.get(last)
@@ -393,7 +393,7 @@ async def test_recovery_queues_again_until_the_attempts_are_used_up(store: Store
     for attempt in (1, 2):
         again, failed = await recover(store, max_attempts=3)
         assert ([row.id for row in again], failed) == (["a"], [])
-        [row] = await store.claim("normal", 1)
+        [row] = await store.claim({"normal": 1})
         assert (row.id, row.attempts) == ("a", attempt + 1)
     again, failed = await recover(store, max_attempts=3)
     assert (again, [(row.id, row.status) for row in failed]) == ([], [("a", "failed")])
@@ -551,7 +551,7 @@ async def work(path: Path) -> None:
 
     async def transcribe() -> None:
         while True:
-            for row in await store.claim("normal", 2):
+            for row in await store.claim({"normal": 2}):
                 assert await store.complete(
                     row.id, row.attempts, row.id.encode() * 1000, audio_seconds=1, processing_seconds=1
                 )
@@ -595,7 +595,7 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
     again, failed = await recover(store, max_attempts=2)
     assert {row.id for row in again} == {row.id for row in rows.values() if row.status == "processing"}
     assert failed == []
-    assert {row.id for row in await store.claim("normal", 100_000)} == rows.keys() - done
+    assert {row.id for row in await store.claim({"normal": 100_000})} == rows.keys() - done
     await store.close()
     assert query(path, "PRAGMA integrity_check") == [("ok",)]
     assert query(path, "PRAGMA foreign_key_check") == []

@@ -73,7 +73,7 @@ async def test_a_store_of_0_1_0_keeps_its_tasks_and_goes_on(old: Path, caplog: p
         sent_again = NewTask("again", "queued-1.wav", {}, "low")
         again, created = await store.add([sent_again], "a key")
         assert ([row.id for row in again], created) == (["queued-1", "queued-2"], False)
-        [row] = await store.claim("normal", 10)
+        [row] = await store.claim({"normal": 10})
         assert await store.complete(row.id, row.attempts, b"{}", audio_seconds=1.0, processing_seconds=1.0)
         assert (await store.counts())["completed"] == 2
         assert await store.delete("completed")

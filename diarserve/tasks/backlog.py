@@ -124,8 +124,9 @@ class Backlog:
         to this server. With a key that their owner used before: that call's tasks. Raises ServiceError."""
         try:
             return await self._admission.submit(recordings, options, priority, batch_id=batch_id, key=key, owner=owner)
-        finally:
-            self._runner.wake()  # also where the client went away while its tasks were accepted
+        finally:  # also where the client went away while its tasks were accepted
+            if self._cluster is None:  # else the store tells all servers, this one too
+                self._runner.wake()
 
     async def run(self) -> None:
         """Run queued tasks until cancelled; what is under way then goes back to the queue."""

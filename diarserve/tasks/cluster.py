@@ -18,6 +18,7 @@ from diarserve.tasks.registry import Tasks
 from diarserve.tasks.runner import Runner
 from diarserve.tasks.store.protocol import Changed, Report, SharedStore, StoreError, TaskProgress
 from diarserve.tasks.task import Task
+from diarserve.tasks.wakeups import Wakeups
 from workers.messages import Turn, Word
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Cluster:
         self._runner = runner
         self._tasks = tasks
         self._take_over = take_over
+        self._wakeups = Wakeups(runner.wake, lambda: len(runner))
         self._renewed = time.monotonic()
         self._changed: set[str] = set()  # tasks to look at
         self._look = asyncio.Event()
@@ -100,8 +102,7 @@ class Cluster:
             await asyncio.sleep(_LISTEN_AGAIN)
 
     def _on_change(self, change: Changed) -> None:
-        if change.queued:
-            self._runner.wake()
+        self._wakeups.hear(change)
         if change.id is None:
             self._look.set()  # at all
         elif change.ended or not self._runner.has(change.id):

@@ -116,14 +116,15 @@ class Runner:
     async def _claim(self) -> None:
         # Each priority has room of its own, so that urgent tasks never wait to be claimed. Which goes first in the
         # models is the lanes' affair.
-        for priority in () if self.held else PRIORITIES:
-            if (room := self._room(priority)) > 0:
-                for row in await self._store.claim(priority, room):
-                    if row.id in self._runs:  # the lease had ended: another server put it back
-                        await self.stop(row.id)
-                    work = asyncio.create_task(self._carry(row))
-                    self._runs[row.id] = Run(row, work)
-                    work.add_done_callback(partial(self._forget, row.id))
+        room = {priority: places for priority in PRIORITIES if (places := self._room(priority)) > 0}
+        if self.held or not room:
+            return
+        for row in await self._store.claim(room):
+            if row.id in self._runs:  # the lease had ended: another server put it back
+                await self.stop(row.id)
+            work = asyncio.create_task(self._carry(row))
+            self._runs[row.id] = Run(row, work)
+            work.add_done_callback(partial(self._forget, row.id))
 
     def _room(self, priority: Priority) -> int:
         """Paused tasks leave their room to others, which may need less; but no more than as many again, or a full

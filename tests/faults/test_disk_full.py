@@ -164,7 +164,7 @@ async def interrupted(data: Path) -> None:
     data.mkdir()
     store = await SqliteStore.open(data / "tasks.sqlite")
     await store.add([NewTask(id, f"{id}.wav", {}, "normal") for id in ("done", "running")])
-    await store.claim("normal", 2)
+    await store.claim({"normal": 2})
     await store.complete("done", 1, b'{"text": "said"}', audio_seconds=1, processing_seconds=1)
     await store.close()
     for folder in ("tasks/running", "tasks/done", "spool/received", "trash/removed"):

@@ -26,7 +26,7 @@ async def keep(data: Path) -> None:
     said = _four_hours()
     store = await SqliteStore.open(data / "tasks.sqlite")
     await store.add([NewTask(said.task_id, said.filename, {}, "normal")])
-    await store.claim("normal", 1)
+    await store.claim({"normal": 1})
     await store.complete(said.task_id, 1, encode(said), audio_seconds=said.duration, processing_seconds=1)
     await store.close()
 

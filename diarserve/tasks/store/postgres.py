@@ -23,6 +23,9 @@ from diarserve.tasks.store.protocol import Changed, Report, StoreUnreachable, Ta
 _ATTEMPT = "id = %(id)s AND attempts = %(attempt)s AND server = %(server)s"
 _OURS = f"{_ATTEMPT} AND status = 'processing'"
 _ALIVE = "SELECT id FROM servers WHERE expires_at > clock_timestamp()"
+# The lease.
+_HOLD = "INSERT INTO servers SELECT %(server)s, clock_timestamp() + make_interval(secs => %(lease)s)"
+_HELD_BEFORE = "ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at"
 _SUM_UP = (
     """WITH gone AS (DELETE FROM counts RETURNING *)
     INSERT INTO counts SELECT status, sum(tasks) FROM gone GROUP BY status""",
@@ -58,24 +61,27 @@ class PostgresStore(PostgresRevisions):
                 await run("DELETE FROM servers WHERE id = %(server)s", server=self.server)
         await super().close()
 
-    async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
-        async with self._transaction() as run:
-            await self._hold(run)
-            claimed = await run(
-                f"""WITH chosen AS MATERIALIZED (
-                    SELECT seq FROM tasks WHERE status = 'queued' AND priority = %(priority)s
-                    ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    async def claim(self, room: Mapping[Priority, int]) -> list[TaskRow]:
+        """One statement, which writes nothing where no task waits: most servers that are woken come too late."""
+        claimed = await self._once(
+            f"""WITH chosen AS MATERIALIZED (
+                SELECT found.seq FROM unnest(%(priorities)s::int[], %(limits)s::int[]) AS room (priority, most),
+                LATERAL (SELECT seq FROM tasks WHERE status = 'queued' AND tasks.priority = room.priority
+                    ORDER BY seq LIMIT room.most FOR UPDATE SKIP LOCKED) AS found),
+            claimed AS (
                 UPDATE tasks SET status = 'processing', attempts = attempts + 1, started_at = {NOW},
                 server = %(server)s, progress = %(progress)s FROM chosen WHERE tasks.seq = chosen.seq
-                RETURNING tasks.seq, {SELECTED}""",
-                priority=PRIORITIES.index(priority),
-                limit=limit,
-                server=self.server,
-                progress=_encoded({}, waits=False),
-            )
-            if claimed:
-                await notify(run, "changed", *(row[1] for row in claimed))
-        return [shared_row(row[1:]) for row in sorted(claimed, key=lambda row: row[0])]
+                RETURNING tasks.seq, {SELECTED}),
+            held AS ({_HOLD} WHERE EXISTS (SELECT FROM claimed) {_HELD_BEFORE})
+            SELECT pg_notify(%(channel)s, 'claimed ' || id), {SELECTED} FROM claimed ORDER BY priority, seq""",
+            priorities=[PRIORITIES.index(priority) for priority in room],
+            limits=list(room.values()),
+            server=self.server,
+            lease=self.lease_seconds,
+            progress=_encoded({}, waits=False),
+            channel=CHANNEL,
+        )
+        return [shared_row(row[1:]) for row in claimed]
 
     async def complete(
         self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
@@ -116,8 +122,7 @@ class PostgresStore(PostgresRevisions):
                 server=self.server,
             )
             if released:
-                await notify(run, "changed", id)
-                await notify(run, "queued")
+                await notify(run, "queued", id)
         return bool(released)
 
     async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
@@ -144,8 +149,7 @@ class PostgresStore(PostgresRevisions):
             await run("DELETE FROM servers WHERE expires_at < clock_timestamp() - interval '1 hour'")
             rows = [shared_row(row) for row in again]
             if rows:
-                await notify(run, "changed", *(row.id for row in rows))
-                await notify(run, "queued")
+                await notify(run, "queued", *(row.id for row in rows))
         return rows, failed
 
     async def expire(self, older_than: float) -> list[str]:
@@ -197,12 +201,7 @@ class PostgresStore(PostgresRevisions):
         return [id for id, _ in lost]
 
     async def _hold(self, run: Transaction) -> None:
-        await run(
-            """INSERT INTO servers VALUES (%(server)s, clock_timestamp() + make_interval(secs => %(lease)s))
-            ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at""",
-            server=self.server,
-            lease=self.lease_seconds,
-        )
+        await run(f"{_HOLD} {_HELD_BEFORE}", server=self.server, lease=self.lease_seconds)
 
     async def report(self, reports: Sequence[Report]) -> None:
         values = [
@@ -243,7 +242,7 @@ class PostgresStore(PostgresRevisions):
                 on_change(Changed(None, queued=True))  # what was missed before
                 async for said in connection.notifies():
                     kind, _, id = said.payload.partition(" ")
-                    on_change(Changed(id or None, queued=kind == "queued", ended=kind == "ended"))
+                    on_change(Changed(id or None, kind == "queued", kind == "claimed", kind == "ended"))
 
     async def needed_objects(self, ids: Collection[str]) -> Mapping[str, str]:
         async with self._transaction() as run:

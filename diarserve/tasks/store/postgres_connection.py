@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from diarserve.tasks.store.protocol import StoreError, StoreUnreachable
 log = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
+Statement = Callable[..., Awaitable[list[Row]]]  # runs one, by its text and its named values
 
 _CONNECTIONS = 8  # of one server; a transaction takes milliseconds
 _WAIT = 10.0  # seconds for one of them to be free, or to be made
@@ -91,6 +92,12 @@ class PostgresConnection:
                 if not durable:
                     await transaction("SET LOCAL synchronous_commit = off")
                 yield transaction
+
+    async def _once(self, statement: str, **values: Any) -> list[Row]:
+        """A transaction of one statement: two round trips less."""
+        with as_store_errors("cannot be used"):
+            async with self._pool.connection() as connection:
+                return await Transaction(connection)(statement, **values)
 
 
 def _conninfo(url: str) -> str:

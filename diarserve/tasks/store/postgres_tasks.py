@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from diarserve.core.types import PRIORITIES, STATUSES, Status
 from diarserve.tasks.store.objects import Objects
-from diarserve.tasks.store.postgres_connection import PostgresConnection, Row, Transaction
+from diarserve.tasks.store.postgres_connection import PostgresConnection, Row, Statement, Transaction
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskProgress, TaskRow, Totals, Waiting, origin
 from diarserve.tasks.store.rows import ROW, first, place, task_row
 
@@ -51,7 +51,7 @@ class PostgresTasks(PostgresConnection):
                 if queued + len(tasks) > max_queued:
                     raise QueueFull
             rows = [await self._insert(run, task, idempotency_key) for task in tasks]
-            await notify(run, "queued")
+            await notify(run, "queued", *(row.id for row in rows))
             return rows, True
 
     async def cancel(self, id: str) -> TaskRow | None:
@@ -73,12 +73,10 @@ class PostgresTasks(PostgresConnection):
         return row
 
     async def get(self, id: str) -> TaskRow | None:
-        async with self._transaction() as run:
-            return first(await self._select(run, "id = %(id)s", id=id))
+        return first(await self._select(self._once, "id = %(id)s", id=id))
 
     async def result(self, id: str) -> bytes | None:
-        async with self._transaction() as run:
-            found = await run("SELECT document FROM tasks WHERE id = %(id)s AND document IS NOT NULL", id=id)
+        found = await self._once("SELECT document FROM tasks WHERE id = %(id)s AND document IS NOT NULL", id=id)
         return await self._objects.get(folder(id) + found[0][0]) if found else None
 
     async def ahead(self, id: str) -> int | None:
@@ -246,7 +244,7 @@ class PostgresTasks(PostgresConnection):
         return shared_row(row)
 
     @staticmethod
-    async def _select(run: Transaction, where: str, **values: Any) -> list[TaskRow]:
+    async def _select(run: Statement, where: str, **values: Any) -> list[TaskRow]:
         return [shared_row(row) for row in await run(f"SELECT {SELECTED} FROM tasks WHERE {where}", **values)]
 
 

@@ -9,7 +9,7 @@ at all when it raises. Cancelling the caller leaves one or the other, never a ha
 (a full or failing disk, a lost connection); callers may try again. Methods may be called at the same time.
 
     rows, created = await store.add([NewTask("a", "call.wav", {}, "normal")], "key", max_queued=10_000)
-    [row] = await store.claim("normal", 1)  # status processing, attempts 1
+    [row] = await store.claim({"normal": 1})  # status processing, attempts 1
     await store.complete(row.id, row.attempts, b"{}", audio_seconds=30.0, processing_seconds=2.0)  # True
     await store.fail(row.id, row.attempts, error)  # False: it has ended
 """
@@ -143,9 +143,9 @@ class Store(Protocol):
         """All the tasks (of one owner) or none, and True; or, where that owner used the key before, that call's tasks
         and False. Raises QueueFull where more than `max_queued` tasks would then be queued."""
 
-    async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
-        """The oldest queued tasks of a priority, now processing, their attempts counted. Who cancels this call cannot
-        know whether any were; `recover` puts them back."""
+    async def claim(self, room: Mapping[Priority, int]) -> list[TaskRow]:
+        """Of each priority the oldest queued tasks, as many as there is room for, now processing, their attempts
+        counted: high first. Who cancels this call cannot know whether any were; `recover` puts them back."""
 
     async def complete(
         self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
@@ -246,8 +246,9 @@ class Changed:
     """A task that another call or another server has changed or reported on; `id` None: any may have."""
 
     id: str | None
-    queued: bool = False  # there are tasks to claim
-    ended: bool = False  # the task has, or is deleted
+    queued: bool = False  # it can be claimed
+    claimed: bool = False  # a server runs it
+    ended: bool = False  # it has, or is deleted
 
 
 class SharedStore(Store, Protocol):

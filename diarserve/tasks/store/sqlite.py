@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -40,18 +40,20 @@ class SqliteStore(SqliteRevisions):
                 raise QueueFull
             return [await self._insert(task, idempotency_key, now) for task in tasks], True
 
-    async def claim(self, priority: Priority, limit: int) -> list[TaskRow]:
+    async def claim(self, room: Mapping[Priority, int]) -> list[TaskRow]:
+        claimed: list[tuple[Any, ...]] = []
         async with self._transaction():
-            claimed = await self._execute(
-                f"""UPDATE tasks SET status = 'processing', attempts = attempts + 1, started_at = ?
-                WHERE seq IN (SELECT seq FROM tasks WHERE status = 'queued' AND priority = ? ORDER BY seq LIMIT ?)
-                RETURNING seq, {ROW}""",
-                time.time(),
-                PRIORITIES.index(priority),
-                limit,
-            )
+            for priority, limit in room.items():
+                claimed += await self._execute(
+                    f"""UPDATE tasks SET status = 'processing', attempts = attempts + 1, started_at = ?
+                    WHERE seq IN (SELECT seq FROM tasks WHERE status = 'queued' AND priority = ? ORDER BY seq LIMIT ?)
+                    RETURNING priority, seq, {ROW}""",
+                    time.time(),
+                    PRIORITIES.index(priority),
+                    limit,
+                )
         # RETURNING promises no order.
-        return [task_row(row[1:]) for row in sorted(claimed)]
+        return [task_row(row[2:]) for row in sorted(claimed, key=lambda row: row[:2])]
 
     async def complete(
         self, id: str, attempt: int, document: bytes, *, audio_seconds: float, processing_seconds: float
