@@ -118,6 +118,11 @@ def process(tmp_path: Path, alive: str, *arguments: str, **environment: str) -> 
             server.wait()
 
 
+def is_listened_on(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_an_open_server_on_a_network_starts(tmp_path: Path) -> None:
     port = free_port()
     where = ("--host", "0.0.0.0", "--port", str(port))
@@ -143,6 +148,7 @@ def test_a_server_with_a_key_and_a_certificate(tmp_path: Path, capsys: pytest.Ca
     }
     metrics = f"http://127.0.0.1:{metrics_port}"
     with process(tmp_path, f"{metrics}/livez", "--host", "0.0.0.0", "--port", str(port), **environment):
+        wait_until(lambda: is_listened_on(port))  # it is a moment after the one for metrics
         url = f"https://127.0.0.1:{port}{API}/tasks"
         trusting = ssl.create_default_context(cafile=files.certificate)
         asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret}"})

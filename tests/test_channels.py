@@ -17,6 +17,7 @@ from diarserve.transcript.channels import join_channels, turns_of
 from tests.support.drive import drive
 from tests.support.recordings import SHARED, decoded, sample
 from tests.support.server import API, Server
+from tests.support.waiting import wait_until
 from workers.engine import JobError
 from workers.media.decoder import Decoder
 from workers.media.samples import Samples, load
@@ -147,6 +148,37 @@ def test_people_who_speak_at_the_same_time_have_whole_segments() -> None:
 
 @shared
 @pytest.mark.models
+def test_known_voices_name_the_channels(server: Server, call: Path, tmp_path: Path) -> None:
+    kennedy = write(tmp_path / "kennedy.wav", [decoded(SHARED / "jfk.flac")[: 8 * SAMPLE_RATE]])
+    known = {"known_speaker_names": ["Kennedy"], "speaker_embeddings": "true"}
+    files = {"file": ("call.wav", call.read_bytes()), "known_speaker_references": ("k.wav", kennedy.read_bytes())}
+    url, fields = f"{server.url}{API}", {"channels": "separate", **known}
+    id = requests.post(f"{url}/transcribe/async", files=files, data=fields, timeout=100).json()["task_id"]
+    wait_until(lambda: server.get(f"{API}/status/{id}")["status"]["status"] not in ("queued", "processing"), 100)
+    document = server.get(f"{API}/result/{id}")
+    assert document["speakers"] == ["Kennedy", "SPEAKER_01"]
+    for segment in document["segments"]:
+        speaker, other = ("Kennedy", "SPEAKER_01") if segment["channel"] == 0 else ("SPEAKER_01", "Kennedy")
+        assert segment["speaker"] == speaker
+        assert {name for word in segment["words"] for name in word["other_speakers"]} <= {other}
+    assert [(one["diarized"], one["name"]) for one in document["speaker_matches"]] == [
+        ("SPEAKER_00", "Kennedy"),
+        ("SPEAKER_01", None),
+    ]
+    assert [one["speaker"] for one in document["speaker_embeddings"]] == ["Kennedy", "SPEAKER_01"]
+    assert document["warnings"] == []
+    for name, said in {
+        "srt": "SPEAKER_01:",
+        "vtt": "<v Kennedy>",
+        "rttm": "SPEAKER call 2 ",
+        "ctm": "call 2 ",
+        "stm": "call 2 SPEAKER_01",
+    }.items():
+        assert said in requests.get(f"{url}/result/{id}", params={"format": name}, timeout=100).text, name
+
+
+@shared
+@pytest.mark.models
 def test_a_call_over_http(server: Server, call: Path, sample: Path) -> None:
     def post(path: str, recording: Path, **fields: str) -> Any:
         files = {"file": ("call.wav", recording.read_bytes())}
@@ -166,14 +198,6 @@ def test_a_call_over_http(server: Server, call: Path, sample: Path) -> None:
     assert performance["diarization_time"] == 0
     assert 0 < performance["transcription_time"] <= performance["processing_time"]
     assert document["warnings"] == []
-    for name, said in {
-        "srt": "SPEAKER_01:",
-        "vtt": "<v SPEAKER_01>",
-        "rttm": "SPEAKER call 2 ",
-        "ctm": "call 2 ",
-        "stm": "call 2 SPEAKER_01",
-    }.items():
-        assert said in post(f"{API}/transcribe", call, channels="separate", response_format=name).text, name
     diarized = post("/v1/audio/transcriptions", call, channels="separate", response_format="diarized_json").json()
     assert {segment["speaker"] for segment in diarized["segments"]} == {"A", "B"}
     [suggested] = post(f"{API}/transcribe", call).json()["warnings"]

@@ -14,7 +14,7 @@ from diarserve.core.types import Diarizer
 from diarserve.observe import tracing
 from diarserve.observe.metrics import Metrics, exemplar
 from diarserve.pool.lanes import Lanes
-from diarserve.service.speakers import Speakers, by_channel, find_speakers
+from diarserve.service.speakers import Speakers, find_speakers, references, speakers_of_channels
 from diarserve.service.stages import Results, Stages
 from diarserve.service.timings import overlap_ratio, performance, wall
 from diarserve.tasks.disk_space import DiskSpace
@@ -94,9 +94,11 @@ async def _run_stages(
     if separated := await stages.separate(channels):
         channels = [done.result.audio for done in separated]
     if len(channels) > 1:
-        transcribed, aligned = await stages.recognize(channels)
+        (transcribed, aligned), given = await _both(
+            partial(stages.recognize, channels), partial(references, stages, task), parallel=parallel
+        )
         stages.skip("diarize")
-        speakers = by_channel(transcribed, aligned)
+        speakers = await speakers_of_channels(stages, task, channels, transcribed, aligned, given, voices)
     else:
         (transcribed, aligned), speakers = await _both(
             partial(stages.recognize, channels),
@@ -126,7 +128,7 @@ async def _both(
 async def _join(results: Results, speakers: Speakers) -> Joined:
     words, diarized, language = results.words, speakers.diarization, results.transcribed.result.language
     if results.by_channel:
-        return await offload(len(words) > LARGE, join_channels, words, diarized.turns, language)
+        return await offload(len(words) > LARGE, join_channels, words, diarized.turns, language, speakers.names)
     return await offload(len(words) > LARGE, join, words, diarized.turns, diarized.activity, language)
 
 
@@ -151,8 +153,6 @@ def _unhonoured(task: Task, lanes: Lanes, results: Results) -> list[str]:
         warnings.append("the recording has one channel: channels=separate was ignored, voices tell the speakers apart")
     elif task.options.channels == "mix" and results.decoded.result.independent:
         warnings.append("different people speak in the channels: channels=separate would tell them apart for certain")
-    if task.options.compares_voices and results.by_channel:
-        warnings.append("voices are not compared where each channel is a speaker")
     if task.options.source_separation and not lanes.separate:
         warnings.append("source_separation is not available in this configuration: the recording was used as it is")
     if task.options.enhanced_alignment and task.translate:

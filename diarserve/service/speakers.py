@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -13,12 +13,13 @@ from diarserve.core.errors import InvalidRequest, ServiceError, Unprocessable, i
 from diarserve.core.types import Diarizer
 from diarserve.service.stages import Stages
 from diarserve.tasks.task import Task
-from diarserve.transcript.channels import turns_of
+from diarserve.transcript.channels import speaker, turns_of
 from diarserve.transcript.document import SpeakerEmbedding, SpeakerMatch
 from diarserve.voices.matching import Heard, Known, match, vector
 from diarserve.voices.quality import LEAST_SPEECH, one_voice
 from diarserve.voices.voice import Voice, known_voices
 from workers.messages import Alignment, AudioRef, Diarization, Done, Embeddings, Transcript, Turn
+from workers.messages import Voice as HeardVoice
 
 SHORTEST, LONGEST = 2.0, 10.0  # seconds of a reference, as OpenAI has it
 _SLACK = 0.25  # seconds: encoders pad
@@ -29,10 +30,17 @@ _PARAM = "known_speaker_references"
 class Speakers:
     diarized: Done[Diarization]
     diarization: Diarization  # with the names of those who are known
-    embedded: Done[Embeddings] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)  # of those who are known, by what the diarizer calls them
+    embedded: Sequence[Done[Embeddings]] = ()
     matches: tuple[SpeakerMatch, ...] | UnsetType = UNSET
     embeddings: tuple[SpeakerEmbedding, ...] | UnsetType = UNSET
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    voices: Sequence[Known]
+    warnings: Sequence[str]
 
 
 async def find_speakers(
@@ -40,36 +48,70 @@ async def find_speakers(
 ) -> Speakers:
     """Diarize; where the task asks for it, compare the speakers with those whose references it has and with stored
     voices. Raises ServiceError."""
-    wanted = task.options.compares_voices and stages.can_embed
-    references, warnings = await _references(stages, task) if wanted else ([], [])
+    given = await references(stages, task)
     diarized = await stages.diarize(audio, default)
     diarization: Diarization = diarized.result
-    if not wanted:
-        task.turns = diarization.turns
-        return Speakers(diarized, diarization)
-    embedded = await stages.embed(audio, diarization.turns)
-    answer: Embeddings = embedded.result
-    found: tuple[SpeakerMatch, ...] | UnsetType = UNSET
-    names: dict[str, str] = {}
-    if task.options.known_speaker_names or task.options.known_voices:
-        stored, old = known_voices(voices, answer.model)
-        given = {one.name for one in references}
-        known = [*references, *(one for one in stored if one.name not in given)]
-        matches = await asyncio.to_thread(match, _heard(diarization.turns, answer), known)
-        names = {one.diarized: one.speaker for one in matches}
-        found, warnings = tuple(matches), [*warnings, *old]
-    diarization = _renamed(diarization, names)
-    task.turns = diarization.turns
-    vectors = _embeddings(answer, names) if task.options.speaker_embeddings else UNSET
-    return Speakers(diarized, diarization, embedded, found, vectors, tuple(warnings))
+    if given is None:
+        found = Speakers(diarized, diarization)
+    else:
+        embedded = await stages.embed(audio, diarization.turns)
+        found = await _named(task, diarized, [embedded], given, voices)
+    task.turns = found.diarization.turns
+    return found
 
 
-def by_channel(transcribed: Done[Transcript], aligned: Sequence[Done[Alignment]]) -> Speakers:
-    """Where each channel is a speaker: no diarizer runs, the words are the turns."""
+async def speakers_of_channels(
+    stages: Stages,
+    task: Task,
+    channels: Sequence[AudioRef],
+    transcribed: Done[Transcript],
+    aligned: Sequence[Done[Alignment]],
+    given: References | None,
+    voices: Sequence[Voice],
+) -> Speakers:
+    """As `find_speakers` where each channel is a speaker: no diarizer runs, the words are the turns. Each channel's
+    speaker is heard in that channel."""
     words = [word for done in aligned or (transcribed,) for word in done.result.words]
     diarization = Diarization(tuple(turns_of(words)), "channels")
-    ended = transcribed.finished
-    return Speakers(Done(transcribed.job, diarization, 0.0, 0.0, finished=ended), diarization)
+    diarized = Done(transcribed.job, diarization, 0.0, 0.0, finished=transcribed.finished)
+    if given is None:
+        return Speakers(diarized, diarization)
+    embedded = []
+    for number, audio in enumerate(channels):
+        if own := tuple(turn for turn in diarization.turns if turn.speaker == speaker(number)):
+            embedded.append(await stages.embed(audio, own))
+    return await _named(task, diarized, embedded, given, voices)
+
+
+async def references(stages: Stages, task: Task) -> References | None:
+    """Of the task's known speakers; None where it compares no voices, or no lane can. Raises ServiceError."""
+    if not (task.options.compares_voices and stages.can_embed):
+        return None
+    known, warnings = await _references(stages, task)
+    return References(known, warnings)
+
+
+async def _named(
+    task: Task,
+    diarized: Done[Diarization],
+    embedded: Sequence[Done[Embeddings]],
+    given: References,
+    stored: Sequence[Voice],
+) -> Speakers:
+    diarization, heard = diarized.result, [voice for done in embedded for voice in done.result.voices]
+    model = embedded[0].result.model if embedded else ""
+    matches: tuple[SpeakerMatch, ...] | UnsetType = UNSET
+    names: dict[str, str] = {}
+    warnings = list(given.warnings)
+    if task.options.known_speaker_names or task.options.known_voices:
+        comparable, outdated = known_voices(stored, model) if embedded else ([], [])
+        taken = {one.name for one in given.voices}
+        known = [*given.voices, *(one for one in comparable if one.name not in taken)]
+        matches = tuple(await asyncio.to_thread(match, _heard(diarization.turns, heard), known))
+        names = {one.diarized: one.speaker for one in matches}
+        warnings += outdated
+    vectors = _embeddings(heard, model, names) if task.options.speaker_embeddings else UNSET
+    return Speakers(diarized, _renamed(diarization, names), names, embedded, matches, vectors, tuple(warnings))
 
 
 def _renamed(diarization: Diarization, names: Mapping[str, str]) -> Diarization:
@@ -114,9 +156,9 @@ async def _reference(stages: Stages, source: str, name: str) -> Embeddings:
     return answer
 
 
-def _heard(turns: Sequence[Turn], answer: Embeddings) -> list[Heard]:
+def _heard(turns: Sequence[Turn], found: Sequence[HeardVoice]) -> list[Heard]:
     """Every speaker, by first appearance; those who never speak alone without a vector."""
-    voices = {voice.speaker: voice for voice in answer.voices}
+    voices = {voice.speaker: voice for voice in found}
     return [
         Heard(speaker, vector(voices[speaker].embedding), voices[speaker].seconds)
         if speaker in voices
@@ -125,13 +167,13 @@ def _heard(turns: Sequence[Turn], answer: Embeddings) -> list[Heard]:
     ]
 
 
-def _embeddings(answer: Embeddings, names: Mapping[str, str]) -> tuple[SpeakerEmbedding, ...]:
+def _embeddings(voices: Sequence[HeardVoice], model: str, names: Mapping[str, str]) -> tuple[SpeakerEmbedding, ...]:
     return tuple(
         SpeakerEmbedding(
             names.get(voice.speaker, voice.speaker),
             tuple(round(value, 6) for value in vector(voice.embedding)),
             voice.seconds,
-            answer.model,
+            model,
         )
-        for voice in answer.voices
+        for voice in voices
     )

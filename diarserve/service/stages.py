@@ -49,12 +49,11 @@ class Results:
     transcribed: Done[Transcript]
     aligned: Sequence[Done[Alignment]]
     diarized: Done[Diarization]
-    embedded: Done[Embeddings] | None = None
+    embedded: Sequence[Done[Embeddings]] = ()
 
     @property
     def ran(self) -> list[Done[Any]]:
-        stages = (self.decoded, *self.separated, self.transcribed, *self.aligned, self.diarized, self.embedded)
-        return [done for done in stages if done]
+        return [self.decoded, *self.separated, self.transcribed, *self.aligned, self.diarized, *self.embedded]
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -16,7 +16,7 @@ def performance(results: Results, *, began: float, joining: float, ended: float,
     first = min(transcribed.started, diarized.started)
     models = max(transcribed.finished, diarized.finished) - first
     last = aligned[-1] if aligned else transcribed
-    models_and_alignment = max(last.finished, (results.embedded or diarized).finished) - first
+    models_and_alignment = max(done.finished for done in (last, diarized, *results.embedded)) - first
     before = wall(results.decoded) + sum(map(wall, results.separated))
     return Performance(
         parallel_processing=parallel and not results.by_channel,

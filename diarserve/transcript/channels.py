@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
+from types import MappingProxyType
 
 import msgspec
 
@@ -35,15 +36,18 @@ def turns_of(words: Sequence[Word]) -> list[Turn]:
     return sorted(turns, key=lambda turn: (turn.start, turn.speaker))
 
 
-def join_channels(words: Sequence[Word], turns: Sequence[Turn], language: str = "") -> Joined:
-    """Words in order of time, and the turns that they make. `language`: of words that name none. Segments of people who
-    speak at the same time overlap."""
+def join_channels(
+    words: Sequence[Word], turns: Sequence[Turn], language: str = "", names: Mapping[str, str] = MappingProxyType({})
+) -> Joined:
+    """Words in order of time, and the turns that they make. `language`: of words that name none. `names`: of speakers
+    who are known, as the turns have them. Segments of people who speak at the same time overlap."""
     found: list[document.Segment] = []
     for channel, said in _by_channel(words):
-        others = [turn for turn in turns if turn.speaker != speaker(channel)]
+        name = names.get(speaker(channel), speaker(channel))
+        others = [turn for turn in turns if turn.speaker != name]
         found += (
             msgspec.structs.replace(segment, channel=channel)
-            for segment in segments(_labelled(said, speaker(channel), others), language)
+            for segment in segments(_labelled(said, name, others), language)
         )
     found.sort(key=lambda segment: (segment.start, segment.speaker))
     return Joined(
