@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.support import chromium, long_page
+from tests.support import chromium, long_page, nginx
 from tests.support.app import stand_ins, wav
 from tests.support.recordings import excerpt
 from tests.support.server import Server
@@ -39,12 +39,18 @@ def browser(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file; while it is there `url` writes no words."""
+    return tmp_path_factory.mktemp("gate") / "gate"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Iterator[str]:
     """A server on stand-ins without keys, which holds a transcript of as many words as 4 h have, some 40,000."""
     folder = tmp_path_factory.mktemp("page")
     with ThreadPoolExecutor(1) as pool:  # this one has Playwright's event loop
         pool.submit(asyncio.run, long_page.keep(folder / "data")).result()
-    with serving(stand_ins(folder)) as address:
+    with serving(stand_ins(folder, whisper={"gate": str(gate)})) as address:
         yield address
 
 
@@ -163,14 +169,28 @@ def test_a_microphone_that_is_given_to_a_page_that_was_left_is_given_back(new_pa
     page.evaluate("until(window.given_back)")
 
 
-def test_a_microphone_is_given_back_by_a_browser_that_cannot_record(new_page: NewPage, url: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (
+            "AudioWorklet.prototype.addModule = async () => { throw new Error('No such module.'); };",
+            "No such module. Rel",
+        ),
+        ("AudioContext.prototype.resume = () => new Promise(() => {});", "Its audio does not start"),
+    ],
+)
+def test_a_microphone_is_given_back_by_a_browser_that_cannot_record(
+    new_page: NewPage, url: str, broken: str, told: str
+) -> None:
     page = new_page()
     page.add_init_script(_MICROPHONE)
-    page.add_init_script("AudioWorklet.prototype.addModule = async () => { throw new Error('No such module.'); };")
+    page.add_init_script(broken)
+    page.clock.install()
     page.goto(url + "/#/live")
     page.get_by_role("button", name="Start").click()
-    page.evaluate("until(() => window.allow).then(() => window.allow())")
-    page.get_by_role("alert").get_by_text("No such module. Reload").wait_for()
+    page.evaluate("until(() => window.allow).then(() => window.allow()).then(() => until(() => window.stream))")
+    page.clock.run_for(15_000)
+    page.get_by_role("alert").get_by_text(told).wait_for()
     page.evaluate("until(window.given_back)")
 
 
@@ -270,16 +290,43 @@ def test_what_another_changed_meanwhile_is_shown(new_page: NewPage, url: str) ->
     page.locator(".chip", has_text="SPEAKER_00").wait_for()
 
 
-def test_the_page_works_behind_a_path_prefix(new_page: NewPage, url: str) -> None:
+@pytest.fixture(scope="module")
+def proxied(url: str) -> Iterator[str]:
+    """The address of an nginx in front of the same server."""
+    if nginx.PATH is None:
+        pytest.skip("needs Debian's package nginx-light")
+    with nginx.before(url) as address:
+        yield address
+
+
+def test_the_page_works_behind_a_proxy_and_a_path(new_page: NewPage, proxied: str) -> None:
     page = new_page()
-    page.context.route(
-        "**/who/**", lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace("/who/", "/", 1)))
-    )
-    page.goto(f"{url}/who/#/task/{long_page.TASK}")
+    page.goto(f"{proxied}/who")  # without the slash
+    page.set_input_files("#files", {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(2)})
+    page.wait_for_selector(".transcript[data-complete]")
+    page.get_by_role("link", name="Live").click()
+    page.get_by_role("button", name="Start").click()
+    page.locator(".so-far p").first.wait_for()
+    page.get_by_role("button", name="Stop").click()
     page.wait_for_selector(".transcript[data-complete]")
     page.get_by_role("link", name="Status").click()
     page.get_by_text("Both idle").wait_for()
-    assert page.url == f"{url}/who/status"
+    assert page.url == f"{proxied}/who/status"
+    page.get_by_role("link", name="API").click()
+    page.get_by_text("/api/v1/parallel/transcribe").first.wait_for()
+
+
+@pytest.mark.parametrize("path", ["who", "plain"])
+def test_events_come_through_a_proxy_as_they_happen(proxied: str, path: str, gate: Path) -> None:
+    gate.touch()  # what transcribes waits for it to go
+    api, session = f"{proxied}/{path}/api/v1/parallel", requests.Session()
+    task = session.post(f"{api}/transcribe/async", files={"file": ("a.wav", wav(2))}, timeout=30).json()["task_id"]
+    with session.get(f"{api}/events/{task}", stream=True, timeout=30) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == b"event: progress"
+        gate.unlink()
+        assert b"event: done" in lines
+    session.close()
 
 
 def test_what_goes_wrong_is_said_with_what_to_do(new_page: NewPage, url: str) -> None:

@@ -18,6 +18,12 @@ from diarserve.http.guard import is_still_known
 
 HEARTBEAT = 15.0  # seconds between comments: proxies close streams that are silent for 30 to 60 s
 
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx that asks by HTTP/1.0 would keep events until it has 4 KB of them
+}
+
 
 class EventStream:
     """An answer that consists of events. Two writes never overlap: a heartbeat stands between events, not in one."""
@@ -54,7 +60,7 @@ class EventStream:
 async def stream(request: web.Request) -> AsyncIterator[EventStream]:
     """Begin the answer, and send comments while nothing happens, so that nothing on the way takes a quiet stream for a
     dead one."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     events = EventStream(response, lambda: is_still_known(request))
     heart = asyncio.create_task(_beat(events, request))

@@ -1,6 +1,7 @@
 // The microphone, as pieces of 16-bit samples.
 
 const WANTED = 16000; // Hz: what recognition wants. A browser that cannot do that gives its own rate.
+const SLOWEST = 10_000; // milliseconds until a browser's audio runs
 
 const PROBLEMS = {
   NotAllowedError: "The browser does not let this page use the microphone. Allow it beside the address, and try again.",
@@ -26,7 +27,7 @@ export class Microphone {
       const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
       recorder.port.onmessage = ({ data }) => onPiece(data);
       source.connect(recorder);
-      await context.resume();
+      await started(context);
     } catch (error) {
       microphone.close();
       throw new Error(`The browser cannot record: ${error.message} Reload the page, and try again.`);
@@ -46,6 +47,14 @@ export class Microphone {
     for (const track of this.stream.getTracks()) track.stop();
     if (this.context && this.context.state !== "closed") this.context.close();
   }
+}
+
+/** Without a loudspeaker the audio of some browsers never starts, and nothing says so. */
+function started(context) {
+  return Promise.race([
+    context.resume(),
+    new Promise((_, reject) => setTimeout(() => reject(new Error("Its audio does not start; it may need a loudspeaker or headphones.")), SLOWEST)),
+  ]);
 }
 
 function connect(stream, options) {
