@@ -221,7 +221,8 @@ async def test_a_server_that_was_taken_for_dead_ends_nothing(
         raise StoreUnreachable("no route to the database")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service(owner).store, "_transaction", cut_off)
+        for statements in ("_transaction", "_once"):
+            patch.setattr(service(owner).store, statements, cut_off)
         patch.setattr("diarserve.tasks.completion.PAUSE", 0.05)
         await until(lambda: any(task["task_id"] == id for task in service(other).tasks.active()))
         assert (await owner.get("/readyz")).status == 503  # a load balancer asks another

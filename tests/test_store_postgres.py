@@ -231,3 +231,46 @@ async def test_ended_tasks_need_no_objects_once_they_have_expired(server: Open, 
     await store.expire(LATER)
     assert await store.needed_objects(asked) == {"kept": "tasks/kept/"}
     assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
+
+
+async def test_no_row_is_locked_while_the_object_store_is_slow_or_fails(
+    server: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await server(), await server()
+    await one.add([new("deleted"), new("old"), new("older")])
+    await one.claim({"normal": 3})
+    for id in ("deleted", "old", "older"):
+        await one.complete(id, 1, b"{}", audio_seconds=1, processing_seconds=1)
+    asked: list[str] = []
+
+    async def fails(*names: str) -> None:
+        async with two._transaction() as run:
+            await run("SELECT FROM tasks FOR UPDATE NOWAIT")
+        asked.extend(names)
+        raise StoreUnreachable("it is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._objects, "remove", fails)
+        for change in (lambda: one.delete("deleted"), lambda: one.expire(LATER)):
+            with pytest.raises(StoreUnreachable):
+                await change()
+    assert sorted(asked) == ["tasks/deleted/", "tasks/old/", "tasks/older/"]
+    assert await one.result("deleted") is None
+    assert await one.needed_objects(["deleted", "old", "older"]) == {}  # what is left of them goes by its age
+    deleted = await one.delete("deleted")
+    assert deleted is not None
+    assert await one.get("deleted") is None
+    assert not [found.key async for found in one._objects.under("tasks/deleted/")]
+
+
+async def test_thousands_of_tasks_expire_in_transactions_of_a_few(
+    server: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await server()
+    monkeypatch.setattr("diarserve.tasks.store.postgres._IN_A_TRANSACTION", 2)
+    await store.add([new(f"{number}") for number in range(5)])
+    await store.claim({"normal": 5})
+    for number in range(5):
+        await store.fail(f"{number}", 1, {"status": 500, "code": "internal", "message": "no"})
+    assert sorted(await store.expire(LATER)) == ["0", "1", "2", "3", "4"]
+    assert await store.expire(LATER) == []

@@ -35,6 +35,7 @@ _SUM_UP = (
 )
 _NEWS_KEPT = 60.0  # seconds after the end of their task, for those who watch it at other servers
 _AT_ONCE = 1000  # tasks that one call expires or purges
+_IN_A_TRANSACTION = 100  # tasks that expire together: others wait for their rows meanwhile
 
 
 class PostgresStore(PostgresRevisions):
@@ -153,18 +154,18 @@ class PostgresStore(PostgresRevisions):
         return rows, failed
 
     async def expire(self, older_than: float) -> list[str]:
-        async with self._transaction() as run:
-            found = await run(
-                """SELECT seq, id FROM tasks WHERE finished_at < %(than)s AND status <> 'expired' ORDER BY finished_at
-                LIMIT %(limit)s FOR UPDATE SKIP LOCKED""",
-                than=older_than,
-                limit=_AT_ONCE,
-            )
-            await self._objects.remove(*(folder(id) for _, id in found))
-            numbers = [seq for seq, _ in found]
-            await run("DELETE FROM revisions WHERE task = ANY(%(all)s)", all=numbers)
-            await run("UPDATE tasks SET status = 'expired', document = NULL WHERE seq = ANY(%(all)s)", all=numbers)
-        return [id for _, id in found]
+        """Objects after the rows. Those that a crash leaves, or a store that does not answer, no task needs by then."""
+        oldest = "SELECT seq FROM tasks WHERE finished_at < %(than)s AND status <> 'expired' ORDER BY finished_at"
+        some = f"seq IN ({oldest} LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
+        expired: list[str] = []
+        for _ in range(_AT_ONCE // _IN_A_TRANSACTION):
+            async with self._transaction() as run:
+                rows = await self._expire(run, some, than=older_than, limit=_IN_A_TRANSACTION)
+            await self._objects.remove(*(folder(row.id) for row in rows))
+            expired += [row.id for row in rows]
+            if len(rows) < _IN_A_TRANSACTION:
+                break
+        return expired
 
     async def purge(self, older_than: float) -> int:
         async with self._transaction() as run:

@@ -60,12 +60,17 @@ class PostgresTasks(PostgresConnection):
             return first(await self._select(run, "id = %(id)s", id=id))
 
     async def delete(self, id: str) -> TaskRow | None:
+        """The document first, then its object, then the row: where the object store fails, the task is there to be
+        deleted again, as an expired one."""
         async with self._transaction() as run:
             row = first(await self._select(run, "id = %(id)s AND finished_at IS NOT NULL FOR UPDATE", id=id))
             if row is None:
                 return None
-            await self._objects.remove(folder(id))  # first: where this fails the task is there to be deleted again
-            await run("DELETE FROM tasks WHERE id = %(id)s", id=id)
+            await self._expire(run, "id = %(id)s", id=id)
+        await self._objects.remove(folder(id))
+        async with self._transaction() as run:
+            if not await run("DELETE FROM tasks WHERE id = %(id)s RETURNING id", id=id):
+                return None
             if row.batch_id is not None:
                 forget = "UPDATE tasks SET idempotency_key = NULL WHERE batch_id = %(batch)s"
                 await run(forget, batch=row.batch_id)
@@ -219,6 +224,14 @@ class PostgresTasks(PostgresConnection):
             await notify(run, "ended", *(row.id for row in rows))
             return rows
         return []
+
+    async def _expire(self, run: Transaction, where: str, **values: Any) -> list[TaskRow]:
+        """Drop what is said of these ended tasks' recordings; their objects are the caller's to remove."""
+        rows = await run(
+            f"UPDATE tasks SET status = 'expired', document = NULL WHERE {where} RETURNING {SELECTED}, seq", **values
+        )
+        await run("DELETE FROM revisions WHERE task = ANY(%(tasks)s)", tasks=[row[-1] for row in rows])
+        return [shared_row(row[:-1]) for row in rows]
 
     @staticmethod
     async def _insert(run: Transaction, task: NewTask, idempotency_key: str | None) -> TaskRow:
