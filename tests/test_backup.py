@@ -8,6 +8,7 @@ import io
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
@@ -22,6 +23,7 @@ from diarserve.core.task_settings import Store
 from diarserve.tasks.backup import without_server
 from diarserve.tasks.backup_archive import BackupError, check, chunks, size
 from diarserve.tasks.restore import Restored, restore
+from diarserve.tasks.spool import Spool
 from diarserve.tasks.store import sqlite_backup
 from diarserve.tasks.store.protocol import StoreError
 from tests.support.app import (
@@ -240,6 +242,52 @@ def test_access_keys_come_with_a_backup_and_stay_where_it_has_none(left: Setting
     assert restore(file, settings).keys
     assert not restore(without, settings, replace=True).keys
     assert [key.name for key in key_file.read(settings.data_dir / "keys.json")] == ["app"]
+
+
+def test_keys_that_were_revoked_since_the_backup_stay_so(left: Settings, tmp_path: Path) -> None:
+    keys = left.data_dir / "keys.json"
+    for name in ("stolen", "app", "old"):
+        key_file.add(keys, name, "submit")
+    key_file.revoke(keys, "old")
+    file = saved(left, tmp_path / "backup.tar")
+    key_file.revoke(keys, "stolen")
+    key_file.add(keys, "newer", "submit")
+    revoked = {key.name: key.revoked for key in key_file.read(keys)}
+    assert restore(file, left, replace=True).keys
+    assert {key.name: key.revoked for key in key_file.read(keys)} == {
+        "stolen": revoked["stolen"],
+        "app": None,
+        "old": revoked["old"],
+    }
+    keys.write_text("no keys")
+    before = listing(left.data_dir)
+    with pytest.raises(BackupError, match=r"keys\.json"):
+        restore(file, left, replace=True)
+    assert (keys.read_text(), listing(left.data_dir)) == ("no keys", before)
+
+
+def test_what_a_killed_backup_left_is_removed_by_the_next_one_and_by_a_server(left: Settings, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from diarserve.tasks.data_directory import offline_backup\n"
+        "with offline_backup(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    before = listing(left.data_dir)
+    for clean in (lambda: saved(left, tmp_path / "backup.tar"), Spool(left.data_dir).prepare):
+        subprocess.run([sys.executable, "-c", program, left.data_dir], check=False)
+        assert (left.data_dir / "offline-backup" / "half").exists()
+        clean()
+        assert not (left.data_dir / "offline-backup").exists()
+    assert before <= listing(left.data_dir)
+
+
+def test_two_backups_without_a_server_are_made_one_after_the_other(left: Settings, tmp_path: Path) -> None:
+    with without_server(left, "0.0.0") as files:
+        with pytest.raises(StoreError, match="being made"):
+            saved(left, tmp_path / "second.tar")
+        Spool(left.data_dir).prepare()  # as a server that starts
+        assert b"".join(chunks(files))
+    saved(left, tmp_path / "second.tar")
 
 
 async def test_nothing_is_restored_under_a_running_server(

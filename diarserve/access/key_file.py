@@ -86,6 +86,16 @@ def revoke(file: Path, name: str) -> AccessKey:
         return keys[at]
 
 
+def restored(file: Path, backup: Path) -> None:
+    """Write into a backup's copy of the file that the keys which are revoked now are revoked in it too. Raises
+    ConfigError where one of the two cannot be read."""
+    revoked = {key.sha256: key.revoked for key in read(file) if key.revoked}
+    with _changed(backup) as keys:
+        for at, key in enumerate(keys):
+            if key.sha256 in revoked:
+                keys[at] = key.model_copy(update={"revoked": key.revoked or revoked[key.sha256]})
+
+
 def _shared(keys: list[AccessKey], name: str) -> str:
     """The id of the key whose tasks are to be shared: revoked ones too, whose tasks a new key may take over."""
     found = [key for key in keys if name in (key.name, id_of(key))]

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from diarserve.core.errors import Busy, Unprocessable
 from diarserve.core.settings import Settings
 from diarserve.tasks import backup_archive as archive
 from diarserve.tasks.completion import run_to_completion
-from diarserve.tasks.data_directory import BACKUP, DATABASE, DURABLE, VOICES
+from diarserve.tasks.data_directory import BACKUP, DATABASE, DURABLE, VOICES, offline_backup
 from diarserve.tasks.spool import Spool, sent
 from diarserve.tasks.store.protocol import Store, StoreError
 from diarserve.tasks.store.sqlite import SqliteStore
@@ -72,8 +71,7 @@ def without_server(settings: Settings, version: str) -> Iterator[archive.Files]:
     Raises StoreError."""
     if settings.store.shared:  # the file that may be there is from before
         raise StoreError(ELSEWHERE)
-    with tempfile.TemporaryDirectory(prefix=f"{BACKUP}-", dir=_existing(settings.data_dir)) as name:
-        folder = Path(name)
+    with offline_backup(_existing(settings.data_dir)) as folder:
         with opened(settings.data_dir / DATABASE) as store:
             store.copy_to(folder / DATABASE)
             files = _collect(folder, settings, version)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from diarserve.tasks.store.protocol import StoreError
@@ -15,10 +16,10 @@ from diarserve.tasks.store.protocol import StoreError
 log = logging.getLogger(__name__)
 
 DATABASE, INCOMING, DURABLE, TRASH, RESERVE = "tasks.sqlite", "spool", "tasks", "trash", "reserve"
-VOICES, BACKUP, LOCK = "voices", "backup", "lock"
+VOICES, BACKUP, OFFLINE_BACKUP, LOCK = "voices", "backup", "offline-backup", "lock"
 # What the server makes in it. Whatever else is there is not the server's: the directory may have been there before.
 _FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", RESERVE, LOCK)
-_OURS = (*_FILES, INCOMING, DURABLE, TRASH, VOICES, BACKUP)
+_OURS = (*_FILES, INCOMING, DURABLE, TRASH, VOICES, BACKUP, OFFLINE_BACKUP)
 
 
 def prepare(folder: Path) -> None:
@@ -48,6 +49,41 @@ def lock(folder: Path) -> ExitStack:
             message = f"The data directory {folder} is another server's: give each of several servers its own."
             raise StoreError(message) from None
         return held.pop_all()
+
+
+@contextmanager
+def offline_backup(folder: Path) -> Iterator[Path]:
+    """An empty folder in the data directory, until the block ends: for a backup that no server makes. Raises StoreError
+    while another is made."""
+    own = folder / OFFLINE_BACKUP
+    try:
+        remove_abandoned_backup(folder)
+        own.mkdir(0o700)
+        with _locked(own):
+            try:
+                yield own
+            finally:
+                shutil.rmtree(own, ignore_errors=True)
+    except (BlockingIOError, FileExistsError):
+        raise StoreError(f"A backup of {folder} is being made already.") from None
+
+
+def remove_abandoned_backup(folder: Path) -> None:
+    """What an offline backup left that was killed. Raises BlockingIOError for one that is being made."""
+    own = folder / OFFLINE_BACKUP
+    with suppress(FileNotFoundError), _locked(own):
+        shutil.rmtree(own)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Gone with the process. Raises BlockingIOError where another has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diarserve.access import key_file
+from diarserve.core.configuration import ConfigError
 from diarserve.core.settings import Settings
 from diarserve.tasks import backup_archive as archive
 from diarserve.tasks import data_directory
@@ -45,6 +46,7 @@ def restore(file: Path, settings: Settings, *, replace: bool = False) -> Restore
             made = archive.extract(file, folder)
             sqlite_backup.check(folder / DATABASE)
             unfinished = sqlite_backup.unfinished(folder / DATABASE)
+            _keep_revocations(folder / "keys.json", key_file.path(settings))
             _add_recordings(folder, data_dir, unfinished)
             store.become(folder / DATABASE)
             _remove_others(data_dir / DURABLE, unfinished)
@@ -83,6 +85,15 @@ def _replace_voices(folder: Path, data_dir: Path) -> int:
     os.rename(new, voices)
     _sync(data_dir)
     return len(list(voices.iterdir()))
+
+
+def _keep_revocations(backup: Path, file: Path) -> None:
+    """A key that was revoked since the backup stays so."""
+    if backup.exists():
+        try:
+            key_file.restored(file, backup)
+        except ConfigError as error:
+            raise BackupError(f"the access keys cannot be read: {error}") from error
 
 
 def _replace_keys(folder: Path, target: Path) -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from diarserve.core import descriptors
-from diarserve.tasks.data_directory import BACKUP, DURABLE, INCOMING, RESERVE, TRASH
+from diarserve.tasks.data_directory import BACKUP, DURABLE, INCOMING, RESERVE, TRASH, remove_abandoned_backup
 from diarserve.tasks.disk_reserve import DiskReserve
 from diarserve.tasks.disk_space import DiskSpace
 
@@ -40,6 +40,8 @@ class Spool:
         """Make the folders. What was incoming when an earlier server ended is removed: its request is gone. So is
         what a backup was made of."""
         shutil.rmtree(self.durable.parent / BACKUP, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_abandoned_backup(self.durable.parent)
         for folder in (self.incoming, self._trash):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(0o700, parents=True)
