@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { clock } from "./clock.js";
 import { h, say, sayError } from "./dom.js";
+import { menu } from "./menu.js";
 
 const NAMES = { text: "Text", srt: "SubRip subtitles (SRT)", vtt: "Web subtitles (VTT)", json: "JSON, all there is", tsv: "Table (TSV)", rttm: "Turns (RTTM)", ctm: "Words (CTM)", stm: "Segments (STM)" };
 const SUFFIXES = { text: "txt" };
@@ -10,15 +11,11 @@ const SUFFIXES = { text: "txt" };
 /** A menu of every format. */
 export function downloadMenu(task, filename, formats) {
   const stem = filename.replace(/\.[^.]*$/, "") || "transcript";
-  const menu = h(
-    "details",
-    { class: "menu" },
-    h("summary", { class: "button" }, "Download"),
-    h("div", { class: "items" }, Object.keys(NAMES).filter((name) => formats.includes(name)).map((name) => h("button", { class: "plain", "data-format": name, onclick: () => { menu.open = false; download(task, name, `${stem}.${SUFFIXES[name] ?? name}`).catch(sayError); } }, NAMES[name]))),
+  const items = Object.keys(NAMES).filter((name) => formats.includes(name));
+  return menu(
+    [{ class: "button" }, "Download"],
+    items.map((name) => h("button", { class: "plain", "data-format": name, onclick: () => download(task, name, `${stem}.${SUFFIXES[name] ?? name}`).catch(sayError) }, NAMES[name])),
   );
-  menu.addEventListener("keydown", (event) => event.key === "Escape" && (menu.open = false));
-  menu.addEventListener("focusout", (event) => event.relatedTarget && !menu.contains(event.relatedTarget) && (menu.open = false));
-  return menu;
 }
 
 async function download(task, format, name) {

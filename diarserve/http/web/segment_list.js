@@ -159,9 +159,15 @@ export class SegmentList {
 
   mark(node, number, word) {
     node.className = ["w", ...this.classes(number, word)].join(" ");
-    if (word.overlap) node.title = `At the same time: ${word.other_speakers.join(", ")}`;
-    else if (word.probability < this.marks.unsure) node.title = `${Math.round(100 * word.probability)} % sure of the word`;
-    else if (node.title) node.title = "";
+    node.title = this.meaning(word);
+  }
+
+  /** Of a word's mark, for whoever points at it. */
+  meaning(word) {
+    if (word.overlap) return `At the same time: ${word.other_speakers.join(", ")}`;
+    if (word.probability < this.marks.unsure) return `${Math.round(100 * word.probability)} % sure of the word`;
+    if (word.speaker_confidence < this.marks.unsure) return `${Math.round(100 * word.speaker_confidence)} % sure of who says it`;
+    return "";
   }
 
   classes(number, word) {

@@ -9,9 +9,10 @@ export function nameSpeaker(transcript, speaker, onChange, recording, canEnrol) 
   const others = transcript.head.speakers.filter((name) => name !== speaker);
   const input = h("input", { id: "speaker-name", type: "text", maxlength: "100", list: "speaker-names", autocomplete: "off", required: true });
   input.value = /^(SPEAKER_\d+|UNKNOWN)$/.test(speaker) ? "" : speaker;
-  const note = h("small", { role: "status" });
+  const all = `All that ${speaker} says gets this name.`;
+  const note = h("small", { role: "status" }, all);
   input.addEventListener("input", () => {
-    note.textContent = others.includes(input.value.trim()) ? `${speaker} and ${input.value.trim()} become one speaker.` : "";
+    note.textContent = others.includes(input.value.trim()) ? `${speaker} and ${input.value.trim()} become one speaker.` : all;
   });
   const enrol = canEnrol && speaker !== "UNKNOWN" && h(
     "button",

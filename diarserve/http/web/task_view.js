@@ -82,7 +82,7 @@ export class TaskView {
   fail(error) {
     if (error.name === "AbortError") return;
     this.element.setAttribute("aria-busy", "false");
-    this.element.replaceChildren(h("div", { class: "empty" }, h("h1", {}, "This cannot be shown"), h("p", { class: "problem" }, error.message), h("a", { class: "button", href: "#/" }, "Back to the list")));
+    this.element.replaceChildren(h("div", { class: "empty" }, h("h1", {}, "This cannot be shown"), h("p", { class: "problem" }, error.message), error.status === 404 && h("p", {}, "It may have been deleted, or belong to another access key."), h("a", { class: "button", href: "#/" }, "Back to the list")));
   }
 
   close() {

@@ -7,6 +7,7 @@ import { h, icon, say, sayError } from "./dom.js";
 import { editSegment } from "./edit_dialog.js";
 import { copy, downloadMenu, printable } from "./exports.js";
 import { showHistory } from "./history_dialog.js";
+import { menu } from "./menu.js";
 import { peaksOf } from "./peaks.js";
 import { Player } from "./player.js";
 import { keepRecording, recordingOf } from "./recordings.js";
@@ -60,18 +61,14 @@ export class TranscriptView {
         h("button", { class: "plain", title: "Copy", "aria-label": "Copy the transcript", onclick: () => copy(this.transcript) }, icon("copy")),
         h("button", { class: "plain", title: "Print", "aria-label": "Print the transcript", onclick: () => print() }, icon("print")),
         downloadMenu(this.id, head.filename, this.features.formats.output),
-        h(
-          "details",
-          { class: "menu" },
-          h("summary", { class: "button", "aria-label": "More" }, "⋯"),
-          h(
-            "div",
-            { class: "items" },
+        menu(
+          [{ class: "button", "aria-label": "More" }, "⋯"],
+          [
             h("label", { class: "slider", for: "unsure" }, "Mark words less sure than", unsure, h("span", { id: "unsure-told" }, "50 %")),
             h("button", { class: "plain", onclick: () => this.history() }, "Revisions"),
             h("button", { class: "plain", onclick: () => this.help() }, "Keys and marks"),
             h("button", { class: "plain danger", onclick: () => this.remove() }, icon("trash"), "Delete"),
-          ),
+          ],
         ),
       ),
     );
@@ -93,7 +90,7 @@ export class TranscriptView {
     const { head } = this.transcript;
     this.undo.hidden = !this.transcript.revision;
     this.legend.replaceChildren(
-      ...head.speakers.map((name) => h("li", {}, h("button", { class: `chip speaker-${this.transcript.colour(name)}`, title: "Name this speaker", onclick: () => this.name(name) }, name))),
+      ...head.speakers.map((name) => h("li", {}, h("button", { class: `chip speaker-${this.transcript.colour(name)}`, title: "Name this speaker", onclick: () => this.name(name) }, name, icon("edit")))),
     );
   }
 
