@@ -1,13 +1,13 @@
-"""What clients of whisper-asr-webservice ask, as their sources have it (Bazarr's whisperai provider, Speakr's
-asr_endpoint connector), against a server on the real models, and what needs no model against stand-ins."""
+"""What clients of whisper-asr-webservice send (tests/support/exchanges: Bazarr, Speakr), against a server on the real
+models, and what needs no model against stand-ins."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import requests
@@ -19,8 +19,10 @@ from multidict import MultiDict
 from diarserve.core.errors import InvalidRequest
 from diarserve.core.options import validate
 from diarserve.core.settings import Subtitles
+from diarserve.http.asr import errors as asr_errors
 from diarserve.http.asr.options import AsrParameters, Encoded
 from diarserve.http.asr.shapes import answer
+from tests.support import exchanges
 from tests.support.app import Start, spool, stand_ins, wav
 from tests.support.documents import document
 from tests.support.recordings import decoded
@@ -29,6 +31,7 @@ from tests.support.serving import serving
 
 pytestmark = pytest.mark.timeout(300)
 
+PARAMETERS = {"file": "audio_file", "whisper_model": "model", "prompt": "initial_prompt", "hotwords": "hotwords"}
 SAID = "originally from Chicago"
 
 
@@ -44,49 +47,24 @@ def samples(sample: Path) -> bytes:
 
 
 def test_bazarr_detects_the_language_and_gets_subtitles(server: Server, sample: Path) -> None:
-    with requests.Session() as session:
-        spoken = session.post(
-            f"{server.url}/detect-language",
-            params={"encode": "false"},
-            files={"audio_file": samples(sample)},
-            timeout=60,
-        ).json()
-        assert (spoken["detected_language"], spoken["language_code"]) == ("english", "en")
-        assert 0.5 < spoken["confidence"] <= 1
-        heard = session.post(
-            f"{server.url}/asr",
-            params={"task": "transcribe", "language": "en", "output": "srt", "encode": "false"},
-            files={"audio_file": samples(sample)},
-            timeout=60,
-        )
-    assert heard.headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert heard.headers["Content-Disposition"] == 'attachment; filename="audio_file.srt"'
-    assert heard.headers["Asr-Engine"] == "diarserve"
-    subtitles = list(srt.parse(heard.content.decode()))
+    status, headers, body = exchanges.replay(server.url, "bazarr_detect_language", samples(sample))
+    spoken = json.loads(body)
+    assert (status, spoken["detected_language"], spoken["language_code"]) == (200, "english", "en")
+    assert 0.5 < spoken["confidence"] <= 1
+    status, headers, body = exchanges.replay(server.url, "bazarr_subtitles", samples(sample))
+    assert status == 200
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["Content-Disposition"] == 'attachment; filename="audio_file.srt"'
+    assert headers["Asr-Engine"] == "diarserve"
+    subtitles = list(srt.parse(body.decode()))
     assert any(SAID in " ".join(subtitle.content.split()) for subtitle in subtitles)
-    assert "SPEAKER" not in heard.text
+    assert b"SPEAKER" not in body
 
 
 def test_speakr_gets_segments_with_speakers(server: Server, sample: Path) -> None:
-    params: dict[str, Any] = {
-        "encode": True,
-        "task": "transcribe",
-        "output": "json",
-        "language": "en",
-        "diarize": True,
-        "enable_diarization": True,
-        "return_speaker_embeddings": True,
-        "min_speakers": 2,
-        "max_speakers": 2,
-        "initial_prompt": "A telephone call.",
-        "hotwords": "Chicago",
-    }
-    with httpx.Client() as client:
-        files = {"audio_file": ("call.wav", sample.read_bytes(), "audio/wav")}
-        heard = client.post(f"{server.url}/asr", params=params, files=files, timeout=60)
-        heard.raise_for_status()
-        models = client.get(f"{server.url}/v1/models").json()
-    said = heard.json()
+    status, _, body = exchanges.replay(server.url, "speakr_asr", sample.read_bytes())
+    said = json.loads(body)
+    assert status == 200
     assert {segment["speaker"] for segment in said["segments"]} == {"SPEAKER_00", "SPEAKER_01"}
     assert all(segment["start"] < segment["end"] and segment["text"] for segment in said["segments"])
     assert SAID in said["text"]
@@ -95,7 +73,9 @@ def test_speakr_gets_segments_with_speakers(server: Server, sample: Path) -> Non
         "SPEAKER_00": (192,),
         "SPEAKER_01": (192,),
     }
+    models = requests.get(f"{server.url}/v1/models", timeout=30).json()  # which it offers to choose from
     assert models["data"][0]["owned_by"] == "diarserve"
+    assert requests.get(server.url, timeout=30).status_code == 200  # that it is there, where no /health is
 
 
 def shaped(**asked: Any) -> str:
@@ -155,11 +135,18 @@ def test_requests_that_are_wrong_are_refused(url: str, path: str) -> None:
         return answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]
 
     assert refused() == (400, "invalid_request", "audio_file")
-    assert refused(files={"file": wav(1)}) == (400, "invalid_request", "file")
-    assert refused(files={"audio_file": b""}) == (400, "empty_file", "file")
-    assert refused(files={"audio_file": b"no recording"}) == (415, "unsupported_media", "file")
-    assert refused(files={"audio_file": b""}, params={"encode": "0"}) == (400, "empty_file", "file")
+    assert refused(files={"file": wav(1)}) == (400, "invalid_request", "audio_file")
+    assert refused(files={"audio_file": b""}) == (400, "empty_file", "audio_file")
+    assert refused(files={"audio_file": b"no recording"}) == (415, "unsupported_media", "audio_file")
+    assert refused(files={"audio_file": b""}, params={"encode": "0"}) == (400, "empty_file", "audio_file")
     assert refused(files={"audio_file": wav(1)}, params={"encode": "perhaps"})[::2] == (400, "encode")
+    unreadable = wav(1, "refuse whisper")
+    assert refused(files={"audio_file": unreadable})[::2] == (422, "audio_file")
+
+
+def test_an_error_names_the_parameter_that_the_client_has_sent() -> None:
+    told = [asr_errors.body(InvalidRequest("It is wrong.", param=ours))["error"]["param"] for ours in PARAMETERS]
+    assert told == list(PARAMETERS.values())
 
 
 def part(recording: bytes) -> FormData:

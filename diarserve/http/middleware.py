@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from diarserve.core import descriptors
 from diarserve.core.errors import ErrorCode, NotReady, ServiceError, StorageFull
+from diarserve.http.asr import errors as asr_errors
 from diarserve.http.client_address import client_address
 from diarserve.http.context import REQUESTS, SERVICE
 from diarserve.http.deepgram import errors as deepgram_errors
@@ -126,4 +127,6 @@ def refusal(
 def _body(error: ServiceError, request: web.BaseRequest) -> object:
     if request.path == deepgram_errors.PATH:
         return deepgram_errors.body(error, request_id(request))
+    if request.path in asr_errors.PATHS:
+        return asr_errors.body(error)
     return openai_errors.body(error) if request.path.startswith("/v1/") else error.body()
