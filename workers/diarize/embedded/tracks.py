@@ -13,8 +13,15 @@ from itertools import pairwise, permutations
 import numpy as np
 import numpy.typing as npt
 
-from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP
-from workers.diarize.embedded.segmentation import FRAME_CENTER, FRAME_STEP, FRAMES, LOCAL_SPEAKERS, Windows
+from workers.diarize.embedded.frames import (
+    EMBEDDING_FRAMES,
+    FRAME_CENTER,
+    FRAME_STEP,
+    FRAMES,
+    LOCAL_SPEAKERS,
+    MEL_HOP,
+    Windows,
+)
 from workers.diarize.turns import Mask, runs
 
 FRAME_SECONDS = FRAME_STEP / 16_000

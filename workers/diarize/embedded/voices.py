@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from workers.diarize.embedded.fbank import EMBEDDING_FRAMES, MEL_HOP
+from workers.diarize.embedded.frames import EMBEDDING_FRAMES, MEL_HOP
 from workers.diarize.embedded.tracks import ALONE
 from workers.diarize.embeddings import Vectors, unit_length
 from workers.diarize.turns import Span
