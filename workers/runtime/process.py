@@ -145,7 +145,7 @@ def _die_with_parent() -> None:
 
 
 def make_engine(spec: WorkerSpec) -> Engine:
-    engine: Engine = engines.load(spec.engine)(**spec.options)
+    engine: Engine = engines.start(spec.engine, spec.options)
     return engine
 
 
