@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -29,10 +30,11 @@ from diarserve.pool.remote_worker import Launched, RemoteWorker
 from tests.support.lanes import do, restarts
 from tests.support.waiting import until
 from workers.media.samples import load
-from workers.messages import AudioRef, Transcribe, WorkerSpec, remote
+from workers.messages import AudioRef, Failed, Transcribe, WorkerSpec, remote
 from workers.messages.remote import Call, Place
-from workers.remote import handshake
+from workers.remote import handshake, supervisor
 from workers.remote.audio_cache import AudioCache, Fetch, WrongContent
+from workers.runtime import channel
 
 HERE = Place("here", 1, shares_files=False)
 RUN = "import sys; from workers.remote.supervisor import Supervisor; Supervisor().run(sys.stdin.buffer.read())"
@@ -135,6 +137,50 @@ async def test_a_worker_elsewhere_that_is_lost_is_replaced_and_its_job_done(tmp_
         assert len((await done).result.words) == 60
         assert restarts(remote) == 1
         await until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_a_worker_survives_audio_that_is_refused_in_no_words_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, calls = Gateway._known, count()
+
+    async def babbling(self: Gateway, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Any:
+        if next(calls) != 1:  # the second: the first for audio
+            return await known(self, reader, writer)
+        await handshake.receive(reader, remote.Greeting)
+        writer.write(b"\xff" * 8)
+        await writer.drain()
+        raise EOFError
+
+    monkeypatch.setattr(Gateway, "_known", babbling)
+    async with lane(tmp_path) as (elsewhere, started):
+        assert len((await do(elsewhere, recording(tmp_path / "one"))).result.words) == 2
+        assert (restarts(elsewhere), len(started)) == (0, 1)
+        assert next(calls) > 2
+
+
+async def test_the_audio_of_a_job_goes_before_the_server_hears_of_its_end(cache: AudioCache) -> None:
+    """The server may give out the job's name again."""
+    data = b"samples"
+    path = await cache.link(hashlib.sha256(data).hexdigest(), len(data), "whisper-1", bringing(data))
+    there: list[bool] = []
+
+    class Server:
+        def write(self, _: bytes) -> None:
+            there.append(path.exists())
+
+        async def drain(self) -> None:
+            pass
+
+    from_worker = asyncio.StreamReader()
+    from_worker.feed_data(
+        channel.framed(b"no message") + channel.pack(Failed("whisper-1", "internal", "", retry=False))
+    )
+    from_worker.feed_eof()
+    call: Any = None
+    server: Any = Server()
+    await supervisor._Relay(call, HERE, (asyncio.StreamReader(), server), cache)._up(from_worker)
+    assert there == [True, False]
 
 
 needs_openssl = pytest.mark.skipif(not which("openssl"), reason="certificates are made by openssl")

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from msgspec import Struct, msgpack
+from msgspec import MsgspecError, Struct, msgpack
 from msgspec.structs import replace
 
 from workers.messages import Cancel, Failed, Submit, WorkerSpec
@@ -28,6 +28,7 @@ from workers.remote import handshake
 from workers.remote.audio_cache import AudioCache, WrongContent
 from workers.remote.handshake import Streams
 from workers.runtime import channel
+from workers.runtime.channel import ProtocolError
 from workers.runtime.environment import environment_of
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,9 @@ class _Relay:
                 await asyncio.wait((*ways, ended), return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():  # what it said last is on its way
                     await asyncio.wait((ways[1],), timeout=1.0)
+                for way in ways:
+                    if way.done() and (error := way.exception()):
+                        log.error("the worker is given up: %r", error)
             finally:
                 for task in (*ways, *self._fetching.values()):
                     task.cancel()
@@ -123,9 +127,9 @@ class _Relay:
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
                 body = await channel.read_body(reader)
+                self._release(body)  # before the server hears of it, which may give out the job's name again
                 self._writer.write(channel.framed(body))
                 await self._writer.drain()
-                self._release(body)
 
     async def _down(self) -> None:
         """From the server to the worker."""
@@ -154,7 +158,7 @@ class _Relay:
         assert content is not None
         try:
             path = await self._cache.link(*content, submit.job, self._fetch)
-        except (OSError, EOFError, TimeoutError, WrongContent, handshake.Distrust) as error:
+        except (OSError, EOFError, TimeoutError, WrongContent, handshake.Distrust, ProtocolError) as error:
             log.error("the audio of a job could not be fetched: %r", error)
             failed = Failed(submit.job, "internal", _FETCH_FAILED, retry=True, trace=f"{type(error).__name__}: {error}")
             self._writer.write(channel.pack(failed))
@@ -179,6 +183,7 @@ class _Relay:
 
     def _release(self, body: bytes) -> None:
         """If a job is done, its audio may go."""
-        head = _head.decode(body)
-        if head.type in ("Done", "Failed"):
-            self._cache.release(head.job)
+        with contextlib.suppress(MsgspecError, UnicodeDecodeError):  # what is no message the server judges
+            head = _head.decode(body)
+            if head.type in ("Done", "Failed"):
+                self._cache.release(head.job)
