@@ -88,6 +88,10 @@ scaling: .venv/installed  ## lengths, clients, and a clip behind a long job; ARG
 scaling-burst: .venv/installed  ## a burst at a lane that is scaled: how it grows and shrinks
 	$(BIN)/python -m bench.scaling_burst --write $(ARGUMENTS)
 
+.PHONY: scale-out
+scale-out: .venv/installed  ## 1 to 32 workers whose steps sleep: how near to linear, and the server's CPU for a job
+	$(BIN)/python -m bench.scale_out --write $(ARGUMENTS)
+
 live: .venv/installed  ## live sessions at real time: how soon words are shown and final; ARGUMENTS="--minutes 2 --sessions 1"
 	$(BIN)/python -m bench.live --write $(ARGUMENTS)
 

@@ -154,6 +154,17 @@ def scaling_burst(figures: Any, axes: list[Axes]) -> None:
     axes[0].legend(fontsize=8, loc=(0.42, 0.62))
 
 
+def scale_out(figures: Any, axes: list[Axes]) -> None:
+    for axis, (step, measured) in zip(axes, figures["series"].items(), strict=True):
+        workers = [each["workers"] for each in measured]
+        alone = measured[0]["rate"] / workers[0]
+        axis.plot(workers, [alone * number for number in workers], color="tab:gray", linewidth=1, label="linear")
+        axis.plot(workers, [each["rate"] for each in measured], marker="o", label="measured")
+        axis.set(title=f"steps of {step} s", xlabel="workers", ylabel="jobs/s", xscale="log", yscale="log")
+        axis.set_xticks(workers, [f"{number:.0f}" for number in workers])
+        axis.legend(fontsize=8)
+
+
 FIGURES: dict[str, tuple[int, Callable[[Any, list[Axes]], None]]] = {
     "confidence": (2, confidence),
     "performance": (1, performance),
@@ -161,6 +172,7 @@ FIGURES: dict[str, tuple[int, Callable[[Any, list[Axes]], None]]] = {
     "overhead": (2, overhead),
     "scaling": (3, scaling),
     "scaling_burst": (1, scaling_burst),
+    "scale_out": (2, scale_out),
     "load": (1, load),
     "soak": (3, soak),
 }
