@@ -1,7 +1,8 @@
 """`make overhead`: what the service costs around the models, which here do nothing.
 
 First one client with a 30 s recording, in turn to a bare aiohttp upload handler and to us; then as many one-second
-recordings a second as can be served. Client and servers share the machine.
+recordings a second as can be served. Client and servers share the machine. Last what traces cost, in CPU time
+(bench/tracing_cost.py), which a busy machine can measure too: `--only traces`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import requests
 
+from bench import tracing_cost
 from bench.clients import Load, closed_loop, in_turn, silence, upload
 from bench.results import CORES, arguments, percentile, publish, table, verdict
 from tests.support.server import Server, configured, started
@@ -39,11 +41,23 @@ SERVERS = ("bare upload handler", "no models, no decoder", "no models, real deco
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("service", "traces"))
     parser.add_argument("--requests", type=int, default=1000, help="30 s recordings to each server")
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 8, 16, 32])
     parser.add_argument("--seconds", type=float, default=10, help="of load for each number of clients")
     parser.add_argument("--profile", action="store_true", help="show where the server's time goes under the last load")
+    parser.add_argument("--traced", type=int, default=1000, help="requests to each server, for what traces cost")
+    parser.add_argument("--starts", type=int, default=5, help="of those servers")
+    parser.add_argument("--before", default="", help="a commit whose server is asked too")
     asked = arguments(parser)
+    if asked.only != "traces":
+        service(asked)
+    if asked.only != "service":
+        figures = tracing_cost.measured(NOTHING, asked.traced, asked.starts, asked.before)
+        publish("tracing", "What traces cost", tracing_cost.report(figures), {"cpu": figures}, asked)
+
+
+def service(asked: argparse.Namespace) -> None:
     with ExitStack() as stack:
         bare = stack.enter_context(started([sys.executable, "-m", "bench.bare"]))
         nothing, decoder = (stack.enter_context(configured(text)) for text in (NOTHING, DECODER))

@@ -12,7 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import demo, joining, load, overhead, peers, performance_test, results, scale, scaling, scoring, soak
+from bench import (
+    demo,
+    joining,
+    load,
+    overhead,
+    peers,
+    performance_test,
+    results,
+    scale,
+    scaling,
+    scoring,
+    soak,
+    tracing_cost,
+)
 from bench.soak_clients import Answer
 from tests.support.conversations import conversation, voices
 from tests.support.diarization_error import speakers
@@ -73,6 +86,12 @@ def test_a_histogram_gives_its_quantile() -> None:
     assert counts == {0.001: 90, 0.005: 98, 0.01: 100, float("inf"): 100}
     assert overhead.quantile(counts, 0.99) == pytest.approx(0.0075)
     assert overhead.quantile({}, 0.99) is None
+
+
+def test_what_traces_cost_is_compared_start_by_start() -> None:
+    text = tracing_cost.report({"off": [0.002, 0.004, 0.003], "on": [0.003, 0.005, 0.0045]})
+    assert "| off | 3.000 | - | - |" in text
+    assert "| on | 4.500 | 1.500 (1.250-1.500) | 1000 (1000-1500) |" in text
 
 
 def test_shares_of_a_profile_count_callees_and_recursion_once() -> None:

@@ -35,6 +35,15 @@ def test_a_machine_that_is_well_has_no_problem(settings: Make, monkeypatch: pyte
     assert [check for check in checked.values() if check.problem and check.name != "clock"] == []
 
 
+def test_traces_by_a_protocol_that_is_not_spoken_are_told(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    traces = named("traces", settings(tracing={"endpoint": "http://collector:4317"}))
+    assert "collector:4317" in traces.found
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported" in traces.problem
+    assert "4318" in traces.problem
+    assert not traces.blocks
+
+
 def test_few_descriptors_and_little_address_space_are_told(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
     few = named("open files", settings())

@@ -132,6 +132,9 @@ async def test_what_fails_says_so_in_its_spans(start: Start, collector: Collecto
     code = (await answer.json())["error"]["code"]
     assert (run.failed, run.attributes["error.type"]) == (True, code)
     assert (request.failed, request.attributes["error.type"]) == (False, code)  # it is the client's mistake
+    [(step, at, about)] = run.events
+    assert (step, about["failed"], run.attributes["diarserve.steps"]) == ("step", True, 1)
+    assert run.start - 1e-6 <= at <= at + about["seconds"] <= run.end + 1e-3
 
 
 async def test_a_trace_that_its_client_does_not_sample_is_not_sent(start: Start, collector: Collector) -> None:
@@ -167,8 +170,12 @@ def test_log_lines_of_the_server_and_of_its_workers_name_their_trace(collector: 
     assert {line["span_id"] for line in lines if line.get("trace_id") == TRACE} <= spans
 
 
-async def test_a_collector_that_is_not_there_harms_nobody(start: Start) -> None:
+async def test_a_collector_that_is_not_there_harms_nobody_and_grpc_is_warned_of(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     client = await start(tracing={"endpoint": "http://127.0.0.1:9"})
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported" in caplog.text
     assert (await client.post(TRANSCRIBE, data=form(wav()), headers=HEADERS)).status == 200
 
 

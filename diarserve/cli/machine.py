@@ -1,4 +1,4 @@
-"""What operators get wrong about a machine: limits, disk, clock, driver, keys, ports. Nothing is changed."""
+"""What operators get wrong about a machine: limits, disk, clock, driver, keys, traces, ports. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from diarserve.access import key_file
 from diarserve.core.settings import LANES, MIB, Settings
 from diarserve.http.connections import most_connections
+from diarserve.observe import tracer
 
 _ROOM_MIB = 4096  # a recording of an hour as it comes and decoded is 0.3 GB: room for a few beside min_free_mib
 _FEW_CONNECTIONS = 200
@@ -37,6 +38,9 @@ def checks(settings: Settings) -> Iterator[Check]:
     if (driver := _driver(settings)) is not None:
         yield driver
     yield from _keys(settings)
+    if settings.tracing.enabled:
+        address = tracer.endpoint(settings.tracing) or "the default address"
+        yield Check("traces", f"sent to {address}", "; ".join(tracer.doubts(settings.tracing)))
     yield _port("port", settings.host, settings.port)
     if settings.access.metrics_port:
         yield _port("metrics port", settings.access.metrics_host, settings.access.metrics_port)

@@ -24,6 +24,7 @@ Attributes = Mapping[str, str | bool | int | float]
 Kind = Literal["server", "client", "internal"]
 
 _NONE: Attributes = {}
+_NOTHING = nullcontext[None]()
 
 
 class Span(Protocol):
@@ -85,7 +86,7 @@ def traceparent() -> str:
 def span(name: str, attributes: Attributes = _NONE) -> AbstractContextManager[Span | None]:
     """A part of the current span, for as long as the block lasts; nothing where there is none."""
     parent = _current.get()
-    return inside(parent.child(name, attributes=attributes)) if parent else nullcontext()
+    return inside(parent.child(name, attributes=attributes)) if parent else _NOTHING
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from diarserve.core.errors import ServiceError
 from diarserve.core.types import PRIORITIES, Priority
 from diarserve.observe.tracing import Span
 from diarserve.pool.live_job import LiveAudio
-from workers.messages import Decode, Done, LiveRequest, Progress, Request, Separate, Submit
+from workers.messages import Decode, Done, Failed, LiveRequest, Progress, Request, Separate, Submit
 
 PRIORITY_OFFSET: Mapping[Priority, float] = {"high": 0.0, "normal": 60.0, "low": 600.0}  # seconds
 LIVE_OFFSET = -86_400.0  # of live jobs, which go before all others: none of those waits for a day
@@ -59,6 +59,7 @@ class Job:
     begun: bool = False  # its worker has told of a step
     span: Span | None = None  # that it is part of, where traces are on
     given: float = 0.0  # when a worker last got it, on the monotonic clock
+    failed: Failed | None = None  # what that worker said, where the job failed in it
     attempts: int = 0  # including the one under way
     live: LiveAudio | None = None  # of a job whose audio keeps arriving
     priority: Priority = "high"  # of its task
@@ -75,7 +76,7 @@ class Job:
 
     def give(self) -> Submit:
         """What its worker is sent."""
-        self.given, request = time.monotonic(), self.request
+        self.given, self.failed, request = time.monotonic(), None, self.request
         if self.live and isinstance(request, LiveRequest):
             request = self.live.submitted(request)
         traceparent = self.span.traceparent if self.span else ""

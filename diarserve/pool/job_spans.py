@@ -10,7 +10,7 @@ from typing import Any
 from diarserve.observe import tracing
 from diarserve.observe.tracing import Span
 from diarserve.pool.job import Job
-from workers.messages import Done
+from workers.messages import Done, Failed
 
 
 def followed(job: Job, lane: str) -> Job:
@@ -24,27 +24,30 @@ def followed(job: Job, lane: str) -> Job:
 
 def _ended(job: Job, span: Span, lane: str, answer: asyncio.Future[Done[Any]]) -> None:
     if answer.cancelled():
-        _failed(job, span, lane, "cancelled")
+        _lost(job, span, lane, "cancelled")
     elif error := answer.exception():
-        _failed(job, span, lane, tracing.reason(error))
+        if job.failed:
+            run = _ran(job, span, lane, job.failed)
+            run.fail(tracing.reason(error))
+            run.end(job.failed.finished)
+        else:
+            _lost(job, span, lane, tracing.reason(error))
     else:
-        _done(job, span, lane, answer.result())
+        done = answer.result()
+        run = _ran(job, span, lane, done)
+        run.annotate({"diarserve.busy_seconds": done.busy, "diarserve.degraded": done.degraded})
+        if isinstance(model := getattr(done.result, "model", None), str):
+            run.annotate({"diarserve.model": model})
+        run.end(done.finished)
 
 
-def _done(job: Job, span: Span, lane: str, answer: Done[Any]) -> None:
+def _ran(job: Job, span: Span, lane: str, answer: Done[Any] | Failed) -> Span:
     """queue: until its first step begins, whether no worker has it or one that does something else. Then the run,
-    named by what was asked for: transcribe, diarize, ..."""
+    named by what was asked for (transcribe, diarize, ...), which is to be ended."""
     wait = span.child("queue", start=job.queued, attributes={"diarserve.lane": lane})
     wait.event("given to a worker", job.given)
     wait.end(max(answer.started, job.queued))
-    attributes: dict[str, str | bool | int | float] = {
-        **_attributes(job, lane),
-        "diarserve.busy_seconds": answer.busy,
-        "diarserve.steps": answer.step_count,
-        "diarserve.degraded": answer.degraded,
-    }
-    if isinstance(model := getattr(answer.result, "model", None), str):
-        attributes["diarserve.model"] = model
+    attributes = {**_attributes(job, lane), "diarserve.steps": answer.step_count}
     run = span.child(_name(job), start=answer.started, attributes=attributes)
     for step in answer.steps:
         about: dict[str, str | bool | int | float] = {
@@ -53,11 +56,13 @@ def _done(job: Job, span: Span, lane: str, answer: Done[Any]) -> None:
             "items": step.items,
             "jobs": step.jobs,
         }
-        run.event("step", answer.started + step.after, {**about, "on_fallback": True} if step.on_fallback else about)
-    run.end(answer.finished)
+        about |= {name: True for name in ("on_fallback", "failed") if getattr(step, name)}
+        run.event("step", answer.started + step.after, about)
+    return run
 
 
-def _failed(job: Job, span: Span, lane: str, reason: str) -> None:
+def _lost(job: Job, span: Span, lane: str, reason: str) -> None:
+    """Of a job that no worker told the end of: it still waited, nobody wants it any more, or its worker died."""
     wait = span.child("queue", start=job.queued, attributes={"diarserve.lane": lane})
     if not job.given:
         wait.fail(reason)

@@ -245,6 +245,7 @@ class Slot:
             return  # cancelled meanwhile
         if isinstance(message, Done):
             results.check(job.request, message.result)
+        if isinstance(message, Done | Failed):
             message = replace(message, finished=time.monotonic())
         if isinstance(message, Progress):
             job.begun = True
@@ -256,9 +257,11 @@ class Slot:
         else:
             if isinstance(message, Done):
                 self._failures = 0
-            elif message.trace:
-                with log_context(job.task):
-                    log.error("the %s worker failed: %s", self.spec.lane, message.trace)
+            else:
+                job.failed = message
+                if message.trace:
+                    with log_context(job.task):
+                        log.error("the %s worker failed: %s", self.spec.lane, message.trace)
             del self.jobs[job.id]
             self._owner.on_answer(self, job, message)
         self._note_sign_of_life()

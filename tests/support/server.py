@@ -61,10 +61,14 @@ class Server:
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds so far, of the server's own process and of each lane's."""
-        import psutil
-
         processes = {"server": [self.pid], **self.workers()}
-        return {name: sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids) for name, pids in processes.items()}
+        return {name: sum(map(cpu_seconds, pids)) for name, pids in processes.items()}
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process so far, its ended threads too, to the nanosecond: Linux's clock_getcpuclockid(3). Raises
+    OSError where there is none."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 @contextmanager

@@ -292,6 +292,14 @@ class Failed(Message, frozen=True):
     message: str  # for people; no paths, no traces
     retry: bool  # whether another try may end better
     trace: str = ""  # for the log of the server, which knows whether anybody still waits for the job
+    took: float = 0.0  # this and what follows: as in Done
+    steps: tuple[StepTimes, ...] = ()
+    step_count: int = 0
+    finished: float = 0.0
+
+    @property
+    def started(self) -> float:
+        return self.finished - self.took
 
 
 FromWorker = Ready | BootFailed | Report | Progress | Done[Result] | Failed | Heard | Awaiting

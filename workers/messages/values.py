@@ -112,3 +112,4 @@ class StepTimes(Struct, frozen=True, array_like=True, gc=False):
     items: int  # in the step, other jobs' too
     jobs: int  # that shared it
     on_fallback: bool
+    failed: bool = False

@@ -59,7 +59,7 @@ class RunningJob:
             job.step_times = []
         return job
 
-    def note(self, step: Step, seconds: float) -> None:
+    def note(self, step: Step, seconds: float, *, failed: bool = False) -> None:
         """A step with items of this job was run."""
         if self.step_times is None:
             return
@@ -67,7 +67,12 @@ class RunningJob:
         if len(self.step_times) < MAX_STEP_TIMES:
             kind = str(step.key[0] if isinstance(step.key, tuple) else step.key)
             after = step.started - (self.started or step.started)
-            self.step_times.append(StepTimes(after, seconds, kind, len(step.picks), len(step.jobs), step.on_fallback))
+            shared = len(step.picks), len(step.jobs)
+            self.step_times.append(StepTimes(after, seconds, kind, *shared, step.on_fallback, failed))
+
+    def took(self) -> float:
+        """Seconds since its first step began; 0 before."""
+        return time.monotonic() - self.started if self.started else 0.0
 
     def postpone(self) -> None:
         """Of a live job that goes on: of several, the one whose audio came first is the most urgent."""

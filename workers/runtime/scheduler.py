@@ -151,13 +151,13 @@ class Scheduler:
         try:
             phase = job.resume(answer, self._send)
         except StopIteration as stop:
-            now = time.monotonic()
+            took = job.took()
             self._drop(job.id)
             if progress and progress.partial:
                 self._send(progress)
             with log_context(job.task, traceparent=job.traceparent):
                 log.debug("done: %d items, %.3f s of steps", job.items, job.busy)
-            took, steps = now - (job.started or now), tuple(job.step_times or ())
+            steps = tuple(job.step_times or ())
             self._send(Done(job.id, stop.value, took, job.busy, job.degraded, steps, job.step_count))
         except Exception as error:
             self._fail(job, error)
@@ -216,6 +216,8 @@ class Scheduler:
         if error is None:
             self._deliver(step, outputs, seconds)
         else:
+            for job in step.jobs:
+                job.note(step, seconds, failed=True)
             self._recover(step, error)
 
     def _deliver(self, step: Step, outputs: Sequence[Any], seconds: float) -> None:
@@ -279,12 +281,14 @@ class Scheduler:
             self._reported, self._events = model, []
 
     def _fail(self, job: RunningJob, error: Exception) -> None:
+        took, steps = job.took(), tuple(job.step_times or ())
         self._drop(job.id)
         if isinstance(error, JobError):
-            self._send(Failed(job.id, error.code, error.message, retry=False))
+            code, message, retry, trace = error.code, error.message, False, ""
         else:
+            code, message, retry = "internal", "The model failed on this recording.", True
             trace = "".join(traceback.format_exception(error))
-            self._send(Failed(job.id, "internal", "The model failed on this recording.", retry=True, trace=trace))
+        self._send(Failed(job.id, code, message, retry, trace, took, steps, job.step_count))
 
     def _drop(self, id: str) -> None:
         job = self._jobs.pop(id, None)
