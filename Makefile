@@ -96,7 +96,7 @@ live: .venv/installed  ## live sessions at real time: how soon words are shown a
 	$(BIN)/python -m bench.live --write $(ARGUMENTS)
 
 dashboards: .venv/installed  ## write config/grafana/dashboards anew
-	$(BIN)/python -m tests.support.dashboards
+	$(BIN)/python -m tests.support.grafana
 
 alerts: .venv/installed  ## every alert fired by really causing it; ARGUMENTS="--faster 10": windows a tenth as long
 	$(BIN)/python -m bench.alerts --write $(ARGUMENTS)

@@ -83,6 +83,16 @@ async def stop_and_continue(scene: Scene) -> None:
         os.kill(scene.server.pid, signal.SIGCONT)
 
 
+async def drain(scene: Scene) -> None:
+    async with scene.http.post(f"{API}/drain"):
+        pass
+    try:
+        await asyncio.Event().wait()
+    finally:
+        async with scene.http.delete(f"{API}/drain"):
+            pass
+
+
 async def kill_server(scene: Scene) -> None:
     os.kill(scene.server.pid, signal.SIGKILL)
     await asyncio.Event().wait()
@@ -156,6 +166,7 @@ SETTINGS = (
                 "the server's process is stopped for 0.6 s of every second",
                 stop_and_continue,
             ),
+            Cause(["DiarserveNotReady"], "the server is drained", drain),
             Cause(["DiarserveScrapeFailed"], "the server is killed", kill_server),
         ),
         environment={"DIARSERVE_WEBHOOKS_ALLOW_PRIVATE": "true"},

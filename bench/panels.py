@@ -18,10 +18,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter, StrMethodFormatter
 
 from bench.results import arguments, publish, table
-from tests.support.dashboards import DASHBOARDS, Panel
+from tests.support.dashboards import DASHBOARDS
 from tests.support.load import loaded
+from tests.support.panels import Panel
 from tests.support.paths import REPOSITORY
 from tests.support.prometheus import Prometheus
 
@@ -41,7 +43,7 @@ def main() -> None:
         time.sleep(asked.seconds)
         for name, panels in DASHBOARDS.items():
             found = [read(watched.prometheus, panel, asked.seconds) for panel in panels]
-            draw(name, found).savefig(target / f"{name}.png", dpi=70)
+            draw(name, found).savefig(target / f"{name}.png", dpi=80)
             rows += [
                 [f"{name}: {panel.title}", len(lines), panel.needs or "-"]
                 for panel, lines in zip(panels, found, strict=True)
@@ -81,22 +83,36 @@ def draw(name: str, found: list[list[Line]]) -> Figure:
 
 def plot(place: Axes, panel: Panel, lines: list[Line]) -> None:
     place.set_visible(True)
-    place.set_title(f"{panel.title} [{panel.unit}]", fontsize=10)
-    begin = min((line[1][0] for line in lines), default=0.0)
+    place.set_title(f"{panel.title} [{panel.unit}]" if panel.unit in ("reqps", "ops") else panel.title, fontsize=10)
+    if not lines:
+        place.text(0.5, 0.5, f"needs {panel.needs}" if panel.needs else "no data", ha="center")
+        place.set(xticks=[], yticks=[])
+        return
+    begin = min(line[1][0] for line in lines)
     for number, (legend, times, values) in enumerate(sorted(lines, key=lambda line: -max(line[2]))):
         style = _STYLES[number // 10 % len(_STYLES)]  # there are ten colours
         place.plot([when - begin for when in times], values, style, label=legend[:40])
-    if lines:
-        place.set_ylim(bottom=0)
-        place.legend(
-            *(shown[:_LEGEND] for shown in place.get_legend_handles_labels()),
-            fontsize=6,
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-        )
-    else:
-        place.text(0.5, 0.5, f"needs {panel.needs}" if panel.needs else "no data", ha="center")
-    place.tick_params(labelsize=7)
+    highest = max(value for line in lines for value in line[2] if not math.isnan(value))
+    place.set_ylim(bottom=0, top=1.08 * highest or 1.0)
+    place.yaxis.set_major_formatter(formatter(panel.unit))
+    place.legend(
+        *(shown[:_LEGEND] for shown in place.get_legend_handles_labels()),
+        fontsize=7,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
+    place.tick_params(labelsize=8)
+
+
+def formatter(unit: str) -> Formatter:
+    """Of Grafana's unit."""
+    match unit:
+        case "bytes" | "s":
+            return EngFormatter("B" if unit == "bytes" else "s")
+        case "percentunit":
+            return PercentFormatter(1.0)
+        case _:
+            return StrMethodFormatter("{x:g}")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.dashboards import DASHBOARDS
 from tests.support.paths import REPOSITORY
 
 CONFIG, RUNBOOKS = REPOSITORY / "config", REPOSITORY / "docs" / "runbooks"
 TESTS = REPOSITORY / "tests" / "rules" / "alerts_test.yml"
+_COMMANDS = ("diarserve ", "make ")
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
 
@@ -52,6 +54,19 @@ def test_every_alert_has_a_runbook_and_every_runbook_its_alert() -> None:
         assert alert["labels"]["severity"] in ("page", "ticket")
         assert books[name].startswith(f"# {name}\n")
         assert f"({name}.md)" in (RUNBOOKS / "README.md").read_text()
+
+
+def test_runbooks_quote_what_is_really_said() -> None:
+    """Of the log, of /readyz, and the names of panels."""
+    folders = (REPOSITORY / "diarserve", REPOSITORY / "workers")
+    said = " ".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    shown = {panel.title for panels in DASHBOARDS.values() for panel in panels} | DASHBOARDS.keys()
+    for path in RUNBOOKS.glob("*.md"):
+        text = path.read_text()
+        quoted = [quote for quote in re.findall(r"`([a-z][a-z .()]+)`", text) if " " in quote]
+        missing = [part for quote in quoted for part in quote.split("...") if part.strip("() ") not in said]
+        assert [part for part in missing if not part.startswith(_COMMANDS)] == [], path.name
+        assert set(re.findall(r"(?<!\*)\*(\w[^*\n]+)\*(?!\*)", text)) <= shown, path.name
 
 
 def test_runbooks_lead_only_to_what_is_there() -> None:

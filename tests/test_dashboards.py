@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.dashboards import DASHBOARDS, FOLDER, text
+from tests.support.dashboards import DASHBOARDS
+from tests.support.grafana import FOLDER, text
 from tests.support.load import loaded
 from tests.support.paths import REPOSITORY
 from tests.support.prometheus import INSTALLED

@@ -41,6 +41,7 @@ class OtlpSpan:
         """epoch: unix nanoseconds at which the monotonic clock was at 0; one for a whole trace, lest a clock that is
         set meanwhile put its spans into disorder."""
         self._tracer, self._epoch, self._made = tracer, epoch, made
+        self._sampled = made.is_recording()  # asked now: a span that has ended says no, too
         context = made.get_span_context()
         self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
@@ -72,6 +73,8 @@ class OtlpSpan:
     def child(
         self, name: str, *, start: float | None = None, kind: Kind = "internal", attributes: Attributes = _NONE
     ) -> OtlpSpan:
+        if not self._sampled:  # nothing below it will be sent
+            return self
         above = trace.set_span_in_context(self._made, Context())
         return OtlpSpan.begin(self._tracer, self._epoch, name, above, start, kind, attributes)
 

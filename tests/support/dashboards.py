@@ -1,54 +1,26 @@
-"""`make dashboards`: config/grafana/dashboards, made of the panels listed here; tests hold that the files are these."""
+"""What is on the dashboards. tests/support/grafana.py makes config/grafana/dashboards of it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from tests.support.paths import REPOSITORY
+from tests.support.panels import (
+    CPU_OF_WORKERS,
+    LOOP_LAG,
+    RATE,
+    RESTARTS,
+    STEPS,
+    Panel,
+    mean,
+    quantiles,
+    rate,
+    ratio,
+    recent,
+    share_of,
+)
 
-FOLDER = REPOSITORY / "config" / "grafana" / "dashboards"
-_RATE = "[$__rate_interval]"
 _WORK = 'route!~"/livez|/readyz|/metrics|(/api/v1/parallel)?/stats"'
 _RECORDINGS = 'route=~".*/(transcribe|transcriptions|batch)|/v1/listen"'
-_COLUMNS, _HEIGHT = 3, 7
-
-
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    unit: str  # Grafana's name of it
-    queries: Mapping[str, str]  # by legend, in which {{label}} is the label's value
-    says: str = ""
-    needs: str = ""  # what a machine must have for the queries to answer
-
-
-def rate(name: str, *by: str, where: str = "") -> str:
-    return f"sum by ({', '.join(by)}) (rate({name}{where and '{' + where + '}'}{_RATE}))"
-
-
-def quantile(share: float, name: str, *by: str, where: str = "") -> str:
-    return f"histogram_quantile({share}, {rate(f'{name}_bucket', 'le', *by, where=where)})"
-
-
-def mean(name: str, *by: str) -> str:
-    return ratio(f"{name}_sum", f"{name}_count", *by)
-
-
-def share_of(limit: str, taken: str) -> str:
-    """Of the server that is nearest to its limit."""
-    return f'max({taken} / on (job, instance) diarserve_limit{{name="{limit}"}})'
-
-
-def recent(name: str, *by: str) -> str:
-    return f"sum by ({', '.join(by)}) (increase({name}[10m]))"
-
-
-def ratio(name: str, other: str, *by: str) -> str:
-    return f"{rate(name, *by)} / ({rate(other, *by)} > 0)"
-
 
 DASHBOARDS: Mapping[str, Sequence[Panel]] = {
     "overview": (
@@ -74,10 +46,7 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
         Panel(
             "Seconds for an answer",
             "s",
-            {
-                "p50 {{route}}": quantile(0.5, "diarserve_http_request_seconds", "route", where=_RECORDINGS),
-                "p95 {{route}}": quantile(0.95, "diarserve_http_request_seconds", "route", where=_RECORDINGS),
-            },
+            quantiles("diarserve_http_request_seconds", "route", where=_RECORDINGS),
         ),
         Panel(
             "Requests by key",
@@ -110,10 +79,7 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
         Panel(
             "Queue wait by lane",
             "s",
-            {
-                "p50 {{lane}}": quantile(0.5, "diarserve_queue_wait_seconds", "lane"),
-                "p95 {{lane}}": quantile(0.95, "diarserve_queue_wait_seconds", "lane"),
-            },
+            quantiles("diarserve_queue_wait_seconds", "lane"),
         ),
         Panel(
             "Processing per second of audio",
@@ -144,17 +110,12 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
                 "uploads and decoded audio": "sum(diarserve_spool_bytes)",
             },
         ),
-        Panel(
-            "Event loop lag",
-            "s",
-            {"p99 {{instance}}": "diarserve:loop_lag_seconds:p99_rate5m"},
-            "Every client waits as long.",
-        ),
+        LOOP_LAG,
         Panel(
             "The server's own process",
             "percentunit",
             {
-                "CPU": f'sum by (instance) (rate(process_cpu_seconds_total{{job="diarserve"}}{_RATE}))',
+                "CPU": f'sum by (instance) (rate(process_cpu_seconds_total{{job="diarserve"}}{RATE}))',
                 "descriptors": 'process_open_fds{job="diarserve"} / process_max_fds',
             },
         ),
@@ -171,24 +132,14 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
             "short",
             {"{{lane}} {{model}} {{device}}": "sum by (lane, model, device) (diarserve_model_info)"},
         ),
-        Panel(
-            "CPU of workers",
-            "short",
-            {"{{lane}} {{worker}}": rate("diarserve_worker_cpu_seconds_total", "lane", "worker")},
-            "Cores.",
-        ),
+        CPU_OF_WORKERS,
         Panel(
             "Memory of workers",
             "bytes",
             {"{{lane}} {{worker}}": "sum by (lane, worker) (diarserve_worker_memory_bytes)"},
         ),
-        Panel(
-            "Restarts by reason",
-            "short",
-            {"{{lane}} {{reason}}": recent("diarserve_worker_restarts_total", "lane", "reason")},
-            "In ten minutes.",
-        ),
-        Panel("Steps by kind", "ops", {"{{lane}} {{kind}}": rate("diarserve_steps_total", "lane", "kind")}),
+        RESTARTS,
+        STEPS,
         Panel(
             "Seconds of a step",
             "s",
@@ -274,27 +225,24 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
         Panel(
             "Seconds of a task",
             "s",
-            {f"p{round(100 * share)}": quantile(share, "diarserve_task_seconds") for share in (0.5, 0.95, 0.99)},
+            quantiles("diarserve_task_seconds", shares=(50, 95, 99)),
             "Exemplars name the task.",
         ),
         Panel(
             "Seconds by stage",
             "s",
-            {
-                "p50 {{stage}}": quantile(0.5, "diarserve_stage_seconds", "stage"),
-                "p95 {{stage}}": quantile(0.95, "diarserve_stage_seconds", "stage"),
-            },
+            quantiles("diarserve_stage_seconds", "stage"),
         ),
         Panel("Mean seconds by stage", "s", {"{{stage}}": mean("diarserve_stage_seconds", "stage")}),
         Panel(
             "Processing per second of audio, by task",
             "s",
-            {f"p{round(100 * share)}": quantile(share, "diarserve_real_time_factor") for share in (0.5, 0.95)},
+            quantiles("diarserve_real_time_factor"),
         ),
         Panel(
             "Overlap, by task",
             "percentunit",
-            {"p10": quantile(0.1, "diarserve_overlap_ratio"), "p50": quantile(0.5, "diarserve_overlap_ratio")},
+            quantiles("diarserve_overlap_ratio", shares=(10, 50)),
         ),
         Panel("Durable tasks", "short", {"{{status}}": "max by (status) (diarserve_durable_tasks)"}),
         Panel("Oldest queued task", "s", {"{{priority}}": "max by (priority) (diarserve_durable_oldest_seconds)"}),
@@ -329,8 +277,7 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
             "Lag",
             "s",
             {
-                "p50": quantile(0.5, "diarserve_live_lag_seconds"),
-                "p95": quantile(0.95, "diarserve_live_lag_seconds"),
+                **quantiles("diarserve_live_lag_seconds"),
                 "worst, now": "max(diarserve_live_worst_lag_seconds)",
             },
             "Seconds of audio that came and are not recognized yet.",
@@ -340,85 +287,9 @@ DASHBOARDS: Mapping[str, Sequence[Panel]] = {
             "short",
             {"{{lane}}": 'sum by (lane) (diarserve_queue_depth{priority="live"})'},
         ),
-        Panel("Event loop lag", "s", {"p99 {{instance}}": "diarserve:loop_lag_seconds:p99_rate5m"}),
-        Panel("Steps by kind", "ops", {"{{lane}} {{kind}}": rate("diarserve_steps_total", "lane", "kind")}),
-        Panel(
-            "CPU of workers",
-            "short",
-            {"{{lane}} {{worker}}": rate("diarserve_worker_cpu_seconds_total", "lane", "worker")},
-            "Cores.",
-        ),
-        Panel(
-            "Restarts by reason",
-            "short",
-            {"{{lane}} {{reason}}": recent("diarserve_worker_restarts_total", "lane", "reason")},
-            "In ten minutes.",
-        ),
+        LOOP_LAG,
+        STEPS,
+        CPU_OF_WORKERS,
+        RESTARTS,
     ),
 }
-
-
-def dashboard(name: str) -> dict[str, Any]:
-    """As Grafana 9.4 and later import it."""
-    return {
-        "uid": f"diarserve-{name}",
-        "title": f"diarserve: {name}",
-        "tags": ["diarserve"],
-        "schemaVersion": 38,
-        "editable": True,
-        "graphTooltip": 1,
-        "refresh": "30s",
-        "time": {"from": "now-3h", "to": "now"},
-        "templating": {
-            "list": [{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}]
-        },
-        "links": [{"title": "diarserve", "type": "dashboards", "tags": ["diarserve"], "asDropdown": True}],
-        "panels": [_panel(number, panel) for number, panel in enumerate(DASHBOARDS[name])],
-    }
-
-
-def _panel(number: int, panel: Panel) -> dict[str, Any]:
-    source = {"type": "prometheus", "uid": "${datasource}"}
-    row, column = divmod(number, _COLUMNS)
-    width = 24 // _COLUMNS
-    says = " ".join(filter(None, (panel.says, panel.needs and f"Needs {panel.needs}.")))
-    return {
-        "id": number + 1,
-        "type": "timeseries",
-        "title": panel.title,
-        "description": says,
-        "datasource": source,
-        "gridPos": {"x": column * width, "y": row * _HEIGHT, "w": width, "h": _HEIGHT},
-        "fieldConfig": {
-            "defaults": {"unit": panel.unit, "min": 0, "custom": {"fillOpacity": 10, "showPoints": "never"}},
-            "overrides": [],
-        },
-        "options": {
-            "legend": {"displayMode": "list", "placement": "bottom"},
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        },
-        "targets": [
-            {
-                "refId": chr(ord("A") + index),
-                "datasource": source,
-                "expr": query,
-                "legendFormat": legend,
-                "exemplar": "_bucket" in query,
-            }
-            for index, (legend, query) in enumerate(panel.queries.items())
-        ],
-    }
-
-
-def text(name: str) -> str:
-    """Of the dashboard's file."""
-    return json.dumps(dashboard(name), indent=1) + "\n"
-
-
-def main() -> None:
-    for name in DASHBOARDS:
-        (FOLDER / f"{name}.json").write_text(text(name))
-
-
-if __name__ == "__main__":
-    main()
