@@ -27,7 +27,7 @@ from diarserve.http.context import LIVE
 from tests.support.app import stand_ins, wav
 from tests.support.live_sessions import CORRECT, PAUSE, StandInSessions, second
 from tests.support.paths import REPOSITORY
-from tests.support.serving import serving
+from tests.support.serving import serving, serving_files
 from tests.support.waiting import wait_until
 
 KEY = "dsk_" + "a" * 43
@@ -38,7 +38,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     def prepare(made: Any) -> None:
         made[LIVE] = cast(Any, StandInSessions())
 
-    with serving(stand_ins(tmp_path_factory.mktemp("server")), prepare) as address:
+    fetch = {"enabled": True, "allow_private": True}
+    with serving(stand_ins(tmp_path_factory.mktemp("server"), fetch=fetch), prepare) as address:
         yield address
 
 
@@ -62,6 +63,23 @@ def test_recordings_become_files_in_every_format_asked_for(capsys: pytest.Captur
     assert json.loads(Path("out/a.json").read_text())["filename"] == "a.wav"
     assert main(["transcribe", "a.wav"]) == 0
     assert capsys.readouterr().out.startswith("[0:00.10 - 0:00.90] SPEAKER_00: w0\n")
+
+
+def test_a_recording_that_is_named_by_a_url_is_fetched_by_the_server(
+    tmp_path: Path, settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written("call one.wav")
+    with serving_files(tmp_path) as elsewhere:
+        asked = f"{elsewhere}/call%20one.wav?part=1"
+        assert main(["transcribe", asked, "--format", "json", "--output-dir", "out"]) == 0
+        assert json.loads(Path("out/call one.json").read_text())["filename"] == "call one.wav"
+        assert main(["transcribe", f"{elsewhere}/none.wav"]) == 1
+        assert f"diarserve: {elsewhere}/none.wav: The recording could not be fetched" in capsys.readouterr().err
+        with serving(settings()) as fetching_nothing:
+            assert main(["transcribe", asked, "--server", fetching_nothing]) == 1
+            assert "[fetch] enabled" in capsys.readouterr().err
+    assert main(["transcribe", asked, "--server", ""]) == 2
+    assert "only a server fetches recordings" in capsys.readouterr().err
 
 
 def test_one_that_fails_stops_no_other_and_scripts_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ from tests.support.app import AppServer, stand_ins, wav
 from tests.support.documents import document
 from tests.support.live_sessions import BREAK, CORRECT, PAUSE, StandInSessions, second
 from tests.support.paths import REPOSITORY
-from tests.support.serving import serving
+from tests.support.serving import serving, serving_files
 
 KEY = "dsk_" + "a" * 43
 Lossy = Callable[..., Awaitable[str]]
@@ -43,7 +43,8 @@ Lossy = Callable[..., Awaitable[str]]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(stand_ins(tmp_path_factory.mktemp("server"))) as address:
+    fetch = {"enabled": True, "allow_private": True}
+    with serving(stand_ins(tmp_path_factory.mktemp("server"), fetch=fetch)) as address:
         yield address
 
 
@@ -129,6 +130,19 @@ async def test_recordings_come_as_bytes_and_as_open_files_too(client: AsyncClien
         recording = {"bytes": path.read_bytes(), "file": file, "memory": io.BytesIO(path.read_bytes())}[kind]
         document = await client.transcribe(cast(Any, recording), filename="named.wav" if kind == "bytes" else None)
     assert document.filename == {"bytes": "named.wav", "file": "call.wav", "memory": "recording"}[kind]
+
+
+async def test_a_recording_is_fetched_by_the_server(client: AsyncClient, tmp_path: Path) -> None:
+    (tmp_path / "call.wav").write_bytes(wav(2))
+    with serving_files(tmp_path) as elsewhere:
+        made = await client.transcribe(url=f"{elsewhere}/call.wav", num_speakers=1)
+        assert (made.filename, made.text) == ("call.wav", "w0 w1")
+        with pytest.raises(errors.InvalidRequest, match="could not be fetched") as refused:
+            await client.transcribe(url=f"{elsewhere}/other.wav")
+    assert refused.value.param == "url"
+    for wrong in ({}, {"recording": b"", "url": elsewhere}, {"url": elsewhere, "known_speakers": {"Ann": b""}}):
+        with pytest.raises(ValueError, match="url"):
+            await client.submit(**cast(Any, wrong))
 
 
 async def test_sentences_come_before_the_transcript_and_the_status_is_last(client: AsyncClient) -> None:

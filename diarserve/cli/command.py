@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -17,6 +18,23 @@ Exit codes:
   130  Ctrl-C"""
 
 STDIN = Path("-")
+
+
+class Url(str):
+    """A recording that the server is to fetch."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(unquote(urlsplit(self).path)).name or "recording"
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.name).stem
+
+
+Source = Path | Url  # STDIN among them
 
 
 class UsageError(typer.TyperException):
@@ -60,6 +78,13 @@ def recordings(files: list[Path] | None) -> list[Path] | None:
         if not file.exists() and file != STDIN:
             raise typer.BadParameter(f"'{file}' does not exist.")
     return files
+
+
+def sources(given: list[str]) -> list[Source]:
+    """Recordings that are named by a path, by - or by a URL. Raises typer.BadParameter where there is no such file."""
+    made = [Url(each) if each.startswith(("http://", "https://")) else Path(each) for each in given]
+    recordings([each for each in made if isinstance(each, Path)])
+    return made
 
 
 def above_zero(value: float | None) -> float | None:

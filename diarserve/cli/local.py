@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from diarserve.cli import installation, targets
-from diarserve.cli.command import STDIN, Failure
+from diarserve.cli.command import STDIN, Failure, Source
 from diarserve.cli.progress import Bar, Bars
 from diarserve.cli.targets import Recording
 from diarserve.core import configuration
@@ -74,7 +74,7 @@ def _stops(finding: installation.Finding, options: Options) -> bool:
     return bool(finding.problem) and finding.lane in needed
 
 
-def _copy(source: Path, references: Sequence[Path], task: Task) -> None:
+def _copy(source: Source, references: Sequence[Path], task: Task) -> None:
     task.folder.mkdir(0o700)
     for number, reference in enumerate(references):
         shutil.copyfile(reference, task.reference(number))

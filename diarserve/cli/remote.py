@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from diarserve.cli import targets
-from diarserve.cli.command import STDIN
+from diarserve.cli.command import STDIN, Url
 from diarserve.cli.progress import Bar
 from diarserve.cli.targets import Recording
 from diarserve.client import AsyncClient, Options
@@ -23,8 +23,11 @@ class Remote:
         self._options = options
 
     async def transcribe(self, recording: Recording, formats: Sequence[Format], bar: Bar) -> Mapping[Format, bytes]:
-        source: Any = sys.stdin.buffer if recording.source == STDIN else recording.source
-        accepted = await self._client.submit(source, filename=recording.name, **self._options)
+        if isinstance(recording.source, Url):
+            accepted = await self._client.submit(url=recording.source, **self._options)
+        else:
+            source: Any = sys.stdin.buffer if recording.source == STDIN else recording.source
+            accepted = await self._client.submit(source, filename=recording.name, **self._options)
         id = accepted.task_id
         await self._client.wait(id, on_progress=lambda now: bar.advance(now.progress, now.stages))
         return {format: targets.readable(await self._client.download(id, format), format) for format in formats}

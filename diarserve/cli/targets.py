@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 import msgspec
 import typer
 
-from diarserve.cli.command import STDIN, UsageError
+from diarserve.cli.command import STDIN, Source, UsageError
 from diarserve.client import batch
 from diarserve.client.batch import suffix
 from diarserve.core.types import Format
@@ -20,7 +20,7 @@ _ONE_A_FILE = ("srt", "vtt", "tsv")  # formats of which several in one stream ar
 
 
 class Recording(NamedTuple):
-    source: Path  # or STDIN
+    source: Source
     targets: Mapping[Format, Path]  # empty: standard output
 
     @property
@@ -38,7 +38,7 @@ def formats(text: str) -> list[Format]:
 
 
 def recordings(
-    files: Sequence[Path], output: Path | None, output_dir: Path | None, wanted: Sequence[Format]
+    files: Sequence[Source], output: Path | None, output_dir: Path | None, wanted: Sequence[Format]
 ) -> list[Recording]:
     """Raises UsageError where two transcripts would go to one place, or no place is right."""
     if files.count(STDIN) > 1:
@@ -69,12 +69,12 @@ def recordings(
     return [Recording(files[0], {wanted[0]: output})]
 
 
-def in_folder(file: Path, folder: Path, wanted: Sequence[Format]) -> Recording:
+def in_folder(file: Source, folder: Path, wanted: Sequence[Format]) -> Recording:
     stem = "stdin" if file == STDIN else file.stem
     return Recording(file, {format: folder / f"{stem}{suffix(format)}" for format in wanted})
 
 
-def _in_folder(files: Sequence[Path], folder: Path, wanted: Sequence[Format]) -> list[Recording]:
+def _in_folder(files: Sequence[Source], folder: Path, wanted: Sequence[Format]) -> list[Recording]:
     made = [in_folder(file, folder, wanted) for file in files]
     counts = collections.Counter(target for each in made for target in each.targets.values())
     for target, count in counts.items():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import typer
 
 from diarserve.cli import local, remote, targets, watch
-from diarserve.cli.command import Failure, UsageError
+from diarserve.cli.command import Failure, Source, Url, UsageError
 from diarserve.cli.connect import asking, exit_code
 from diarserve.cli.progress import Bars, bars
 from diarserve.cli.targets import Recording
@@ -26,7 +26,7 @@ from diarserve.core.types import Format
 class Wanted(NamedTuple):
     """What the command line says, beside options of the recordings."""
 
-    files: Sequence[Path]
+    files: Sequence[Source]
     watch: Path | None
     output: Path | None
     output_dir: Path | None
@@ -54,6 +54,8 @@ def run(wanted: Wanted, where: Where, known_speaker: Sequence[str], fields: Mapp
     references = _references(known_speaker)
     options = _options(fields, list(references))
     planned = _planned(wanted)
+    if not where.server and (urls := [file for file in wanted.files if isinstance(file, Url)]):
+        raise UsageError(f"{urls[0]}: only a server fetches recordings.", hint="Name one: --server URL.")
     try:
         with asking():
             return asyncio.run(_run(wanted, where, options, fields, references, planned))

@@ -22,6 +22,8 @@ from diarserve.client.options import Format, LiveOptions, Options, Recording, fi
 from diarserve.client.tasks import Accepted, Event, Progress, Sentence, TasksPage, TaskStatus
 from diarserve.client.voices import StoredVoice, VoicesPage
 
+_FETCHED = 3600.0  # seconds that the server may take to fetch a recording, as its [limits] upload_timeout is by default
+
 OnProgress = Callable[[Progress], object]
 
 
@@ -64,8 +66,9 @@ class AsyncClient:
 
     async def transcribe(
         self,
-        recording: Recording,
+        recording: Recording | None = None,
         *,
+        url: str | None = None,
         filename: str | None = None,
         on_progress: OnProgress | None = None,
         idempotency_key: str | None = None,
@@ -74,26 +77,47 @@ class AsyncClient:
         """Submit, wait, and fetch the document. It survives a broken connection and a restart of the server. Raises
         ServerError as `submit` and `result` do, for a recording that cannot be transcribed too."""
         options.setdefault("priority", "high")
-        accepted = await self.submit(recording, filename=filename, idempotency_key=idempotency_key, **options)
+        accepted = await self.submit(recording, url=url, filename=filename, idempotency_key=idempotency_key, **options)
         await self.wait(accepted.task_id, on_progress=on_progress)
         return await self.result(accepted.task_id)
 
     async def submit(
         self,
-        recording: Recording,
+        recording: Recording | None = None,
         *,
+        url: str | None = None,
         filename: str | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> Accepted:
         """Upload a recording: a path, bytes or an open file. Once this returns, the task will be worked on.
 
+        url: instead of a recording, where the server is to fetch it: one whose [fetch] is enabled does, else it raises
+        InvalidRequest. `filename` and `known_speakers` are for uploads.
         idempotency_key: the same key and recording again are the same task. By default one is made up, so that the
         tries of this call are one task.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid4()), "Prefer": "respond-async"}
+        if url is not None:
+            if recording is not None or filename is not None or options.get("known_speakers"):
+                raise ValueError("a url stands alone: no recording, filename or known_speakers beside it")
+            return await self._submit_url(url, headers, options)
+        if recording is None:
+            raise ValueError("a recording or its url is needed")
         async with uploads.form([("file", recording)], options, filename=filename) as form:
             body = await self._connection.call("POST", "/transcribe/async", data=form.data, headers=headers)
+        return decoded(body, Accepted)
+
+    async def _submit_url(self, url: str, headers: dict[str, str], options: Options) -> Accepted:
+        headers |= {"Content-Type": "application/json"}
+        body = await self._connection.call(
+            "POST",
+            "/transcribe/async",
+            query=list(fields(options)),
+            data=lambda: msgspec.json.encode({"url": str(url)}),
+            headers=headers,
+            silence=_FETCHED,
+        )
         return decoded(body, Accepted)
 
     async def status(self, task_id: str) -> TaskStatus:

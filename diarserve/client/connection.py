@@ -20,7 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 API = "/api/v1/parallel"
 
 _CONNECT = 10.0  # seconds
-_ANSWER = 300.0  # seconds without a byte of an answer
+ANSWER = 300.0  # seconds without a byte of an answer
 _SILENCE = 45.0  # seconds: the server says something every 15 s while it streams events
 
 Query = Iterable[tuple[str, str]]
@@ -56,13 +56,15 @@ class Connection:
         data: Callable[[], aiohttp.FormData | bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         again: bool = True,
+        silence: float = ANSWER,
     ) -> bytes:
         """The body of the answer. data: makes the request's body, for each try. again: whether the call may be made
-        again where the connection broke, as nothing happens twice; what the server has refused may be in any case."""
+        again where the connection broke, as nothing happens twice; what the server has refused may be in any case.
+        silence: seconds without a byte of the answer."""
         pauses = retries.Pauses(self.patience)
         while True:
             try:
-                async with self._answer(method, path, query, data and data(), headers or {}, _ANSWER) as answer:
+                async with self._answer(method, path, query, data and data(), headers or {}, silence) as answer:
                     return await answer.read()
             except Unreachable as error:
                 if not again:

@@ -7,6 +7,7 @@ import msgspec
 _OF_CODE = {
     "unauthorized": "Give the access key: api_key=, or the variable DIARSERVE_API_KEY.",
     "forbidden": "The access key's role does not permit this.",
+    "url_not_supported": "Send the recording itself, or have whoever runs the server set [fetch] enabled.",
     "queue_full": "Try again later.",
     "rate_limited": "Try again later, or ask whoever runs the server for a higher limit.",
     "not_ready": "Try again later; the server's /readyz says what it waits for.",

@@ -66,8 +66,9 @@ class Client:
 
     def transcribe(
         self,
-        recording: Recording,
+        recording: Recording | None = None,
         *,
+        url: str | None = None,
         filename: str | None = None,
         on_progress: OnProgress | None = None,
         idempotency_key: str | None = None,
@@ -75,19 +76,27 @@ class Client:
     ) -> Document:
         return self._run(
             self._client.transcribe(
-                recording, filename=filename, on_progress=on_progress, idempotency_key=idempotency_key, **options
+                recording,
+                url=url,
+                filename=filename,
+                on_progress=on_progress,
+                idempotency_key=idempotency_key,
+                **options,
             )
         )
 
     def submit(
         self,
-        recording: Recording,
+        recording: Recording | None = None,
         *,
+        url: str | None = None,
         filename: str | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> Accepted:
-        return self._run(self._client.submit(recording, filename=filename, idempotency_key=idempotency_key, **options))
+        return self._run(
+            self._client.submit(recording, url=url, filename=filename, idempotency_key=idempotency_key, **options)
+        )
 
     def status(self, task_id: str) -> TaskStatus:
         return self._run(self._client.status(task_id))

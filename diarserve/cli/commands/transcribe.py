@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from diarserve.cli.command import ApiKey, AsJson, Config, address, recordings
+from diarserve.cli.command import ApiKey, AsJson, Config, address, sources
 from diarserve.core.types import Channels, Diarizer, Priority
 
 
 def transcribe(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILES", callback=recordings)] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILES", help="Recordings; - is standard input, a URL is fetched by the server."),
+    ] = None,
     config: Config = None,
     server: Annotated[
         str | None,
@@ -97,7 +100,7 @@ def transcribe(
     from diarserve.cli.targets import formats
 
     wanted = transcribe.Wanted(
-        files or (), watch, output, output_dir, formats(format), overwrite, skip_existing, as_json
+        sources(files or []), watch, output, output_dir, formats(format), overwrite, skip_existing, as_json
     )
     options = {
         "language": language,
