@@ -1,6 +1,6 @@
 """`make gpu`: Whisper and Sortformer of the real sizes on a GPU, alone and together. Their weights are random, which
 costs what trained ones cost, but for the text: an untrained Whisper never ends it, so every chunk is written to the
-limit, and the times are upper bounds."""
+limit, and the times are upper bounds. Then live sessions of the streaming Sortformer (bench/gpu_live.py)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench import gpu_live
 from bench.performance_test import overlap
 from bench.results import arguments, publish, spread, table
 from tests.support.recordings import speech, write_wav
@@ -53,7 +54,9 @@ def main() -> None:
         models = build(folder, tiny=asked.tiny)
         alone = measure(recording, models, asked, parallel="false")
         together = measure(recording, models, asked, parallel="true")
-    publish("gpu", "On a GPU", report(alone, together), {"alone": alone, "together": together}, asked)
+        live = gpu_live.measure(models["streaming"], asked.device, folder)
+    text = f"{report(alone, together)}\n\n{gpu_live.report(live)}"
+    publish("gpu", "On a GPU", text, {"alone": alone, "together": together, "live": live}, asked)
 
 
 def build(folder: Path, *, tiny: bool) -> dict[str, Path]:
@@ -64,6 +67,7 @@ def build(folder: Path, *, tiny: bool) -> dict[str, Path]:
     return {
         "whisper": whisper(folder / "medium.en", "random" if tiny else "medium"),
         "sortformer": sortformer.sortformer(folder, size),
+        "streaming": sortformer.sortformer(folder, size, streaming=True),
     }
 
 

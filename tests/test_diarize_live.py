@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.diarization_error import der, rttm_turns
-from tests.support.drive import _outputs
+from tests.support.following import feed, pieces, whole, write
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
 from workers.diarize.embedded.engine import EmbeddedDiarizer
@@ -19,60 +18,12 @@ from workers.diarize.embedded.memory import Memory
 from workers.diarize.embedded.names import match
 from workers.diarize.embedded.tracks import fixed
 from workers.diarize.embeddings import unit_length
-from workers.engine import Await, Emit
-from workers.media.samples import Samples
-from workers.messages import SAMPLE_RATE, AudioRef, Follow, Turn
-from workers.messages.live import Append, LiveTurns
+from workers.messages import SAMPLE_RATE, Follow, Turn
 
 
 @pytest.fixture(scope="module")
 def engine() -> EmbeddedDiarizer:
     return EmbeddedDiarizer()
-
-
-def write(samples: Samples, path: Path) -> AudioRef:
-    (samples * 32767).astype("<i2").tofile(path)
-    return AudioRef(str(path), 0, pcm=0)
-
-
-def feed(engine: EmbeddedDiarizer, request: Follow, appends: Sequence[Append]) -> Iterator[LiveTurns]:
-    """What a session tells, its audio coming as `appends` say."""
-    job, coming, wanted = engine.live(request), iter(appends), None
-    try:
-        wanted = next(job)
-        while True:
-            match wanted:
-                case Emit(output):
-                    assert isinstance(output, LiveTurns)
-                    yield output
-                    wanted = next(job)
-                case Await(samples):
-                    more = next(coming, None)
-                    while more and more.samples < samples and not (more.flush or more.end):
-                        more = next(coming, None)
-                    if more is None:
-                        return
-                    wanted = job.send(more)
-                case items:
-                    wanted = job.send(_outputs(engine, items))
-    except StopIteration:
-        return
-    finally:
-        job.close()
-
-
-def pieces(total: int, seconds: float, start: int = 0) -> list[Append]:
-    step = round(seconds * SAMPLE_RATE)
-    return [*(Append("live", samples) for samples in range(start + step, total, step)), Append("live", total, end=True)]
-
-
-def whole(outputs: Sequence[LiveTurns]) -> list[Turn]:
-    """The turns in the end: each output takes the place of what was told after its `since`."""
-    told: list[Turn] = []
-    for output in outputs:
-        kept = [turn for turn in told if turn.end <= output.since]
-        told = [*kept, *output.turns]
-    return told
 
 
 @pytest.mark.models
@@ -81,8 +32,8 @@ def test_turns_follow_the_audio_and_a_new_worker_goes_on_with_the_same_names(
 ) -> None:
     call = decoded(sample_path())
     audio = write(call, tmp_path / "audio.pcm")
-    at_once = list(feed(engine, Follow(audio), pieces(len(call), 0.5)))
-    in_pieces = list(feed(engine, Follow(audio), pieces(8 * SAMPLE_RATE, 0.13)))[:-1]
+    at_once = feed(engine, Follow(audio), pieces(len(call), 0.5))
+    in_pieces = feed(engine, Follow(audio), pieces(8 * SAMPLE_RATE, 0.13))[:-1]
     assert [output.turns for output in in_pieces] == [output.turns for output in at_once][: len(in_pieces)]
     assert der(rttm_turns(sample_path(".rttm"), "sample"), whole(at_once), 30.0).der <= 0.16
     for earlier, later in pairwise(at_once):
@@ -91,7 +42,7 @@ def test_turns_follow_the_audio_and_a_new_worker_goes_on_with_the_same_names(
     assert at_once[-1].until == pytest.approx(len(call) / SAMPLE_RATE)
 
     half = next(index for index, output in enumerate(at_once) if output.until > 15)
-    rest = list(feed(engine, Follow(audio, resume=at_once[half].state), pieces(len(call), 0.5, 15 * SAMPLE_RATE)))
+    rest = feed(engine, Follow(audio, resume=at_once[half].state), pieces(len(call), 0.5, 15 * SAMPLE_RATE))
     assert {turn.speaker for turn in rest[-1].turns} <= {turn.speaker for turn in whole(at_once)}
     again = whole([*at_once[: half + 1], *rest])
     assert der(whole(at_once), again, 30.0).der <= 0.05

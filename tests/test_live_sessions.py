@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from diarserve.core.errors import Busy, RateLimited, TooLarge
+from diarserve.core.options import Options
 from diarserve.live.events import Broken, Correction, Ended, Event, Final, Interim, SpeechStarted, UtteranceEnd
 from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession
@@ -94,6 +95,18 @@ async def test_a_speaker_is_corrected_by_an_event_and_never_silently(start: Star
     await reader.done
     assert reader.speakers == ["SPEAKER_01", "SPEAKER_02", "SPEAKER_03", "SPEAKER_04"]
     await session.close()
+
+
+async def test_speakers_are_followed_by_a_diarizer_that_can_tell_so_many_apart(start: Start) -> None:
+    client = await start(sortformer={"engine": "tests.support.standins:Diarizer", "limits": {"max_speakers": 4}})
+    sessions = LiveSessions(service(client))
+    for expected, lane in ((None, "sortformer"), (4, "sortformer"), (5, "embedded")):
+        session = sessions.open(LiveOptions(Options(num_speakers=expected), keep=False))
+        await session.append(seconds(1))
+        lanes = service(client).lanes_state()
+        assert {name for name in ("embedded", "sortformer") if lanes[name]["workers"][0]["jobs"]} == {lane}
+        await session.close()
+        await until(lambda: jobs(client) == 0)
 
 
 async def test_finalize_makes_words_final_and_the_session_goes_on(start: Start) -> None:

@@ -14,6 +14,7 @@ from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession, OpenJob
 from diarserve.live.unpacking import Unpacking
 from diarserve.pool.live_job import LiveJob, OnOutput
+from diarserve.service.diarizer_choice import choose
 from diarserve.service.service import Service
 from diarserve.tasks import views
 from diarserve.tasks.completion import run_to_completion
@@ -122,14 +123,15 @@ class LiveSessions:
         return lambda on_output: self._service.lanes.whisper.open(request, task=task, on_output=on_output)
 
     def _follow(self, audio: AudioFile, options: LiveOptions, task: str) -> OpenJob | None:
-        """None where no diarizer takes live audio."""
+        """None where no diarizer takes live audio. The one that is asked for, if it does; else as for a recording."""
         lanes = self._service.lanes.diarizers
-        wanted = options.options.diarizer or self._service.settings.diarizer
-        able = [name for name, lane in lanes.items() if lane.available and lane.info.get("live")]
+        able = {name: lane for name, lane in lanes.items() if lane.available and lane.info.get("live")}
         if not able:
             return None
-        lane = lanes[wanted if wanted in able else able[0]]
-        asked = options.options
+        asked, default = options.options, self._service.settings.diarizer
+        if asked.diarizer not in able:
+            asked = asked.model_copy(update={"diarizer": None})
+        lane = choose(asked, default if default in able else "auto", able, seconds=0.0)
         counts = (asked.num_speakers, asked.min_speakers, asked.max_speakers)
         request = Follow(AudioRef(audio.path, 0, pcm=HEADER), *counts)
         return lambda on_output: lane.open(request, task=task, on_output=on_output)

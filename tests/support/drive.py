@@ -18,7 +18,7 @@ def drive(engine: Engine, request: Request, shown: list[Any] | None = None) -> A
     try:
         phase = next(job)
         while True:
-            outputs = _outputs(engine, phase)
+            outputs = outputs_of_phase(engine, phase)
             if shown is not None:
                 shown += [output for item, output in zip(phase, outputs, strict=True) if item.partial]
             phase = job.send(outputs)
@@ -35,7 +35,7 @@ def with_audio(samples: Samples, use: Callable[[AudioRef], Any]) -> Any:
         return use(AudioRef(file.name, len(samples)))
 
 
-def _outputs(engine: Engine, phase: list[WorkItem]) -> list[Any]:
+def outputs_of_phase(engine: Engine, phase: list[WorkItem]) -> list[Any]:
     places: dict[Any, list[int]] = {}
     for place, item in enumerate(phase):
         places.setdefault(item.key, []).append(place)

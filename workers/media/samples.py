@@ -37,6 +37,11 @@ def load(ref: AudioRef) -> Samples:
     return np.memmap(ref.path, dtype=np.float32, mode="r", shape=(ref.samples,))
 
 
+def load_part(ref: AudioRef, first: int, past: int) -> Samples:
+    """Some 16-bit mono samples of a file that may still grow: (past - first,), or fewer if it has not so many."""
+    return np.fromfile(ref.path, "<i2", past - first, offset=(ref.pcm or 0) + 2 * first) * PCM_SCALE
+
+
 @contextmanager
 def create(path: str) -> Iterator[BinaryIO]:
     """A new file to write samples to. Raises JobError("storage_full") where there is no room for them, and then leaves
