@@ -78,6 +78,8 @@ def test_a_recording_that_is_named_by_a_url_is_fetched_by_the_server(
         with serving(settings()) as fetching_nothing:
             assert main(["transcribe", asked, "--server", fetching_nothing]) == 1
             assert "[fetch] enabled" in capsys.readouterr().err
+    assert main(["transcribe", asked, "--known-speaker", "Ann=call one.wav"]) == 2
+    assert "--known-speaker goes with recordings that are sent" in capsys.readouterr().err
     assert main(["transcribe", asked, "--server", ""]) == 2
     assert "only a server fetches recordings" in capsys.readouterr().err
 

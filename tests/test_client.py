@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
@@ -375,6 +376,16 @@ async def test_a_live_session_that_is_refused_or_breaks_says_why(live: AsyncClie
 
     with pytest.raises(LookupError, match="microphone"):
         _ = [event async for event in live.stream(broken())]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError, aiohttp.ClientPayloadError, KeyError])
+async def test_what_the_audio_raises_is_raised(live: AsyncClient, error: type[Exception]) -> None:
+    async def from_elsewhere() -> AsyncIterator[bytes]:
+        yield second()
+        raise error("elsewhere")
+
+    with pytest.raises(error, match="elsewhere"):
+        _ = [event async for event in live.stream(from_elsewhere())]
 
 
 def test_a_program_without_asyncio_has_the_same_calls(url: str, tmp_path: Path) -> None:

@@ -8,20 +8,16 @@ from typing import Any
 
 import typer
 
-from diarserve.cli.command import Failure
+from diarserve.cli.connect import asking
 from diarserve.client.connection import Connection, decoded, quoted
-from diarserve.client.errors import ClientError, Unauthorized, Unreachable
 
 _PATIENCE = 10.0  # seconds
 
 
 def run(lane: str, workers: str, server: str | None, api_key: str | None, as_json: bool) -> int:
     """Raises Failure."""
-    try:
+    with asking():
         answer = asyncio.run(_ask(lane, workers, server, api_key))
-    except ClientError as error:
-        code = 3 if isinstance(error, Unreachable | Unauthorized) else 1
-        raise Failure(error.message, hint=error.hint, code=code) from error
     if as_json:
         typer.echo(json.dumps(answer))
         return 0

@@ -54,8 +54,11 @@ def run(wanted: Wanted, where: Where, known_speaker: Sequence[str], fields: Mapp
     references = _references(known_speaker)
     options = _options(fields, list(references))
     planned = _planned(wanted)
-    if not where.server and (urls := [file for file in wanted.files if isinstance(file, Url)]):
+    urls = [file for file in wanted.files if isinstance(file, Url)]
+    if urls and not where.server:
         raise UsageError(f"{urls[0]}: only a server fetches recordings.", hint="Name one: --server URL.")
+    if urls and references:
+        raise UsageError(f"--known-speaker goes with recordings that are sent, and {urls[0]} is not.")
     try:
         with asking():
             return asyncio.run(_run(wanted, where, options, fields, references, planned))

@@ -89,12 +89,15 @@ class Connection:
         """Tried once."""
         url = self.url.replace("http", "ws", 1) + API + path
         try:
-            async with self._opened().ws_connect(url, params=list(query), max_msg_size=0) as socket:
-                yield socket
+            socket = await self._opened().ws_connect(url, params=list(query), max_msg_size=0)
         except aiohttp.WSServerHandshakeError as error:
             raise await self._refusal(path, query, error) from error
         except (aiohttp.ClientConnectionError, ConnectionError, TimeoutError) as error:
             raise self._unreachable(error) from error
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     async def _refusal(self, path: str, query: Query, error: aiohttp.WSServerHandshakeError) -> ClientError:
         """Why a handshake was refused. aiohttp keeps no more than the status: the same request without a handshake

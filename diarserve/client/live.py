@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from typing import Final as Constant
 
 import aiohttp
@@ -155,22 +156,32 @@ async def _send(socket: aiohttp.ClientWebSocketResponse, audio: Audio) -> None:
     alive = asyncio.create_task(_keep_alive(socket))
     try:
         async for piece in pieces:
-            if isinstance(piece, Finalize):
-                await socket.send_str('{"type": "finalize"}')
-            else:
-                for begin in range(0, len(piece), _LARGEST):
-                    await socket.send_bytes(piece[begin : begin + _LARGEST])
-        await socket.send_str('{"type": "finish"}')
-    except (aiohttp.ClientError, ConnectionError):
-        pass  # whoever reads events hears of it
+            with _connection_errors_are_told_by_the_events():
+                await _send_piece(socket, piece)
+        with _connection_errors_are_told_by_the_events():
+            await socket.send_str('{"type": "finish"}')
     finally:
         alive.cancel()
 
 
+async def _send_piece(socket: aiohttp.ClientWebSocketResponse, piece: bytes | Finalize) -> None:
+    if isinstance(piece, Finalize):
+        await socket.send_str('{"type": "finalize"}')
+    else:
+        for begin in range(0, len(piece), _LARGEST):
+            await socket.send_bytes(piece[begin : begin + _LARGEST])
+
+
 async def _keep_alive(socket: aiohttp.ClientWebSocketResponse) -> None:
-    while True:
-        await asyncio.sleep(_QUIET)
-        await socket.send_str('{"type": "keepalive"}')
+    with _connection_errors_are_told_by_the_events():
+        while True:
+            await asyncio.sleep(_QUIET)
+            await socket.send_str('{"type": "keepalive"}')
+
+
+def _connection_errors_are_told_by_the_events() -> AbstractContextManager[None]:
+    """For what is sent: whoever reads events hears of a broken connection."""
+    return suppress(aiohttp.ClientError, ConnectionError)
 
 
 async def _in_a_thread(audio: Iterable[bytes | Finalize]) -> AsyncIterator[bytes | Finalize]:
