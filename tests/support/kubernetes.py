@@ -13,11 +13,13 @@ VERSION = "1.34"  # of Kubernetes, whose schemas are asked
 # Kinds of operators, whose schemas do not come with Kubernetes'.
 FOREIGN = {"ScaledObject", "PodMonitor", "RayCluster"}
 
+_HERE = "is not here: `make test-helm` installs it"
+
 Object = dict[str, Any]
 
 
 def helm() -> Any:
-    return pytest.importorskip("helm_python", reason="helm-python-sdk is not installed: Helm renders the chart")
+    return pytest.importorskip("helm_python", reason=f"helm-python-sdk {_HERE}")
 
 
 def rendered(chart: Path, values: Object) -> dict[str, Object]:
@@ -36,7 +38,7 @@ def rendered(chart: Path, values: Object) -> dict[str, Object]:
 
 def validate(objects: Iterable[Object]) -> None:
     """Strictly: a field that there is not is an error."""
-    schemas = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    schemas = pytest.importorskip("kubernetes_validate", reason=f"kubernetes-validate {_HERE}")
     for each in objects:
         if each["kind"] not in FOREIGN:
             schemas.validate(each, VERSION, strict=True)
