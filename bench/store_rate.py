@@ -221,7 +221,7 @@ def _new(id: str) -> NewTask:
 
 def _database_cpu(database: Postgresql) -> float:
     """CPU seconds of PostgreSQL's processes that there are."""
-    folder = database.url.partition("host=")[2]
+    folder = database.url.partition("host=")[2].partition("&")[0]
     total = 0.0
     for process in psutil.process_iter(["cmdline", "name"]):
         if process.info["name"] == "postgres" and process.ppid() in {os.getpid(), *_postmasters(folder)}:

@@ -274,3 +274,23 @@ async def test_thousands_of_tasks_expire_in_transactions_of_a_few(
         await store.fail(f"{number}", 1, {"status": 500, "code": "internal", "message": "no"})
     assert sorted(await store.expire(LATER)) == ["0", "1", "2", "3", "4"]
     assert await store.expire(LATER) == []
+
+
+async def test_a_server_that_vanishes_in_the_middle_of_a_change_holds_nobody_up(
+    server: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.tasks.store.postgres_connection._IDLE", 0.1)
+    one, two = await server(), await server()
+    await one.add([new("a")])
+
+    async def vanish() -> None:
+        async with one._transaction() as run:
+            await run("SELECT FROM tasks FOR UPDATE")
+            cancelled = await two.cancel("a")  # waits for the row until the database gives up the first
+            assert cancelled is not None
+            assert cancelled.status == "cancelled"
+            await run("SELECT")
+
+    with pytest.raises(StoreUnreachable):
+        await vanish()
+    assert await one.get("a") is not None

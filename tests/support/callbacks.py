@@ -19,7 +19,7 @@ class Callbacks:
 
 
 @contextmanager
-def receiving() -> Iterator[Callbacks]:
+def receiving(address: str = "127.0.0.1") -> Iterator[Callbacks]:
     """Take all callbacks that are sent to the receiver's address, and answer 200."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -34,8 +34,8 @@ def receiving() -> Iterator[Callbacks]:
         def log_message(self, format: str, *values: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        callbacks = Callbacks(f"http://127.0.0.1:{server.server_port}/")
+    with ThreadingHTTPServer((address, 0), Handler) as server:
+        callbacks = Callbacks(f"http://{address}:{server.server_port}/")
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -1,5 +1,6 @@
-"""Two servers over one PostgreSQL and one S3 server: they are killed, stopped for longer than their lease, and lose
-workers, at random moments. Every task that was accepted must end, once, with its own words, and be called back.
+"""Two servers over one PostgreSQL and one S3 server: they are killed, stopped for longer than their lease, cut off from
+the network, and lose workers, at random moments. Every task that was accepted must end, once, with its own words, and
+be called back. Servers are cut off where they can have network namespaces of their own: tests/support/network.py.
 
 Engines are the tests' stand-ins, since it is the machinery around models that is tried.
 """
@@ -27,6 +28,7 @@ import requests
 from tests.support import postgresql, s3
 from tests.support.app import wav
 from tests.support.callbacks import Callbacks, receiving
+from tests.support.network import Machine, Network, joined, missing
 from tests.support.paths import REPOSITORY
 from tests.support.postgresql import Postgresql
 from tests.support.s3 import S3
@@ -61,15 +63,19 @@ _GONE = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunked
 class Member:
     """One of the servers, which comes back with the same data directory."""
 
-    def __init__(self, folder: Path, config: Path, database: Postgresql) -> None:
+    def __init__(self, folder: Path, config: Path, database: Postgresql, machine: Machine | None = None) -> None:
+        """machine: where it runs, if not here."""
         self._environment = {"PYTHONPATH": str(REPOSITORY), "DIARSERVE_STORE_URL": database.url}
         self._arguments = ["--config", str(config), "--data-dir", str(folder)]
         self._process = ExitStack()
+        self.machine = machine
         self.folder = folder
         self.server: Server | None = None
 
     def start(self) -> None:
-        self.server = self._process.enter_context(running(self._environment, arguments=self._arguments))
+        self.server = self._process.enter_context(
+            running(self._environment, arguments=self._arguments, machine=self.machine)
+        )
 
     def kill(self) -> int:
         """With SIGKILL. How many of its processes outlive it."""
@@ -95,6 +101,13 @@ class Member:
         time.sleep(seconds)
         os.kill(self.server.pid, signal.SIGCONT)
 
+    def cut_off(self, seconds: float) -> None:
+        """From the database, the object store, clients and the other server. Nothing that is sent arrives."""
+        assert self.machine
+        self.machine.cut()
+        time.sleep(seconds)
+        self.machine.mend()
+
     def kill_worker(self, chance: random.Random) -> None:
         assert self.server
         pids = [pid for lane in self.server.workers().values() for pid in lane]
@@ -115,15 +128,23 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
 
-def play(tasks: int, harm: Callable[[list[Member], Outcome], bool], database: Postgresql, bucket: S3) -> Outcome:
+def play(
+    tasks: int,
+    harm: Callable[[list[Member], Outcome], bool],
+    database: Postgresql,
+    bucket: S3,
+    network: Network | None = None,
+) -> Outcome:
     """Submit so many tasks to both servers in turn, while `harm` is done to them, until it says that it is enough and
     all tasks are accepted; then let them finish."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="diarserve-storm-") as name, receiving() as callbacks:
+    here = network.here if network else "127.0.0.1"
+    with tempfile.TemporaryDirectory(prefix="diarserve-storm-") as name, receiving(here) as callbacks:
         folder = Path(name)
         config = folder / "config.toml"
         config.write_text(_CONFIG.format(objects=f"{bucket.url}/{folder.name}", lease=LEASE))
-        members = [Member(folder / f"server {number}", config, database) for number in range(2)]
+        machines = network.machines if network else (None, None)
+        members = [Member(folder / f"server {at}", config, database, each) for at, each in enumerate(machines)]
         try:
             starting = [threading.Thread(target=member.start) for member in members]
             for thread in starting:
@@ -226,7 +247,8 @@ def at_random(chance: random.Random, times: int) -> Callable[[list[Member], Outc
             return False
         time.sleep(chance.uniform(0.5, 2.5))
         member = chance.choice(members)
-        kind = chance.choices(("killed", "paused", "worker killed"), (5, 2, 3))[0]
+        kinds = {"killed": 5, "paused": 2, "worker killed": 3, "cut off": 4 if member.machine else 0}
+        kind = chance.choices(list(kinds), list(kinds.values()))[0]
         outcome.done[kind] += 1
         if kind == "killed":
             outcome.orphans += member.kill()
@@ -234,6 +256,8 @@ def at_random(chance: random.Random, times: int) -> Callable[[list[Member], Outc
             member.start()
         elif kind == "paused":
             member.pause(chance.uniform(1.2, 2.5) * LEASE)
+        elif kind == "cut off":  # for less than its lease, for longer, or until its connections are given up
+            member.cut_off(chance.choice((0.5, 2.5, 10.0)) * LEASE)
         else:
             with suppress(OSError):
                 member.kill_worker(chance)
@@ -249,8 +273,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     asked = parser.parse_args()
     began = time.monotonic()
-    with postgresql.running() as database, s3.running() as bucket:
-        outcome = play(asked.tasks, at_random(random.Random(asked.seed), asked.kills), database, bucket)
+    with ExitStack() as stack:
+        network = None
+        if why := missing():
+            print(f"no server is cut off: {why}")
+        else:
+            network = stack.enter_context(joined(2))
+        database = stack.enter_context(postgresql.running(*(network.here, network.addresses) if network else ()))
+        bucket = stack.enter_context(s3.running(network.here) if network else s3.running())
+        outcome = play(asked.tasks, at_random(random.Random(asked.seed), asked.kills), database, bucket, network)
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s; {dict(outcome.done)}")
     shown = ("right", "lost", "doubled", "repeated", "attempts", "orphans")
     print("  ".join([f"accepted {len(outcome.accepted)}", *(f"{name} {getattr(outcome, name)}" for name in shown)]))

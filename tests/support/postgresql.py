@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -49,8 +50,8 @@ def programs() -> Path:
 
 
 @contextmanager
-def running() -> Iterator[Postgresql]:
-    """On a Unix socket; nothing of it outlasts the block."""
+def running(address: str = "", clients: str = "") -> Iterator[Postgresql]:
+    """On a Unix socket, or on an address for clients from others (as CIDR); nothing of it outlasts the block."""
     binaries = programs()
     folder = Path(tempfile.mkdtemp(prefix="diarserve-pg-"))
     user: dict[str, Any] = {}
@@ -58,6 +59,8 @@ def running() -> Iterator[Postgresql]:
         os.chown(folder, _NOBODY, _NOBODY)
         user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
     data = folder / "data"
+    with socket.create_server((address or "127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     make: Sequence[str | Path] = [
         binaries / "initdb",
         "-D",
@@ -78,14 +81,19 @@ def running() -> Iterator[Postgresql]:
         "-k",
         folder,
         "-c",
-        "listen_addresses=",
+        f"listen_addresses={address}",
+        "-c",
+        f"port={port}",
         "-c",
         "fsync=off",
     ]
     try:
         subprocess.run(make, check=True, capture_output=True, cwd=folder, **user)
+        if clients:
+            with (data / "pg_hba.conf").open("a") as allowed:
+                allowed.write(f"host all all {clients} trust\n")
         with subprocess.Popen(serve, stderr=subprocess.DEVNULL, cwd=folder, **user) as process:
-            server = Postgresql(f"postgresql://postgres@/postgres?host={folder}")
+            server = Postgresql(f"postgresql://postgres@/postgres?host={address or folder}&port={port}")
             try:
                 wait_until(lambda: _answers(server))
                 yield server

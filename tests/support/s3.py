@@ -23,7 +23,7 @@ class S3:
 
 
 @contextmanager
-def running() -> Iterator[S3]:
+def running(address: str = "127.0.0.1") -> Iterator[S3]:
     """With an empty bucket. Skips the test where moto or obstore is not installed. Within the block this process's own
     environment leads to it."""
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("obstore") is None:
@@ -31,18 +31,18 @@ def running() -> Iterator[S3]:
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
+    url = f"http://{host}:{port}"
     environment = {
         "AWS_ACCESS_KEY_ID": "somebody",
         "AWS_SECRET_ACCESS_KEY": "s3cret",
         "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": address,
+        "AWS_ENDPOINT_URL": url,
     }
     try:
-        urllib.request.urlopen(urllib.request.Request(f"{address}/{BUCKET}", method="PUT")).close()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT")).close()
         with patch.dict(os.environ, environment):
             yield S3(environment)
     finally:

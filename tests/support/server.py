@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.network import Machine
 from tests.support.paths import REPOSITORY
 
 API = "/api/v1/parallel"
@@ -79,13 +80,19 @@ def running(
     log: Path | None = None,
     arguments: Sequence[str] = (),
     wait_ready: bool = True,
+    machine: Machine | None = None,
 ) -> Iterator[Server]:
     """Start a server and wait until it is ready. Raises RuntimeError with the reason if it never will be.
     `arguments` may name a data directory other than one that is removed at the end. Without `wait_ready` it need only
     be alive: its models may never load. Its log goes to the file `log`, where that is named."""
     with tempfile.TemporaryDirectory(prefix="diarserve-") as folder:
         command = [sys.executable, "-m", "diarserve", "serve", "--data-dir", folder, *arguments]
-        with started(command, environment, quiet=quiet, log=log, wait_ready=wait_ready) as server:
+        host = "127.0.0.1"
+        if machine:
+            host = machine.address
+            command = machine.command(*command, "--host", host)
+            environment = {**(environment or {}), "DIARSERVE_ACCESS_OPEN": "true"}
+        with started(command, environment, quiet=quiet, log=log, wait_ready=wait_ready, host=host) as server:
             yield server
 
 
@@ -110,11 +117,12 @@ def started(
     quiet: bool = True,
     log: Path | None = None,
     wait_ready: bool = True,
+    host: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """Any server that takes --port and answers /livez and /readyz."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     began = time.monotonic()
     with log.open("wb") if log else nullcontext(subprocess.DEVNULL if quiet else None) as said:
         process = subprocess.Popen(

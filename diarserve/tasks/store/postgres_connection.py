@@ -32,6 +32,12 @@ _NETWORK: dict[str, str | int | None] = {
 }
 
 
+# The database's side of it: what a server that vanished has locked, and its sessions, are soon free again.
+_SESSION = """SET idle_in_transaction_session_timeout = '{idle}s';
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"""
+_IDLE = 15.0  # seconds; a transaction takes milliseconds
+
+
 class Transaction:
     """Statements of one transaction. Values are named: `%(id)s`."""
 
@@ -69,6 +75,7 @@ class PostgresConnection:
                 max_size=_CONNECTIONS,
                 timeout=_WAIT,
                 open=False,
+                configure=_configured,
                 check=AsyncConnectionPool.check_connection,  # the database may have been restarted
             )
             await pool.open(wait=True, timeout=_WAIT)
@@ -98,6 +105,10 @@ class PostgresConnection:
         with as_store_errors("cannot be used"):
             async with self._pool.connection() as connection:
                 return await Transaction(connection)(statement, **values)
+
+
+async def _configured(connection: psycopg.AsyncConnection) -> None:
+    await connection.execute(_SESSION.format(idle=_IDLE).encode())
 
 
 def _conninfo(url: str) -> str:
