@@ -135,7 +135,7 @@ gpu: .venv/installed  ## Whisper and Sortformer of the real sizes on a GPU
 separation: .venv/installed  ## WER with and without source separation, in music, noise and babble
 	$(BIN)/python -m bench.separation --write $(ARGUMENTS)
 
-client-install: .venv/installed  ## install the client alone into an environment of its own, and transcribe with it
+client-install: .venv/installed  ## install the client, and the default, each alone outside the checkout, and transcribe
 	$(BIN)/python -m tests.support.client_install
 
 storm: .venv/installed  ## kill 30 servers and 30 workers at random moments: every task ends once

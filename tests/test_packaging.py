@@ -14,6 +14,7 @@ import pytest
 
 import diarserve
 from tests.support.paths import REPOSITORY
+from workers.diarize.embedded import on_cpu
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
@@ -56,7 +57,8 @@ def test_a_wheel_holds_all_packages_configurations_and_types(wheel: Path) -> Non
         f"diarserve/http/web/{file.name}" for file in (REPOSITORY / "diarserve/http/web").iterdir() if file.is_file()
     }
     configurations = {f"diarserve/config/{file.name}" for file in (REPOSITORY / "config").glob("*.toml")}
-    assert modules | page | configurations | {"diarserve/py.typed", "workers/py.typed"} <= names
+    weights = {str(file.relative_to(REPOSITORY)) for file in on_cpu.WEIGHTS.iterdir()}
+    assert modules | page | configurations | weights | {"diarserve/py.typed", "workers/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "License-Expression: Apache-2.0\n" in metadata
 
