@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from tests.support.server import API
 from workers.messages import SAMPLE_RATE
 
 _FRAME = 0.1  # seconds of live audio in a message
+_APART = 7.3  # seconds of speech between the places at which two live users begin
+_speakers = count()
 _POLL = 0.25  # seconds between two looks at a task
 _PATIENCE = 600.0  # seconds for an answer
 _STOP = 300  # seconds for the answers that are still awaited when the time is up, unless --stop-timeout says another
@@ -217,11 +220,14 @@ class Batch(_Profile):
 
 
 class Live(_Profile):
-    """Sessions spoken in real time. p95 is of the seconds from a word's end until it is final."""
+    """Sessions spoken in real time, each from another place of the speech on: people do not all end their sentences at
+    the same moment. p95 is of the seconds from a word's end until it is final."""
 
     def on_start(self) -> None:
         super().on_start()
-        self.pcm = _pcm(self.options.live_seconds)
+        pcm, apart = _pcm(self.options.live_seconds), 2 * round(_APART * SAMPLE_RATE)
+        begin = next(_speakers) * apart % len(pcm)
+        self.pcm = pcm[begin:] + pcm[:begin]
         self.audio = len(self.pcm) / 2 / SAMPLE_RATE
 
     def answer(self) -> tuple[float, ...] | None:
@@ -253,8 +259,8 @@ class Live(_Profile):
     def speak(self, socket: websocket.WebSocket, began: float) -> None:
         size = round(_FRAME * SAMPLE_RATE) * 2
         with suppress(websocket.WebSocketException, OSError):  # who reads the events sees why
-            for count, start in enumerate(range(0, len(self.pcm), size), 1):
-                gevent.sleep(max(0.0, began + count * _FRAME - time.monotonic()))
+            for number, start in enumerate(range(0, len(self.pcm), size), 1):
+                gevent.sleep(max(0.0, began + number * _FRAME - time.monotonic()))
                 socket.send_binary(self.pcm[start : start + size])
             socket.send('{"type": "finish"}')
 
