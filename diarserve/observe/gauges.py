@@ -64,14 +64,12 @@ def _tasks(state: State) -> Iterable[Metric]:
         state.pending,
     )
     yield GaugeMetricFamily("diarserve_uploads", "Uploads under way; max_uploads is their limit", state.uploads)
-    limits = GaugeMetricFamily(
+    yield _by(
+        "name",
+        state.limits.items(),
         "diarserve_limit",
         "Settings beyond which requests are refused: max_pending, max_uploads, max_queued, max_sessions (live)",
-        labels=["name"],
     )
-    for name, limit in state.limits.items():
-        limits.add_metric([name], limit)
-    yield limits
     ended = CounterMetricFamily(
         "diarserve_tasks",
         "Tasks that left the pipeline: completed, failed (code is the error's), cancelled, or refused for want of a"
@@ -84,22 +82,18 @@ def _tasks(state: State) -> Iterable[Metric]:
 
 
 def _durable(state: State) -> Iterable[Metric]:
-    durable = GaugeMetricFamily(
+    yield _by(
+        "status",
+        state.durable.items(),
         "diarserve_durable_tasks",
         "Durable tasks in the store, by status; processing: claimed, paused ones included",
-        labels=["status"],
     )
-    for status, tasks in state.durable.items():
-        durable.add_metric([status], tasks)
-    yield durable
-    oldest = GaugeMetricFamily(
+    yield _by(
+        "priority",
+        state.oldest_queued.items(),
         "diarserve_durable_oldest_seconds",
         "Seconds for which the oldest queued durable task has waited; 0 without",
-        labels=["priority"],
     )
-    for priority, seconds in state.oldest_queued.items():
-        oldest.add_metric([priority], seconds)
-    yield oldest
     yield GaugeMetricFamily(
         "diarserve_webhooks_pending", "Callbacks that are due or are to be made again", state.callbacks
     )
@@ -121,15 +115,31 @@ def _disk(state: State) -> Iterable[Metric]:
 
 
 def _gpus(gpus: Sequence[Gpu]) -> Iterable[Metric]:
-    used = GaugeMetricFamily(
-        "diarserve_gpu_device_memory_used_bytes", "Memory of a GPU that all processes use", labels=["device"]
+    if not gpus:
+        return
+    yield _by(
+        "device",
+        [(gpu.device, gpu.memory_used) for gpu in gpus],
+        "diarserve_gpu_device_memory_used_bytes",
+        "Memory of a GPU that all processes use",
     )
-    total = GaugeMetricFamily("diarserve_gpu_device_memory_size_bytes", "Memory of a GPU in all", labels=["device"])
-    busy = GaugeMetricFamily(
-        "diarserve_gpu_utilization_ratio", "Share of the time in which a kernel ran on a GPU, lately", labels=["device"]
+    yield _by(
+        "device",
+        [(gpu.device, gpu.memory_total) for gpu in gpus],
+        "diarserve_gpu_device_memory_size_bytes",
+        "Memory of a GPU in all",
     )
-    for gpu in gpus:
-        used.add_metric([gpu.device], gpu.memory_used)
-        total.add_metric([gpu.device], gpu.memory_total)
-        busy.add_metric([gpu.device], gpu.utilization)
-    return (used, total, busy) if gpus else ()
+    yield _by(
+        "device",
+        [(gpu.device, gpu.utilization) for gpu in gpus],
+        "diarserve_gpu_utilization_ratio",
+        "Share of the time in which a kernel ran on a GPU, lately",
+    )
+
+
+def _by(label: str, values: Iterable[tuple[str, float]], name: str, says: str) -> GaugeMetricFamily:
+    """A gauge with one label."""
+    family = GaugeMetricFamily(name, says, labels=[label])
+    for value, figure in values:
+        family.add_metric([value], figure)
+    return family

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from email.message import Message
+
+from tests.support.post_receiver import receiving_posts
 
 
 @dataclass
@@ -22,24 +23,10 @@ class Callbacks:
 def receiving(address: str = "127.0.0.1") -> Iterator[Callbacks]:
     """Take all callbacks that are sent to the receiver's address, and answer 200."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            callbacks.traceparents[self.headers["webhook-id"]] = self.headers["traceparent"]
-            callbacks.bodies[self.headers["webhook-id"]].append(body)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def take(path: str, headers: Message, body: bytes) -> None:
+        callbacks.traceparents[headers["webhook-id"]] = headers["traceparent"]
+        callbacks.bodies[headers["webhook-id"]].append(body)
 
-        def log_message(self, format: str, *values: object) -> None:
-            pass
-
-    with ThreadingHTTPServer((address, 0), Handler) as server:
-        callbacks = Callbacks(f"http://{address}:{server.server_port}/")
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield callbacks
-        finally:
-            server.shutdown()
-            thread.join()
+    with receiving_posts(take, address) as url:
+        callbacks = Callbacks(f"{url}/")
+        yield callbacks

@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from email.message import Message
 from typing import Any
+
+from tests.support.post_receiver import receiving_posts
 
 
 @dataclass(frozen=True)
@@ -46,33 +47,18 @@ class Collector:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            match self.headers.get("Content-Encoding"):
-                case "gzip":
-                    body = gzip.decompress(body)
-                case "deflate":
-                    body = zlib.decompress(body)
-            collector.paths.add(self.path)
-            collector.spans += _spans(body)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")  # an empty ExportTraceServiceResponse: all were taken
-            self.end_headers()
+    def take(path: str, headers: Message, body: bytes) -> None:
+        match headers["Content-Encoding"]:
+            case "gzip":
+                body = gzip.decompress(body)
+            case "deflate":
+                body = zlib.decompress(body)
+        collector.paths.add(path)
+        collector.spans += _spans(body)
 
-        def log_message(self, format: str, *values: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        collector = Collector(f"http://127.0.0.1:{server.server_port}")
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield collector
-        finally:
-            server.shutdown()
-            thread.join()
+    with receiving_posts(take) as url:  # an empty answer is an ExportTraceServiceResponse: all were taken
+        collector = Collector(url)
+        yield collector
 
 
 def as_text(spans: Sequence[Span], width: int = 60) -> str:
