@@ -273,6 +273,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
         ("[align]\nengine = 'ctc-align'\n", "whisperx", "whisperx"),
         ("[separate]\nengine = 'demucs'\n", "demucs", "separation"),
         ("[embedded]\ndevice = 'cuda'\n", "senko", "embedded-gpu"),
+        ("[whisper]\nplace = 'ray'\n[cluster]\naddress = 'auto'\n", "ray", "cluster"),
     ],
 )
 def test_what_production_needs_is_named_by_its_extra(

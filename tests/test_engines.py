@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tomllib
 
 import pytest
@@ -40,3 +41,9 @@ def test_a_class_is_named_by_its_module() -> None:
 def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
     with pytest.raises(engines.UnknownEngine, match=r"'whispr'; there are: cascade, ctc-align, .*, whisper; or write"):
         engines.locate("whispr")
+
+
+def test_an_engine_whose_packages_are_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "workers.separate.demucs", None)  # as without torch, which it imports
+    with pytest.raises(engines.MissingPackage, match=r'pip install "diarserve\[separation\]"'):
+        engines.start("demucs", {"model": "htdemucs"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from diarserve.core.configuration import ConfigError
@@ -146,3 +148,10 @@ async def test_keys_in_a_file_are_replaced_by_adding_one_before(start: Start, tm
     file.write_text(f"{new}\n{KEY}\n")
     again = await start(**kept)
     assert [voice["name"] for voice in (await (await again.get(VOICES)).json())["voices"]] == ["Ann"]
+
+
+def test_without_the_package_that_encrypts_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Voices(enabled=True, key=SecretStr(Fernet.generate_key().decode()))
+    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
+    with pytest.raises(ConfigError, match=r'pip install "diarserve\[voices\]"'):
+        cipher(settings)

@@ -99,6 +99,8 @@ def _findings(name: str, lane: Lane, downloads: bool) -> Iterator[Finding]:
             packages.append(package)
     for package in packages:
         yield Finding(name, f"the package {package.name}", _problem(package, extra))
+    if lane.place == "ray":
+        yield Finding(name, "the package ray", _problem(_Package("ray"), "cluster"))
     for option in _MODEL_OPTIONS:
         for model in _names(options.get(option)):
             known = "" if Path(model).exists() else ", by name: fetched from its hub where it is not in a cache"

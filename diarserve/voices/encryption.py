@@ -32,12 +32,15 @@ class Cipher:
 
 
 def cipher(settings: Voices) -> Cipher:
-    """With the keys of the settings. Raises ConfigError where there is none, or one that is wrong."""
+    """With the keys of the settings. Raises ConfigError where there is none, or one that is wrong, and
+    without the package that encrypts."""
     keys = _keys(settings)
     if not keys:
         raise ConfigError(f"voices.key: [voices] is enabled and there is no key. Set key_file, or key: {_HOW}")
     try:
         return Cipher(keys)
+    except ImportError as error:
+        raise ConfigError(f'voices.enabled: {error}: pip install "diarserve[voices]", or leave it off') from error
     except ValueError:
         raise ConfigError(f"voices.key: a key is 32 bytes in base64: {_HOW}") from None
 
