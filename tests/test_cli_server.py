@@ -25,9 +25,10 @@ from diarserve.client import Correction, Final, Interim, UtteranceEnd, Word
 from diarserve.core.settings import Settings
 from diarserve.http.context import LIVE
 from tests.support.app import stand_ins, wav
+from tests.support.http_server import serving_files
 from tests.support.live_sessions import CORRECT, PAUSE, StandInSessions, second
 from tests.support.paths import REPOSITORY
-from tests.support.serving import serving, serving_files
+from tests.support.serving import serving
 from tests.support.waiting import wait_until
 
 KEY = "dsk_" + "a" * 43

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import subprocess
 import sys
@@ -34,9 +35,10 @@ from diarserve.tasks import views
 from diarserve.transcript import document as theirs
 from tests.support.app import AppServer, stand_ins, wav
 from tests.support.documents import document
+from tests.support.http_server import serving_files
 from tests.support.live_sessions import BREAK, CORRECT, PAUSE, StandInSessions, second
 from tests.support.paths import REPOSITORY
-from tests.support.serving import serving, serving_files
+from tests.support.serving import serving
 
 KEY = "dsk_" + "a" * 43
 Lossy = Callable[..., Awaitable[str]]
@@ -410,6 +412,9 @@ def test_both_faces_have_the_same_methods() -> None:
         return {name for name in vars(of) if not name.startswith("_")}
 
     assert methods(Client) == methods(AsyncClient)
+    for name in methods(Client) - {"url", "close", "stream"}:  # what they take, and what help() tells
+        assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name))
+        assert getattr(Client, name).__doc__ == getattr(AsyncClient, name).__doc__
 
 
 def test_it_knows_the_servers_documents_tasks_events_and_options() -> None:

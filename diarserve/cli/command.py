@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
@@ -125,12 +125,14 @@ ApiKey = Annotated[
         help="The server's access key. Others can see a command line: rather set the variable.",
     ),
 ]
+
+
+def server_option(help: str) -> Any:
+    """--server of a command, which another default makes another help."""
+    return typer.Option(envvar="DIARSERVE_URL", callback=address, metavar="URL", help=help)
+
+
 Server = Annotated[
     str | None,
-    typer.Option(
-        envvar="DIARSERVE_URL",
-        callback=address,
-        metavar="URL",
-        help="The server's address, with the path before /api where it has one. [default: http://127.0.0.1:8000]",
-    ),
+    server_option("The server's address, with the path before /api where it has one. [default: http://127.0.0.1:8000]"),
 ]

@@ -5,21 +5,37 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from functools import wraps
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 from diarserve.client import live, retries
-from diarserve.client.aio import AsyncClient, OnProgress
-from diarserve.client.batch import Item
-from diarserve.client.changes import Change
-from diarserve.client.document import Document
-from diarserve.client.options import Format, LiveOptions, Options, Recording
-from diarserve.client.tasks import Accepted, Event, Progress, TasksPage, TaskStatus
-from diarserve.client.voices import StoredVoice
+from diarserve.client.aio import AsyncClient
+from diarserve.client.options import LiveOptions
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _blocking(
+    call: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    @wraps(call)
+    def blocking(self: Client, /, *args: P.args, **options: P.kwargs) -> T:
+        return self._run(call(self._client, *args, **options))
+
+    return blocking
+
+
+def _iterating(
+    call: Callable[Concatenate[AsyncClient, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Client, P], Generator[T, None, None]]:
+    @wraps(call)
+    def iterating(self: Client, /, *args: P.args, **options: P.kwargs) -> Generator[T, None, None]:
+        return self._iterate(call(self._client, *args, **options))
+
+    return iterating
 
 
 class Client:
@@ -64,107 +80,26 @@ class Client:
         self._thread.join()
         self._loop.close()
 
-    def transcribe(
-        self,
-        recording: Recording | None = None,
-        *,
-        url: str | None = None,
-        filename: str | None = None,
-        on_progress: OnProgress | None = None,
-        idempotency_key: str | None = None,
-        **options: Unpack[Options],
-    ) -> Document:
-        return self._run(
-            self._client.transcribe(
-                recording,
-                url=url,
-                filename=filename,
-                on_progress=on_progress,
-                idempotency_key=idempotency_key,
-                **options,
-            )
-        )
-
-    def submit(
-        self,
-        recording: Recording | None = None,
-        *,
-        url: str | None = None,
-        filename: str | None = None,
-        idempotency_key: str | None = None,
-        **options: Unpack[Options],
-    ) -> Accepted:
-        return self._run(
-            self._client.submit(recording, url=url, filename=filename, idempotency_key=idempotency_key, **options)
-        )
-
-    def status(self, task_id: str) -> TaskStatus:
-        return self._run(self._client.status(task_id))
-
-    def wait(self, task_id: str, *, on_progress: OnProgress | None = None, timeout: float | None = None) -> TaskStatus:
-        return self._run(self._client.wait(task_id, on_progress=on_progress, timeout=timeout))
-
-    def events(self, task_id: str) -> Generator[Event, None, None]:
-        return self._iterate(self._client.events(task_id))
-
-    def result(self, task_id: str) -> Document:
-        return self._run(self._client.result(task_id))
-
-    def download(self, task_id: str, format: Format) -> bytes:
-        return self._run(self._client.download(task_id, format))
-
-    def revise(self, task_id: str, changes: Sequence[Change], *, revision: int = 0) -> int:
-        return self._run(self._client.revise(task_id, changes, revision=revision))
-
-    def tasks(
-        self,
-        *,
-        status: str | None = None,
-        batch_id: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> TasksPage:
-        return self._run(self._client.tasks(status=status, batch_id=batch_id, limit=limit, before=before))
-
-    def delete(self, task_id: str) -> TaskStatus:
-        return self._run(self._client.delete(task_id))
+    transcribe = _blocking(AsyncClient.transcribe)
+    submit = _blocking(AsyncClient.submit)
+    status = _blocking(AsyncClient.status)
+    wait = _blocking(AsyncClient.wait)
+    events = _iterating(AsyncClient.events)
+    result = _blocking(AsyncClient.result)
+    download = _blocking(AsyncClient.download)
+    revise = _blocking(AsyncClient.revise)
+    tasks = _blocking(AsyncClient.tasks)
+    delete = _blocking(AsyncClient.delete)
+    batch = _iterating(AsyncClient.batch)
+    voices = _blocking(AsyncClient.voices)
+    enrol_voice = _blocking(AsyncClient.enrol_voice)
+    delete_voice = _blocking(AsyncClient.delete_voice)
 
     def stream(
         self, audio: Iterable[bytes | live.Finalize], **options: Unpack[LiveOptions]
     ) -> Generator[live.LiveEvent, None, None]:
+        """As AsyncClient.stream; the audio's iterator runs in a thread."""
         return self._iterate(self._client.stream(audio, **options))
-
-    def batch(
-        self,
-        recordings: Path | str | Iterable[Path | str],
-        output: Path | str,
-        *,
-        formats: Sequence[Format] = ("json",),
-        at_once: int = 4,
-        overwrite: bool = False,
-        on_progress: Callable[[Path, Progress], object] | None = None,
-        **options: Unpack[Options],
-    ) -> Generator[Item, None, None]:
-        return self._iterate(
-            self._client.batch(
-                recordings,
-                output,
-                formats=formats,
-                at_once=at_once,
-                overwrite=overwrite,
-                on_progress=on_progress,
-                **options,
-            )
-        )
-
-    def voices(self) -> tuple[StoredVoice, ...]:
-        return self._run(self._client.voices())
-
-    def enrol_voice(self, name: str, recordings: Sequence[Recording]) -> StoredVoice:
-        return self._run(self._client.enrol_voice(name, recordings))
-
-    def delete_voice(self, voice_id: str) -> StoredVoice:
-        return self._run(self._client.delete_voice(voice_id))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():
@@ -177,18 +112,18 @@ class Client:
             future.cancel()
             raise
 
-    def _iterate(self, items: AsyncIterator[T]) -> Generator[T, None, None]:
+    def _iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         ended = object()
 
         async def following() -> T | object:
             return await anext(items, ended)
 
         async def close() -> None:
-            await items.aclose()  # type: ignore[attr-defined]
+            await items.aclose()
 
         try:
             while (item := self._run(following())) is not ended:
-                yield item  # type: ignore[misc]
+                yield cast(T, item)
         finally:
             if not self._loop.is_closed():
                 self._run(close())

@@ -6,9 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 from aiohttp import web
 
@@ -16,20 +13,6 @@ from diarserve.core.settings import Settings
 from diarserve.http import app
 from diarserve.http.context import SERVICE
 from diarserve.http.server import Runner
-
-
-@contextmanager
-def serving_files(folder: Path) -> Iterator[str]:
-    """The files of a folder over HTTP, on a free loopback port; the server's address."""
-    made = partial(SimpleHTTPRequestHandler, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

@@ -5,17 +5,9 @@ from typing import Annotated
 
 import typer
 
-from diarserve.cli.command import ApiKey, Config, address
+from diarserve.cli.command import ApiKey, Config, server_option
 
-_Server = Annotated[
-    str | None,
-    typer.Option(
-        envvar="DIARSERVE_URL",
-        callback=address,
-        metavar="URL",
-        help="The server's address. [default: the one that is configured]",
-    ),
-]
+_Server = Annotated[str | None, server_option("The server's address. [default: the one that is configured]")]
 _DataDir = Annotated[Path | None, typer.Option(file_okay=False, help="The server's. [default: data]")]
 
 

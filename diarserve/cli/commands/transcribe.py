@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diarserve.cli.command import ApiKey, AsJson, Config, address, sources
+from diarserve.cli.command import ApiKey, AsJson, Config, server_option, sources
 from diarserve.core.types import Channels, Diarizer, Priority
 
 
@@ -16,13 +16,7 @@ def transcribe(
     ] = None,
     config: Config = None,
     server: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DIARSERVE_URL",
-            callback=address,
-            metavar="URL",
-            help="Have this server do it. [default: models of the command's own]",
-        ),
+        str | None, server_option("Have this server do it. [default: models of the command's own]")
     ] = None,
     api_key: ApiKey = None,
     watch: Annotated[
