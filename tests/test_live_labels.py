@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from diarserve.live.events import Correction, Final, UtteranceEnd
 from diarserve.live.labels import PATIENCE, Labels
 from workers.messages import Turn, Word
@@ -74,3 +76,20 @@ def test_what_is_long_told_is_forgotten_and_stays_as_it_is() -> None:
     corrected = [correction for _ in range(2) for correction in labels.settle(turns(0, 300, (0, 300, "B")))]
     assert all(correction.first >= 238 for correction in corrected)
     assert corrected
+
+
+def test_where_no_turns_come_words_are_forgotten_too() -> None:
+    labels = Labels()
+    labels.follows = False
+
+    def memory(words: int) -> int:
+        for start in range(words):
+            labels.hear(said(start), utterance=0, now=10.0)
+            assert told(labels.release(10.0)) == [f"w{start:g} UNKNOWN"]
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        assert -memory(100) + memory(1000) < 20_000
+    finally:
+        tracemalloc.stop()

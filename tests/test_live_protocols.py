@@ -384,6 +384,18 @@ async def test_openais_errors_name_the_field_and_the_session_goes_on(begin: Any)
         await heard(live, "session.updated")
 
 
+async def test_an_update_that_cannot_be_done_leaves_the_session_as_it_was(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect(REALTIME) as live:
+        await live.send_json(transcription(transcription={"model": "absent"}))
+        told = await heard(live, "error")
+        assert told[-1]["error"]["code"] == "model_unavailable"
+        await live.send_json(appended(second(rate=24_000)))
+        await live.send_json({"type": "input_audio_buffer.commit"})
+        told = await heard(live, "conversation.item.input_audio_transcription.completed")
+        assert told[-1]["transcript"] == "Word0,"
+
+
 async def test_what_is_listened_for_does_not_change_once_audio_has_come(begin: Any) -> None:
     client = await begin()
     async with client.ws_connect(REALTIME) as live:

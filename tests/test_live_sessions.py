@@ -109,6 +109,19 @@ async def test_speakers_are_followed_by_a_diarizer_that_can_tell_so_many_apart(s
         await until(lambda: jobs(client) == 0)
 
 
+async def test_words_do_not_wait_for_speakers_once_the_diarizer_has_failed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diarserve.live.labels.PATIENCE", 3600.0)
+    client = await start(embedded={"engine": "tests.support.standins:Aligner", "limits": {"live": True}})
+    session = LiveSessions(service(client)).open(LiveOptions(keep=False))
+    reader = Reader(session)
+    await session.append(seconds(1, 2))
+    await until(lambda: reader.words == numbered(1, 2))
+    assert reader.speakers == ["UNKNOWN"] * 2
+    await session.close()
+
+
 async def test_finalize_makes_words_final_and_the_session_goes_on(start: Start) -> None:
     client = await start()
     session = LiveSessions(service(client)).open(LiveOptions(interim=False, keep=False))

@@ -119,6 +119,8 @@ class Labels:
             else:
                 break
             self._waiting.popleft()
+        while not self.follows and len(self._told) > CONTEXT:  # nothing corrects them
+            self._told.popleft()
         return events
 
     def due(self) -> float:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from diarserve.core.errors import LiveTimeout, RateLimited, ServiceError, TooLarge, is_storage_full
 from diarserve.core.settings import Live
@@ -19,7 +20,7 @@ from diarserve.live.unpacking import Unpacking
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.live_job import LiveJob, OnOutput
 from diarserve.transcript.document import Document
-from workers.messages import SAMPLE_RATE
+from workers.messages import SAMPLE_RATE, Done
 from workers.messages.live import LiveOutput, LiveTurns, LiveWords
 from workers.runtime.logs import log_context
 
@@ -67,6 +68,7 @@ class LiveSession:
         self._labels, self._outbox = Labels(), Outbox()
         self._listening: LiveJob | None = None
         self._following: LiveJob | None = None
+        self._followed: asyncio.Future[Done[Any]] | None = None  # the end of it
         self._heard = 0.0  # seconds that are recognized
         self._caught_up = asyncio.Event()
         self._told_lag = 0.0
@@ -86,6 +88,9 @@ class LiveSession:
             self._listening.close()
             raise
         self._labels.follows = self._following is not None
+        if self._following:
+            self._followed = asyncio.ensure_future(self._following.result())
+            self._followed.add_done_callback(self._on_followed)
         self._work = asyncio.create_task(self._run())
         self._work.add_done_callback(self._give_back)  # also where it is closed before it begins
         self._look_for_idleness()
@@ -181,7 +186,8 @@ class LiveSession:
         try:
             with log_context(self.task_id):
                 await self._listening.result()
-                await self._diarized()
+                if self._followed:
+                    await asyncio.wait((self._followed,))
                 self._flush()
                 self._audio.finish()
                 self._outbox.put(Spoken())
@@ -198,13 +204,14 @@ class LiveSession:
             if is_storage_full(error):
                 self._error = ServiceError("There is no room left on the server's disk.", code="storage_full")
 
-    async def _diarized(self) -> None:
-        """Without its turns a session goes on: the document has its speakers all the same."""
-        if self._following:
-            try:
-                await self._following.result()
-            except ServiceError as error:
+    def _on_followed(self, end: asyncio.Future[Done[Any]]) -> None:
+        """Without its turns a session goes on, and words do not wait for any: the document has its speakers all the
+        same."""
+        if not end.cancelled() and (error := end.exception()):
+            with log_context(self.task_id):
                 log.warning("live words have no more speakers: %s", error)
+            self._labels.follows = False
+            self._release()
 
     def _give_back(self, work: asyncio.Task[None]) -> None:
         outcome = self._error.code if self._error else "left" if work.cancelled() else "completed"

@@ -7,7 +7,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 
-from diarserve.core.errors import Busy, NotReady
+from diarserve.core.errors import Busy, InvalidRequest, NotReady
 from diarserve.live.events import (
     Broken,
     Correction,
@@ -53,6 +53,8 @@ class StandInSession:
         self._flood = self._ended = False
 
     async def append(self, pcm: bytes) -> None:
+        if self.closed.is_set():
+            raise OSError("its audio is gone")
         self.pcm += pcm
         while len(self.pcm) >= SECOND * (len(self._words) + 1):
             self._word()
@@ -133,5 +135,7 @@ class StandInSessions:
     def open(self, listening: LiveOptions, owner: str = "", hours: float | None = None) -> StandInSession:
         if sum(not session.closed.is_set() for session in self.opened) >= self._most:
             raise Busy("There are as many live sessions as may be.", retry_after=5)
+        if listening.options.whisper_model == "absent":
+            raise InvalidRequest("This model is not available.", code="model_unavailable", param="whisper_model")
         self.opened.append(StandInSession(listening, owner, self))
         return self.opened[-1]

@@ -101,7 +101,11 @@ class Realtime:
                     param="session.audio.input",
                 )
             await self.session.close()
-            self.session = self._reopen(listening)
+            try:
+                self.session = self._reopen(listening)
+            except InvalidRequest:
+                self.session = self._reopen(self._listening)
+                raise
         same_format = config.audio.input.format == self._config.audio.input.format
         self._config, self._listening, self._old = config, listening, old
         self._items.manual = config.audio.input.turn_detection is None
