@@ -23,6 +23,8 @@ from diarserve.pool.lanes import Lanes, make_lanes
 from tests.support.app import stand_ins
 from tests.support.lanes import do, job, restarts
 from tests.support.paths import REPOSITORY
+from tests.support.recordings import sample
+from tests.support.server import Server, configured
 from tests.support.waiting import until
 from workers.messages import Transcribe
 
@@ -152,3 +154,30 @@ async def test_a_lane_on_the_cluster_grows_and_shrinks_as_a_local_one(cluster: A
         assert [len((await done).result.words) for done in jobs] == [200] * 8
         await until(lambda: len(lane.state()["workers"]) == 1, LIMIT)
         assert restarts(lane) == 0
+
+
+@pytest.mark.models
+def test_real_models_on_other_nodes_say_what_they_say_on_this_one(cluster: Any, server: Server, tmp_path: Path) -> None:
+    here = server.transcribe(sample())
+    config = f"""
+    separate = false
+    [cluster]
+    address = "{cluster.address}"
+    share_files = false
+    cache_dir = "{tmp_path / "cache"}"
+    [whisper]
+    place = "ray"
+    boot_timeout = {LIMIT}
+    [embedded]
+    place = "ray"
+    boot_timeout = {LIMIT}
+    """
+    with configured(config) as elsewhere:
+        lanes = elsewhere.get("/stats")["lanes"]
+        raylets = {psutil.Process(node.all_processes["raylet"][0].process.pid).pid for node in cluster.list_all_nodes()}
+        workers = [worker["pid"] for name in ("whisper", "embedded") for worker in lanes[name]["workers"]]
+        assert {psutil.Process(pid).ppid() for pid in workers} <= raylets
+        there = elsewhere.transcribe(sample())
+    assert list((tmp_path / "cache" / "files").iterdir())  # audio has travelled
+    for part in ("text", "turns", "speakers"):
+        assert there[part] == here[part]

@@ -22,6 +22,7 @@ import pytest
 from msgspec import msgpack
 from msgspec.structs import replace
 
+from diarserve.cli import serve
 from diarserve.core.settings import Cluster
 from diarserve.observe.metrics import Metrics
 from diarserve.pool.gateway import Gateway
@@ -225,7 +226,14 @@ async def test_a_worker_calls_once_and_not_after_it_was_given_up(tmp_path: Path)
             each.transport.abort()
 
 
-async def test_a_worker_fetches_what_is_offered_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, serve._loop])
+def test_a_worker_fetches_what_is_offered_and_nothing_else(tmp_path: Path, loop: Any) -> None:
+    """On the event loop that a server has, too: uvloop's where that is installed."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_fetch(tmp_path))
+
+
+async def _fetch(tmp_path: Path) -> None:
     async with gateway(tmp_path) as called:
         parcel = await called.parcels.make(recording(tmp_path / "one").audio)
         call = called.expect().call

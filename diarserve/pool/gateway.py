@@ -21,6 +21,7 @@ from workers.runtime.channel import ProtocolError
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 1 << 20  # bytes
 _STRANGERS = 64  # connections at a time whose other side is not known yet
 
 
@@ -126,16 +127,19 @@ class Gateway:
         return greeting.purpose, expected, answer.place
 
     async def _send(self, sha256: str, writer: asyncio.StreamWriter) -> None:
-        """The bytes; none of what is not offered, or gone."""
+        """The bytes; none of what is not offered, or gone. Not by `loop.sendfile`, which uvloop does not have."""
         try:
             if parcel := self.parcels.get(sha256):
                 file = await asyncio.to_thread(open, parcel.path, "rb")
                 with file:
-                    await asyncio.get_running_loop().sendfile(
-                        writer.transport, file, parcel.offset, parcel.size, fallback=True
-                    )
-        except (OSError, RuntimeError) as error:
-            log.warning("audio could not be sent to a worker: %s", error)
+                    file.seek(parcel.offset)
+                    left = parcel.size
+                    while left and (block := await asyncio.to_thread(file.read, min(left, _BLOCK))):
+                        left -= len(block)
+                        writer.write(block)
+                        await writer.drain()
+        except OSError as error:
+            log.warning("audio could not be sent to a worker: %r", error)
             writer.transport.abort()
         else:
             writer.close()
