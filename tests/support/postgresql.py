@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -98,7 +99,7 @@ def running(address: str = "", clients: str = "") -> Iterator[Postgresql]:
                 wait_until(lambda: _answers(server))
                 yield server
             finally:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # it waits for nobody, as it would for who was cut off
     finally:
         shutil.rmtree(folder)
 
