@@ -17,8 +17,10 @@ import pytest
 from diarserve import Options, ParallelDiarizationService
 from diarserve.core.errors import InvalidRequest, NotReady, Unprocessable
 from diarserve.service import python_api
+from tests.support.app import wav
 from tests.support.leftovers import children
 from tests.support.paths import REPOSITORY
+from tests.support.voices import speaking
 from tests.support.waiting import until
 
 Recording = Callable[..., bytes]
@@ -115,6 +117,37 @@ async def test_a_wrong_option_is_named(
             await service.process(call(), **fields)
         assert refused.value.param == param
         assert service.get_active_tasks() == []
+
+
+async def test_known_speakers_are_named_by_references_in_files(
+    config: Callable[..., Path], call: Callable[..., Path], tmp_path: Path
+) -> None:
+    ann, cid = tmp_path / "ann.wav", tmp_path / "cid.wav"
+    ann.write_bytes(speaking("0,1"))
+    cid.write_bytes(speaking("-1,0.1"))
+    async with ParallelDiarizationService(config=config(), data_dir=tmp_path / "data") as service:
+        document = await service.process(
+            call(), known_speaker_names=["Ann", "Cid"], known_speaker_references=[ann, str(cid)]
+        )
+        assert document.speakers == ("Ann", "SPEAKER_00")
+        assert [one.name for one in document.speaker_matches or ()] == [None, "Ann"]
+        # One name and its file, and options that many recordings share.
+        options = Options(known_speaker_names=("Ann",), speaker_embeddings=True)
+        for document in (
+            await service.process(call(), known_speaker_names="Ann", known_speaker_references=str(ann)),
+            await service.process(call(), options, known_speaker_references=ann),
+        ):
+            assert document.speakers == ("Ann", "SPEAKER_00")
+        for references in ((), (ann, cid)):
+            with pytest.raises(InvalidRequest, match="Each known speaker needs a name and a reference"):
+                await service.process(call(), known_speaker_names="Ann", known_speaker_references=references)
+        with pytest.raises(FileNotFoundError):
+            await service.process(call(), known_speaker_names="Ann", known_speaker_references=tmp_path / "none.wav")
+        too_short = tmp_path / "short.wav"
+        too_short.write_bytes(wav(1))
+        with pytest.raises(InvalidRequest, match=r"The reference of Ann lasts 1\.0 s"):
+            await service.process(call(), known_speaker_names="Ann", known_speaker_references=too_short)
+        assert list((tmp_path / "data" / "spool").iterdir()) == []
 
 
 def test_the_signature_has_every_option() -> None:

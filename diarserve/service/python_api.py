@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from diarserve.core import configuration
 from diarserve.core.errors import InvalidRequest, NotReady
@@ -23,6 +23,8 @@ from diarserve.core.types import Channels, Diarizer, Priority
 from diarserve.service.service import Service
 from diarserve.tasks.task import Task, new_id
 from diarserve.transcript.document import Document
+
+One = TypeVar("One", str, str | Path)
 
 _REMEMBERED = 1000  # ended tasks that can be asked about
 
@@ -110,9 +112,9 @@ class ParallelDiarizationService:
         hotwords: str | None = None,
         beam_size: int | None = None,
         temperature: float | None = None,
-        known_speaker_names: Sequence[str] | None = None,
-        known_speaker_references: Sequence[str | Path] = (),
-        known_voices: Sequence[str] | None = None,
+        known_speaker_names: str | Sequence[str] | None = None,
+        known_speaker_references: str | Path | Sequence[str | Path] = (),
+        known_voices: str | Sequence[str] | None = None,
         speaker_embeddings: bool | None = None,
         priority: Priority | None = None,
     ) -> Document:
@@ -121,7 +123,8 @@ class ParallelDiarizationService:
         options: what is asked of many recordings; the keyword arguments go before it. `response_format` means nothing
             here (diarserve.transcript.formats renders documents), and `callback_url` is refused.
 
-        known_speaker_references: files with 2 to 10 s of speech of each of the known_speaker_names.
+        known_speaker_references: files with 2 to 10 s of speech of each of the known_speaker_names. One name with its
+            file needs no lists.
 
         Raises InvalidRequest naming the option that is wrong, any other ServiceError, and OSError where the recording
         cannot be read.
@@ -143,14 +146,14 @@ class ParallelDiarizationService:
             "hotwords": hotwords,
             "beam_size": beam_size,
             "temperature": temperature,
-            "known_speaker_names": known_speaker_names and tuple(known_speaker_names),
-            "known_voices": known_voices and tuple(known_voices),
+            "known_speaker_names": known_speaker_names and _several(known_speaker_names),
+            "known_voices": known_voices and _several(known_voices),
             "speaker_embeddings": speaker_embeddings,
             "priority": priority,
         }
-        options = _merged(options, given)
+        options, references = _merged(options, given), _several(known_speaker_references)
         service.check(options)
-        if len(options.known_speaker_names) != len(known_speaker_references):
+        if len(options.known_speaker_names) != len(references):
             raise InvalidRequest("Each known speaker needs a name and a reference.", param="known_speaker_references")
         task = Task(service.spool.incoming / new_id(), Path(path).name, options)
         self._active[task.id] = task
@@ -161,7 +164,7 @@ class ParallelDiarizationService:
                 task.folder.mkdir(0o700)
                 try:
                     await asyncio.to_thread(_copy, path, task.source)
-                    for number, reference in enumerate(known_speaker_references):
+                    for number, reference in enumerate(references):
                         await asyncio.to_thread(_copy, reference, task.reference(number))
                     document = await service.process(task)
                 finally:
@@ -205,6 +208,11 @@ class ParallelDiarizationService:
 def _copy(source: str | Path, target: str) -> None:
     Path(target).touch(0o600)
     shutil.copyfile(source, target)
+
+
+def _several(given: One | Sequence[One]) -> tuple[One, ...]:
+    """One text or path is one, though a text is a sequence too."""
+    return (given,) if isinstance(given, str | Path) else tuple(given)
 
 
 def _merged(options: Options | None, given: Mapping[str, Any]) -> Options:
