@@ -162,7 +162,14 @@ async def test_no_endpoint_shows_anybody_elses_tasks(start: Start, tmp_path: Pat
     for method, path, needs_key in operations():
         if not needs_key:
             continue
-        names = {"task_id": ids[0], "batch_id": batch_id, "model": ids[0], "voice_id": ids[0], "lane": "whisper"}
+        names = {
+            "task_id": ids[0],
+            "batch_id": batch_id,
+            "model": ids[0],
+            "voice_id": ids[0],
+            "lane": "whisper",
+            "key": "0" * 16,
+        }
         for name in ("bob", "watcher"):
             answer = await client.request(method, path.format(**names), headers=as_(name))
             if "_id}" in path:

@@ -25,17 +25,12 @@ from tests.support.app import (
     status,
     submit,
 )
+from tests.support.leftovers import legible
 from tests.support.waiting import until
 
 SAID = "w0 w1 w2"  # what the stand-in hears in three seconds
 PARROT = {"whisper": {"engine": "tests.support.standins:Parrot"}}
 SECRET = "Rumpelstilzchen"
-
-
-def legible(folder: Path, *texts: str) -> list[Path]:
-    """The files in the folder, at any depth, that hold one of the texts."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in files for text in texts if text.encode() in path.read_bytes()]
 
 
 def data_dir(client: Client) -> Path:

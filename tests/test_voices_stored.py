@@ -17,9 +17,8 @@ from diarserve.http import app
 from diarserve.voices.encryption import cipher
 from diarserve.voices.store import VoiceStore
 from tests.support.app import API, TRANSCRIBE, Client, Start, document, error, folders, form, service, wav
-from tests.support.voices import speaking
+from tests.support.voices import KEY, speaking
 
-KEY = base64.b64encode(bytes(range(32))).decode()
 ON = {"voices": {"enabled": True, "key": KEY}}
 VOICES = f"{API}/voices"
 ANN, BO = "dsk_" + "a" * 43, "dsk_" + "b" * 43

@@ -96,6 +96,13 @@ def restored(file: Path, backup: Path) -> None:
                 keys[at] = key.model_copy(update={"revoked": key.revoked or revoked[key.sha256]})
 
 
+def named(file: Path, name: str) -> list[AccessKey]:
+    """The keys with this name or id, revoked ones too. Raises ConfigError where there is none."""
+    if found := [key for key in read(file) if name in (key.name, id_of(key))]:
+        return found
+    raise ConfigError(f"there is no key {name!r} in {file}")
+
+
 def _shared(keys: list[AccessKey], name: str) -> str:
     """The id of the key whose tasks are to be shared: revoked ones too, whose tasks a new key may take over."""
     found = [key for key in keys if name in (key.name, id_of(key))]

@@ -4,6 +4,7 @@ changes."""
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,12 @@ class Keyring:
     def find(self, secret: str) -> Key | None:
         self._look()
         return keys.find(self._keys, secret)
+
+    def names_of(self, owner: str) -> list[str]:
+        """The keys that let in at this moment and whose tasks are this owner's."""
+        self._looked = -math.inf
+        self._look()
+        return sorted(key.name for key in self._keys.values() if key.owner == owner)
 
     def _take(self, from_file: list[AccessKey]) -> None:
         entries = [*self._configured, *from_file]

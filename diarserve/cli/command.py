@@ -136,3 +136,4 @@ Server = Annotated[
     str | None,
     server_option("The server's address, with the path before /api where it has one. [default: http://127.0.0.1:8000]"),
 ]
+ConfiguredServer = Annotated[str | None, server_option("The server's address. [default: the one that is configured]")]

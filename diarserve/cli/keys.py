@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from msgspec import Struct
 
 from diarserve.access import key_file
 from diarserve.access.keys import id_of, live
+from diarserve.cli.addresses import own_url
+from diarserve.cli.connect import PATIENCE, asking
+from diarserve.client.connection import Connection
 from diarserve.core import configuration
 from diarserve.core.settings import AccessKey
 from diarserve.core.types import Role
@@ -52,6 +58,39 @@ def revoke(config: Path | None, data_dir: Path | None, name: str) -> int:
     key = key_file.revoke(_file(config, data_dir), name)
     typer.echo(f"Key {id_of(key)} ({key.name}) is revoked; a running server refuses it within a second.", err=True)
     return 0
+
+
+def revoke_and_delete(
+    config: Path | None, data_dir: Path | None, name: str, server: str | None, api_key: str | None
+) -> int:
+    """As `revoke`, also of a key that was revoked before; then the server deletes its tasks and voices. Raises
+    ConfigError and Failure."""
+    settings = configuration.load(config, data_dir=data_dir)
+    file = key_file.path(settings)
+    if any(key.revoked is None for key in key_file.named(file, name)):
+        revoke(config, data_dir, name)
+    own = [key for key in key_file.named(file, name) if not key.tasks_of]
+    if not own:
+        typer.echo("It shared the tasks and voices of another key, which keeps them: nothing is deleted.", err=True)
+        return 0
+    with asking():
+        asyncio.run(_delete([id_of(key) for key in own], server or own_url(settings), api_key))
+    return 0
+
+
+async def _delete(ids: Sequence[str], url: str, api_key: str | None) -> None:
+    connection = Connection(url, api_key, patience=PATIENCE, tls=None)
+    try:
+        for id in ids:
+            erased = await connection.ask(_Erased, "DELETE", f"/keys/{id}/data")
+            typer.echo(f"Of key {id}, {erased.tasks} tasks and {erased.voices} voices are deleted.", err=True)
+    finally:
+        await connection.close()
+
+
+class _Erased(Struct):
+    tasks: int
+    voices: int
 
 
 def _file(config: Path | None, data_dir: Path | None) -> Path:

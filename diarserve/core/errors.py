@@ -14,6 +14,7 @@ ServerErrorCode = Literal[
     "unauthorized",  # no access key, or none that is known
     "forbidden",  # not for this key's role; or asked by a web page of elsewhere
     "misdirected",  # the Host is not this server's
+    "key_in_use",  # its data is not deleted before it is revoked
     "rate_limited",  # more than this key may
     "empty_file",
     "diarizer_unavailable",

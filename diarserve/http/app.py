@@ -25,6 +25,7 @@ from diarserve.http.routes import (
     docs,
     events,
     features,
+    keys,
     lanes,
     maintenance,
     operations,
@@ -39,7 +40,7 @@ from diarserve.service.service import Service
 
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
 _LIVE = (native, live_deepgram, realtime)
-_OPERATION = (events, features, lanes, operations, maintenance)
+_OPERATION = (events, features, keys, lanes, operations, maintenance)
 _COMPATIBLE = (openai, diarization, deepgram, asr)
 _MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, *_COMPATIBLE, *_LIVE, openapi, docs, pages)
 TABLES = tuple(module.routes for module in _MODULES)

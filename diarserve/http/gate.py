@@ -55,3 +55,7 @@ class Gate:
     def find(self, secret: str) -> Client | None:
         key = self._keyring.find(secret) if self._keyring else None
         return Client(key.role, key.owner, key) if key else None
+
+    def keys_of(self, owner: str) -> list[str]:
+        """The names of the keys that let in at this moment and whose tasks are this owner's."""
+        return self._keyring.names_of(owner) if self._keyring else []

@@ -53,6 +53,12 @@ def is_still_known(request: web.Request) -> bool:
     return True
 
 
+def require_still_known(request: web.Request) -> None:
+    """Before what a request has sent is kept: sending it takes time, and what a revoked key had may be deleted by now.
+    Raises Unauthorized and Forbidden."""
+    _identified(request, request.app[GATE])
+
+
 def _require_host(request: web.Request, gate: Gate) -> None:
     # None, as HTTP/1.0 allows, is sent by no browser.
     for host in request.headers.getall("Host", ()):

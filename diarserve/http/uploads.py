@@ -25,6 +25,7 @@ from diarserve.core.errors import (
 from diarserve.core.settings import MIB, Limits
 from diarserve.http import references
 from diarserve.http.fetched import receive_from_url
+from diarserve.http.guard import require_still_known
 from diarserve.http.recordings import (
     READ_SIZE,
     Body,
@@ -112,7 +113,21 @@ async def receive(
     """Take in the whole body, and the fields that stand in the query. Every file goes into a new folder, which the
     caller removes. `name`: of the field with the recording; `read`: how that is read; `raw`: whether the body
     may be the recording itself, or JSON with its URL. Raises ServiceError: Busy where
-    as many uploads are under way as may be."""
+    as many uploads are under way as may be, Unauthorized where the key was revoked meanwhile."""
+    form = await _receive(request, new_folder, limits, name=name, raw=raw, read=read)
+    require_still_known(request)
+    return form
+
+
+async def _receive(
+    request: web.Request,
+    new_folder: NewFolder,
+    limits: Limits,
+    *,
+    name: str,
+    raw: bool,
+    read: Callable[[Chunks], Chunks],
+) -> Form:
     form = Form(name)
     if not request.content_type.startswith("multipart/"):
         if raw and request.content_type == "application/json":

@@ -34,6 +34,7 @@ class LiveSessions:
         self._service = service
         self._limits = service.settings.live
         self._open: dict[str, LiveSession] = {}
+        self._owners: dict[str, str] = {}  # of the open ones
         service.metrics.live_worst_lag.set_function(self._worst_lag)
 
     def __len__(self) -> int:
@@ -89,13 +90,14 @@ class LiveSessions:
             self._service.audio.release(owner, folder.name)
             spool.remove(folder)
             raise
-        self._open[folder.name] = session
+        self._open[folder.name], self._owners[folder.name] = session, owner
         self._service.metrics.live_sessions.set(len(self._open))
         return session
 
-    async def close(self) -> None:
-        """End all sessions: the server is shutting down."""
-        await asyncio.gather(*(session.close() for session in list(self._open.values())))
+    async def close(self, owner: str | None = None) -> None:
+        """End all sessions, or this owner's."""
+        ending = [session for id, session in self._open.items() if owner in (None, self._owners[id])]
+        await asyncio.gather(*(session.close() for session in ending))
 
     def _unpack(
         self, folder: Path, take: Callable[[bytes], Awaitable[None]], on_error: Callable[[ServiceError], None]
@@ -146,6 +148,7 @@ class LiveSessions:
         of the document."""
         self._service.audio.settle(owner, folder.name, audio.seconds)
         self._open.pop(folder.name, None)
+        self._owners.pop(folder.name, None)
         self._service.metrics.live_sessions.set(len(self._open))
         self._service.spool.remove(folder)
 

@@ -1,7 +1,9 @@
-"""One stage of the pipeline on its own: the language of a recording, or who speaks when, without its words."""
+"""One stage of the pipeline on its own: the language of a recording, who speaks when without its words, or how somebody
+sounds."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +13,12 @@ from diarserve.service.service import Service
 from diarserve.service.speakers import find_speakers
 from diarserve.service.stages import Stages
 from diarserve.tasks.task import Task
-from workers.messages import Spoken, Turn
+from diarserve.voices import quality
+from diarserve.voices.voice import Sample
+from workers.messages import Embeddings, Spoken, Turn
 from workers.runtime.logs import log_context
+
+LONGEST_SAMPLE = 60.0  # seconds of a voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,19 @@ async def turns(service: Service, task: Task) -> Turns:
     """Who speaks when in the task's upload, by name where voices are known. Raises ServiceError."""
     with _accounted(service, task) as stages:
         decoded = await stages.decode(service.settings.limits.max_audio_seconds)
-        voices = service.chosen_voices(task.options, task.owner)
+        voices = service.voices.chosen(task.options, task.owner)
         found = await find_speakers(stages, task, decoded.result, service.settings.diarizer, voices)
         service.audio.settle(task.owner, task.id, decoded.result.duration)
     return Turns(decoded.result.duration, found.diarization.turns, (*found.diarization.warnings, *found.warnings))
+
+
+async def sample(service: Service, task: Task) -> Sample:
+    """The task's upload as a sample of one person's voice. Raises ServiceError."""
+    stages = Stages(task, service.lanes, service.spool.disk)
+    audio = (await stages.decode(LONGEST_SAMPLE)).result
+    answer: Embeddings = (await stages.embed(audio)).result
+    voice = quality.require(answer, service.settings.voices)
+    return Sample(voice.embedding, voice.seconds, answer.model, answer.clipping, time.time())
 
 
 @contextmanager

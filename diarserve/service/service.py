@@ -13,7 +13,7 @@ from typing import Any
 
 from diarserve.access.audio_quota import AudioQuota
 from diarserve.core.background import restart_on_error
-from diarserve.core.errors import InvalidRequest, NotFound, NotReady, is_temporary
+from diarserve.core.errors import InvalidRequest, NotReady, is_temporary
 from diarserve.core.options import Options
 from diarserve.core.settings import MIB, Settings
 from diarserve.core.types import PRIORITIES, Status
@@ -26,7 +26,7 @@ from diarserve.pool.lanes import configured_bounds, make_lanes
 from diarserve.pool.scaling import Bounds
 from diarserve.service import diarizer_choice, pipeline
 from diarserve.service.readiness import Readiness
-from diarserve.service.stages import Stages
+from diarserve.service.stored_voices import StoredVoices
 from diarserve.service.task_span import task_span
 from diarserve.tasks import data_directory
 from diarserve.tasks.backlog import Backlog, clean_regularly
@@ -39,17 +39,9 @@ from diarserve.tasks.stores import file_store, shared_store
 from diarserve.tasks.task import Task
 from diarserve.tasks.webhooks import Webhooks
 from diarserve.transcript.document import Document
-from diarserve.voices import quality
-from diarserve.voices.encryption import cipher
-from diarserve.voices.store import VoiceStore
-from diarserve.voices.voice import Sample, Voice
-from workers.messages import Embeddings
 from workers.runtime.logs import log_context
 
 log = logging.getLogger(__name__)
-
-LONGEST_SAMPLE = 60.0  # seconds of a voice
-_NO_VOICES = "Voices are not kept here: they are turned on by `enabled` in [voices]."
 
 
 class Service:
@@ -71,8 +63,7 @@ class Service:
         self.readiness = Readiness(self.lanes, settings.diarizer)
         self.tasks = Tasks(limits.max_pending, limits.max_uploads, self.metrics)
         self.audio = AudioQuota()
-        self._cipher = cipher(settings.voices) if settings.voices.enabled else None
-        self._voices: VoiceStore | None = None
+        self.voices = StoredVoices(settings.voices)
         self._durable: Mapping[Status, int] = {}  # tasks in the store, here and below: as last counted
         self._waiting = Waiting({}, 0)
         self._gpus = Gpus()
@@ -90,9 +81,7 @@ class Service:
         webhooks = await self._open()
         self.backups = Backups(self.store, self.spool, self.settings)
         try:
-            if self._cipher:
-                folder = self.settings.data_dir / data_directory.VOICES
-                self._voices = VoiceStore(folder, self._cipher, self.settings.voices.max_voices)
+            self.voices.open(self.settings.data_dir / data_directory.VOICES)
             self.spool.prepare()
             await self.backlog.recover()
         except BaseException:
@@ -180,7 +169,7 @@ class Service:
                     max_seconds=self.settings.limits.max_audio_seconds,
                     parallel=self.settings.parallel_processing,
                     diarizer=self.settings.diarizer,
-                    voices=self.chosen_voices(task.options, task.owner),
+                    voices=self.voices.chosen(task.options, task.owner),
                 )
             except Exception as error:
                 if not is_temporary(error):
@@ -195,33 +184,10 @@ class Service:
             asyncio.get_running_loop().call_soon(log.info, *line)  # once the answer is on its way
             return document
 
-    @property
-    def voices(self) -> VoiceStore:
-        """Raises NotFound where none are kept."""
-        if self._voices is None:
-            raise NotFound(_NO_VOICES, code="voices_disabled")
-        return self._voices
-
-    def chosen_voices(self, options: Options, owner: str) -> list[Voice]:
-        """Raises InvalidRequest."""
-        if not options.known_voices:
-            return []
-        if self._voices is None:
-            raise InvalidRequest(_NO_VOICES, code="voices_disabled", param="known_voices")
-        return self._voices.chosen(owner, options.known_voices)
-
-    async def sample(self, task: Task) -> Sample:
-        """A recording of one person, measured. Raises ServiceError."""
-        stages = Stages(task, self.lanes, self.spool.disk)
-        audio = (await stages.decode(LONGEST_SAMPLE)).result
-        answer: Embeddings = (await stages.embed(audio)).result
-        voice = quality.require(answer, self.settings.voices)
-        return Sample(voice.embedding, voice.seconds, answer.model, answer.clipping, time.time())
-
     def check(self, options: Options, owner: str = "") -> None:
         """Raises InvalidRequest for what this configuration cannot do and for stored voices that are not the owner's,
         and LaneUnavailable where a worker is needed that cannot start, so that nobody waits to hear it."""
-        self.chosen_voices(options, owner)
+        self.voices.chosen(options, owner)
         diarizer_choice.require(options, self.lanes.diarizers)
         self.readiness.require_for(options)
         accepted = self.lanes.whisper.info.get("accepts")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -33,3 +34,9 @@ def _is_tracker(process: psutil.Process) -> bool:
         return any("multiprocessing.resource_tracker" in part for part in process.cmdline())
     except psutil.Error:  # it has ended, or waits to be reaped
         return False
+
+
+def legible(folder: Path, *texts: str) -> list[Path]:
+    """The files in the folder, at any depth, that hold one of the texts."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files for text in texts if text.encode() in path.read_bytes()]

@@ -6,6 +6,8 @@ import base64
 
 from tests.support.app import wav
 
+KEY = base64.b64encode(bytes(range(32))).decode()  # for [voices] key
+
 
 def speaking(*voices: str, seconds: int = 5) -> bytes:
     """A recording whose speakers have these voices, for the stand-in."""

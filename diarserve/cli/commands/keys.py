@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diarserve.cli.command import AsJson, Config, above_zero
+from diarserve.cli.command import ApiKey, AsJson, Config, ConfiguredServer, above_zero
 from diarserve.core.types import Role
 
 HELP = "Access keys: who may ask the server, and for what."
@@ -57,8 +57,24 @@ def list_(config: Config = None, data_dir: _DataDir = None, as_json: AsJson = Fa
     return keys.show(config, data_dir, as_json)
 
 
-def revoke(name: Annotated[str, typer.Argument()], config: Config = None, data_dir: _DataDir = None) -> int:
-    """Let a key, by its name or id, in no longer."""
+def revoke(
+    name: Annotated[str, typer.Argument()],
+    config: Config = None,
+    data_dir: _DataDir = None,
+    delete_data: Annotated[
+        bool,
+        typer.Option("--delete-data", help="And have the server delete its tasks, transcripts and stored voices."),
+    ] = False,
+    server: ConfiguredServer = None,
+    api_key: ApiKey = None,
+) -> int:
+    """Let a key, by its name or id, in no longer.
+
+    Its tasks stay until they expire, and its stored voices until an administrator deletes them. --delete-data deletes
+    both, of a key that was revoked before too; --server and --api-key (of the role admin) are for that.
+    """
     from diarserve.cli import keys
 
+    if delete_data:
+        return keys.revoke_and_delete(config, data_dir, name, server, api_key)
     return keys.revoke(config, data_dir, name)

@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from diarserve.cli.command import ApiKey, Config, server_option
+from diarserve.cli.command import ApiKey, Config, ConfiguredServer
 
-_Server = Annotated[str | None, server_option("The server's address. [default: the one that is configured]")]
 _DataDir = Annotated[Path | None, typer.Option(file_okay=False, help="The server's. [default: data]")]
 
 
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="A tar archive to write.")],
     config: Config = None,
-    server: _Server = None,
+    server: ConfiguredServer = None,
     api_key: ApiKey = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Read the data directory, which no server may use meanwhile.")
@@ -44,7 +43,7 @@ def restore(
 
 def drain(
     config: Config = None,
-    server: _Server = None,
+    server: ConfiguredServer = None,
     api_key: ApiKey = None,
     end: Annotated[bool, typer.Option("--end", help="Take work again.")] = False,
     timeout: Annotated[

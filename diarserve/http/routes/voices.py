@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from diarserve.core.options import parse
 from diarserve.http import uploads
 from diarserve.http.context import SERVICE
-from diarserve.http.guard import client
+from diarserve.http.guard import client, require_still_known
 from diarserve.http.openapi.describe import ACCEPTING, Answer, Form, describe
 from diarserve.http.responses import json
+from diarserve.service import alone
 from diarserve.tasks.task import Task
 from diarserve.tasks.views import Moment, moment
 from diarserve.transcript.document import Seconds
@@ -83,11 +84,13 @@ class ExportedVoice(Struct):
     needs="submit",
 )
 async def enrol(request: web.Request) -> web.Response:
-    voices, owner = request.app[SERVICE].voices, client(request).owner
+    voices, owner = request.app[SERVICE].voices.store, client(request).owner
     with uploads.new_folders(request.app[SERVICE]) as new_folder:
         form = await uploads.receive(request, new_folder, request.app[SERVICE].settings.limits)
         name = voices.require_room(owner, parse(Named, form.fields).name)
-        voice = voices.add(owner, name, await _measured(request, form))
+        samples = await _measured(request, form)
+        require_still_known(request)
+        voice = voices.add(owner, name, samples)
     return json(_shown(voice), 201)
 
 
@@ -101,7 +104,7 @@ async def enrol(request: web.Request) -> web.Response:
     needs="submit",
 )
 async def add_samples(request: web.Request) -> web.Response:
-    voices, id, sees = request.app[SERVICE].voices, request.match_info["voice_id"], client(request).sees
+    voices, id, sees = request.app[SERVICE].voices.store, request.match_info["voice_id"], client(request).sees
     voices.get(id, sees)
     with uploads.new_folders(request.app[SERVICE]) as new_folder:
         form = await uploads.receive(request, new_folder, request.app[SERVICE].settings.limits)
@@ -115,7 +118,7 @@ async def add_samples(request: web.Request) -> web.Response:
     "The voices, by name", {200: Answer("Those of this key.", VoicesPage)}, tag="voices", errors=[404], needs="read"
 )
 async def voices(request: web.Request) -> web.Response:
-    return json(VoicesPage([_shown(voice) for voice in request.app[SERVICE].voices.of(client(request).sees)]))
+    return json(VoicesPage([_shown(voice) for voice in request.app[SERVICE].voices.store.of(client(request).sees)]))
 
 
 @routes.get(_ONE)
@@ -158,11 +161,11 @@ async def export(request: web.Request) -> web.Response:
 )
 async def delete(request: web.Request) -> web.Response:
     id, sees = request.match_info["voice_id"], client(request).sees
-    return json(_shown(request.app[SERVICE].voices.delete(id, sees)))
+    return json(_shown(request.app[SERVICE].voices.store.delete(id, sees)))
 
 
 def _own(request: web.Request) -> Voice:
-    return request.app[SERVICE].voices.get(request.match_info["voice_id"], client(request).sees)
+    return request.app[SERVICE].voices.store.get(request.match_info["voice_id"], client(request).sees)
 
 
 async def _measured(request: web.Request, form: uploads.Form) -> list[Sample]:
@@ -174,7 +177,7 @@ async def _measured(request: web.Request, form: uploads.Form) -> list[Sample]:
         for upload in form.recordings:
             if upload.error:
                 raise upload.error
-        return [await service.sample(Task(upload.folder, upload.filename)) for upload in form.recordings]
+        return [await alone.sample(service, Task(upload.folder, upload.filename)) for upload in form.recordings]
 
 
 def _shown(voice: Voice) -> StoredVoice:
