@@ -23,29 +23,14 @@ from diarserve.core.settings import Subtitles
 from diarserve.core.types import Format
 from diarserve.http.openai import shapes
 from diarserve.transcript import formats
-from diarserve.transcript.document import Document, Models, Performance, Segment, SpeakerMatch, decode
+from diarserve.transcript.document import Document, Segment, SpeakerMatch, decode
 from diarserve.transcript.formats import FORMATS, render
-from diarserve.transcript.join import join
+from tests.support.documents import joined_document
 from workers.messages import Turn, Word
 
 
 def document(*said: tuple[str, float, float], turns: list[Turn], filename: str = "a call.wav") -> Document:
-    """What the pipeline would make of these words."""
-    joined = join([Word(word, start, end, 0.9) for word, start, end in said], turns)
-    return Document(
-        task_id="0",
-        status="completed",
-        filename=filename,
-        language="en",
-        duration=6.2,
-        text=joined.text,
-        speakers=joined.speakers,
-        segments=joined.segments,
-        turns=joined.turns,
-        models=Models("whisper", "diarizer", "cross-attention", None),
-        degraded=False,
-        performance=Performance(True, *[0.0] * 10),
-    )
+    return joined_document([Word(word, start, end, 0.9) for word, start, end in said], turns, 6.2, filename)
 
 
 def with_segments(shown: Document, *segments: Segment) -> Document:

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from diarserve.pool import slot as slot_module
 from diarserve.pool.lane import Lane
 from diarserve.pool.worker import Worker
 from diarserve.pool.worker_process import WorkerProcess
-from tests.support.lanes import MakeLane, do, job, pid, restarts, steps_of
+from tests.support.lanes import MakeLane, Options, do, job, pid, restarts, specs, steps_of
 from tests.support.leftovers import children, descriptors
 from tests.support.waiting import until
 from workers.messages import Done, WorkerSpec
@@ -30,16 +30,8 @@ from workers.messages import Done, WorkerSpec
 async def make_lane() -> AsyncIterator[MakeLane]:
     opened: list[Lane] = []
 
-    def make(
-        *, step_timeout: float = 60.0, options: dict[str, Any] | Sequence[dict[str, Any]] = (), **settings: Any
-    ) -> Lane:
-        """`options`: the worker's, or each worker's."""
-        environment = {"SAID_AT_BIRTH": "yes"}
-        specs = [
-            WorkerSpec("whisper", "tests.support.standins:Whisper", own, environment, step_timeout=step_timeout)
-            for own in ([options] if isinstance(options, dict) else options or [{}])
-        ]
-        lane = Lane(specs, Metrics(), **settings)
+    def make(*, step_timeout: float = 60.0, options: Options = (), **settings: Any) -> Lane:
+        lane = Lane(specs(options, {"SAID_AT_BIRTH": "yes"}, step_timeout), Metrics(), **settings)
         lane.start()
         opened.append(lane)
         return lane

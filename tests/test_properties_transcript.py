@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diarserve.transcript import merge
-from diarserve.transcript.document import UNKNOWN, Document, Models, Performance, decode, encode
+from diarserve.transcript.document import UNKNOWN, Document, decode, encode
 from diarserve.transcript.formats import render
-from diarserve.transcript.join import join
+from tests.support.documents import joined_document
 from workers.messages import Turn, Word
 from workers.words import SHORTEST
 
@@ -46,21 +46,7 @@ def turns(draw: st.DrawFn) -> list[Turn]:
 
 
 def document(said: list[Word], spoken: list[Turn], filename: str = "a.wav") -> Document:
-    joined = join(said, spoken)
-    return Document(
-        task_id="0",
-        status="completed",
-        filename=filename,
-        language="en",
-        duration=200.0,
-        text=joined.text,
-        speakers=joined.speakers,
-        segments=joined.segments,
-        turns=joined.turns,
-        models=Models("whisper", "diarizer", "alignment", None),
-        degraded=False,
-        performance=Performance(True, *[0.0] * 10),
-    )
+    return joined_document(said, spoken, 200.0, filename)
 
 
 @property_test

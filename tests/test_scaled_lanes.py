@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,15 @@ from diarserve.pool import memory, scaler, slot
 from diarserve.pool.lane import Lane
 from diarserve.pool.scaling import Bounds, Policy
 from tests.support.app import Recording, Start, document, error, form, metric, reached, submit
-from tests.support.lanes import do, job, restarts
+from tests.support.lanes import MakeLane, Options, do, job, restarts, specs
 from tests.support.serving import serving
 from tests.support.waiting import until
-from workers.messages import SAMPLE_RATE, AudioRef, Listen, WorkerSpec
+from workers.messages import SAMPLE_RATE, AudioRef, Listen
 from workers.messages.live import LiveOutput, LiveWords
 
 PROMPT = Policy(grow_after=0.1, shrink_after=0.3, retry_after=60.0)
 NEVER = Policy(grow_after=3600.0, shrink_after=3600.0)
 SCALE = "/api/v1/parallel/lanes/whisper/scale"
-
-MakeLane = Callable[..., Lane]
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +47,11 @@ async def make_lane() -> AsyncIterator[MakeLane]:
         most: int,
         workers: int = 1,
         policy: Policy = PROMPT,
-        options: dict[str, Any] | Sequence[dict[str, Any]] = (),
+        options: Options = (),
         **settings: Any,
     ) -> Lane:
-        specs = [
-            WorkerSpec("whisper", "tests.support.standins:Whisper", own, step_timeout=60.0)
-            for own in ([options] if isinstance(options, dict) else options or [{}])
-        ]
-        lane = Lane(specs, Metrics(), workers=workers, bounds=Bounds(least, most), policy=policy, **settings)
+        bounds = Bounds(least, most)
+        lane = Lane(specs(options), Metrics(), workers=workers, bounds=bounds, policy=policy, **settings)
         lane.start()
         opened.append(lane)
         return lane

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from diarserve.transcript.document import Document, Models, Performance, Segment, Word
+from diarserve.transcript.join import join
+from workers import messages
 
 
 def word(text: str, start: float, speaker: str = "SPEAKER_00") -> Word:
     """0.4 s long."""
     return Word(text, start, round(start + 0.4, 3), 0.9, speaker, 0.8, overlap=False)
+
+
+def joined_document(
+    said: Sequence[messages.Word], turns: Sequence[messages.Turn], duration: float, filename: str = "a.wav"
+) -> Document:
+    """What the pipeline would make of these words and turns."""
+    joined = join(said, turns)
+    return Document(
+        task_id="0",
+        status="completed",
+        filename=filename,
+        language="en",
+        duration=duration,
+        text=joined.text,
+        speakers=joined.speakers,
+        segments=joined.segments,
+        turns=joined.turns,
+        models=Models("whisper", "diarizer", "cross-attention", None),
+        degraded=False,
+        performance=Performance(True, *[0.0] * 10),
+    )
 
 
 def document(*said: tuple[str, str]) -> Document:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from diarserve.pool.job import virtual_deadline
 from diarserve.pool.lane import Lane
 from tests.support.waiting import until
-from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, Transcript
+from workers.messages import SAMPLE_RATE, AudioRef, Done, Transcribe, Transcript, WorkerSpec
 
+Options = dict[str, Any] | Sequence[dict[str, Any]]
 MakeLane = Callable[..., Lane]
+
+
+def specs(
+    options: Options = (), environment: Mapping[str, str] | None = None, step_timeout: float = 60.0
+) -> list[WorkerSpec]:
+    """`options`: the worker's, or each worker's."""
+    each = [options] if isinstance(options, dict) else options or [{}]
+    return [
+        WorkerSpec("whisper", "tests.support.standins:Whisper", own, environment or {}, step_timeout=step_timeout)
+        for own in each
+    ]
 
 
 def job(folder: Path, seconds: int = 2, order: str = "") -> Transcribe:

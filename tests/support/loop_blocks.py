@@ -20,9 +20,9 @@ from diarserve.core.types import Format, OpenAIFormat
 from diarserve.http import app
 from diarserve.http.context import SERVICE
 from diarserve.tasks.task import Task
-from diarserve.transcript.document import Document, Models, Performance
-from diarserve.transcript.join import join
+from diarserve.transcript.document import Document
 from tests.support.app import TRANSCRIBE, form, stand_ins, wav
+from tests.support.documents import joined_document
 from workers.messages import Turn, Word
 
 WORDS = 40_000
@@ -32,21 +32,7 @@ GAP = 0.36  # seconds from word to word
 def long_document(words: int = WORDS) -> Document:
     said = [Word(f" word{n}" + "." * (n % 12 == 11), n * GAP, n * GAP + 0.3, 0.87) for n in range(words)]
     turns = [Turn(n * 5.0, n * 5.0 + 4.9, f"SPEAKER_0{n % 3}") for n in range(int(words * GAP / 5))]
-    joined = join(said, turns)
-    return Document(
-        task_id="0",
-        status="completed",
-        filename="long.wav",
-        language="en",
-        duration=words * GAP,
-        text=joined.text,
-        speakers=joined.speakers,
-        segments=joined.segments,
-        turns=joined.turns,
-        models=Models("whisper", "diarizer", "cross-attention", None),
-        degraded=False,
-        performance=Performance(True, *[0.0] * 10),
-    )
+    return joined_document(said, turns, words * GAP, "long.wav")
 
 
 class Watch:
