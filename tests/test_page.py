@@ -217,9 +217,14 @@ def test_a_live_session_that_breaks_off_at_its_end_is_told_and_can_be_begun_agai
     page.goto(url + "/#/live")
     for _ in range(2):
         page.get_by_role("button", name="Start").click()
+        page.locator(".clock", has_text="0:01").wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("alert").get_by_text("It broke.").wait_for()
         page.get_by_role("button", name="Dismiss").click()
+    page.get_by_role("button", name="Transcribe what was recorded").click()  # nothing of it is lost
+    page.locator(".tasks a", has_text="live.wav").first.click()
+    page.wait_for_selector(".transcript[data-complete]")
+    page.get_by_role("button", name="Play", exact=True).wait_for()
 
 
 def test_four_hours_of_words_do_not_hold_the_page_up(new_page: NewPage, url: str) -> None:
@@ -317,7 +322,7 @@ def test_the_page_works_behind_a_proxy_and_a_path(new_page: NewPage, proxied: st
     page.goto(f"{proxied}/who")  # without the slash
     page.set_input_files("#files", {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(2)})
     page.wait_for_selector(".transcript[data-complete]")
-    page.get_by_role("link", name="Live").click()
+    page.get_by_role("link", name="Live", exact=True).click()
     page.get_by_role("button", name="Start").click()
     page.locator(".so-far p").first.wait_for()
     page.get_by_role("button", name="Stop").click()

@@ -12,9 +12,9 @@ import { wav } from "./wav.js";
 const BEHIND = 4; // seconds of lag that are worth a word
 
 export class LiveView {
-  /** onKept(task): told when the transcript of a session is there. */
-  constructor(features, onKept) {
-    this.onKept = onKept;
+  /** onKept(task): told when the transcript of a session is there. onRecording(file): one that the user wants written. */
+  constructor(features, onKept, onRecording) {
+    Object.assign(this, { onKept, onRecording });
     document.title = "Live · diarserve";
     const multilingual = features.languages === null;
     this.language = h("input", { id: "live-language", type: "text", maxlength: "3", size: "6", placeholder: "detect" });
@@ -23,6 +23,7 @@ export class LiveView {
     this.meter = h("meter", { min: 0, max: 1, low: 0.02, value: 0, "aria-label": "Loudness" });
     this.time = h("span", { class: "clock" }, "0:00");
     this.note = h("p", { class: "hint", role: "status" }, "Press Start and talk. What you say goes to this server and nowhere else.");
+    this.rescue = h("div", { hidden: true }, h("button", { class: "button", onclick: () => this.onRecording(this.recorded()) }, icon("upload"), "Transcribe what was recorded"));
     this.place = h("div", { class: "live-words" });
     this.element = h(
       "div",
@@ -30,6 +31,7 @@ export class LiveView {
       h("h1", {}, "Live"),
       h("div", { class: "live-bar" }, this.button, this.time, this.meter, multilingual && h("span", { class: "check" }, h("label", { for: "live-language" }, "Language"), this.language), h("span", { class: "check" }, this.keep, h("label", { for: "live-keep" }, "Keep the transcript"))),
       this.note,
+      this.rescue,
       this.place,
     );
     this.state = "idle";
@@ -54,10 +56,12 @@ export class LiveView {
     this.become("starting", "Asking for the microphone…");
     this.pieces = [];
     this.samples = 0;
+    this.time.textContent = clock(0);
     this.ended = false;
     this.task = null;
     this.words = new LiveWords();
     this.place.replaceChildren(this.words.element);
+    this.rescue.hidden = true;
     this.microphone = await Microphone.open((piece) => this.heard(piece));
     if (this.leaving) return this.microphone.close(); // the page was left before the user allowed it
     const url = address("stream");
@@ -94,18 +98,21 @@ export class LiveView {
   }
 
   finish() {
-    const rate = this.microphone.rate;
-    this.recording = new File([wav(this.pieces, rate)], "live.wav", { type: "audio/wav" });
     this.become("finishing", "Waiting for the last words…");
     this.microphone.close();
     this.meter.value = 0;
     this.socket.send(JSON.stringify({ type: "finish" }));
   }
 
+  /** What the microphone has heard in this session. */
+  recorded() {
+    return new File([wav(this.pieces, this.microphone.rate)], "live.wav", { type: "audio/wav" });
+  }
+
   done() {
     this.ended = true;
     if (this.keep.checked) {
-      keepRecording(this.task, this.recording);
+      keepRecording(this.task, this.recorded());
       this.onKept(this.task);
     } else {
       this.become("idle", "Done. The server has kept nothing of it.");
@@ -121,6 +128,7 @@ export class LiveView {
   fail(error) {
     this.microphone?.close();
     this.become("idle", error.message);
+    this.rescue.hidden = !this.samples;
     sayError(error);
   }
 

@@ -59,7 +59,7 @@ function show() {
   }
   tasks.mark(id);
   if (route === "task" && id) view = new TaskView(id, features, { deleted: () => { tasks.remove(id); location.hash = "#/"; }, ended: () => tasks.refresh().catch(sayError) });
-  else if (route === "live") view = new LiveView(features, (task) => tasks.refresh().then(() => (location.hash = `#/task/${task}`), sayError));
+  else if (route === "live") view = new LiveView(features, (task) => tasks.refresh().then(() => (location.hash = `#/task/${task}`), sayError), (file) => drop.take([file]));
   else if (route === "voices") view = new VoicesView();
   content.replaceChildren(view ? view.element : welcome());
   if (view) content.focus({ preventScroll: true });

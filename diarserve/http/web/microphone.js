@@ -25,9 +25,9 @@ export class Microphone {
     try {
       await context.audioWorklet.addModule(new URL("recorder_worklet.js", import.meta.url));
       const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
-      recorder.port.onmessage = ({ data }) => onPiece(data);
       source.connect(recorder);
       await started(context);
+      recorder.port.onmessage = ({ data }) => onPiece(data); // what has come before waits for this
     } catch (error) {
       microphone.close();
       throw new Error(`The browser cannot record: ${error.message} Reload the page, and try again.`);
