@@ -18,6 +18,7 @@ from diarserve.tasks.store.postgres_connection import Transaction, as_store_erro
 from diarserve.tasks.store.postgres_revisions import PostgresRevisions
 from diarserve.tasks.store.postgres_tasks import CHANNEL, NOW, SELECTED, folder, notify, shared_row
 from diarserve.tasks.store.protocol import Changed, Report, StoreUnreachable, TaskRow
+from diarserve.tasks.store.rows import crashed
 
 # The fence: this server's, in the attempt that is under way.
 _ATTEMPT = "id = %(id)s AND attempts = %(attempt)s AND server = %(server)s"
@@ -134,15 +135,10 @@ class PostgresStore(PostgresRevisions):
         return await self._recover(max_attempts)
 
     async def _recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
-        error = {
-            "status": 500,
-            "code": "crashed",
-            "message": f"The server stopped while working on this recording, {max_attempts} times; it was given up.",
-        }
         lost = f"seq IN (SELECT seq FROM tasks WHERE status = 'processing' AND server NOT IN ({_ALIVE})"
         async with self._transaction() as run:
             worn_out = f"{lost} AND attempts >= %(most)s FOR UPDATE SKIP LOCKED)"
-            failed = await self._end(run, "failed", worn_out, {"error": error}, most=max_attempts)
+            failed = await self._end(run, "failed", worn_out, {"error": crashed(max_attempts)}, most=max_attempts)
             again = await run(
                 f"""UPDATE tasks SET status = 'queued', started_at = NULL, progress = NULL, server = NULL
                 WHERE {lost} FOR UPDATE SKIP LOCKED) RETURNING {SELECTED}"""

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from diarserve.core.types import PRIORITIES, STATUSES, Status
+from diarserve.core.types import PRIORITIES, Status
 from diarserve.tasks.store.objects import Objects
 from diarserve.tasks.store.postgres_connection import PostgresConnection, Row, Statement, Transaction
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskProgress, TaskRow, Totals, Waiting, origin
-from diarserve.tasks.store.rows import ROW, first, place, task_row
+from diarserve.tasks.store.rows import ROW, by_status, first, place, task_row, totals
 
 SELECTED = f"{ROW}, progress"  # for `shared_row`
 NOW = "extract(epoch FROM clock_timestamp())"  # one clock for all servers
@@ -128,8 +128,7 @@ class PostgresTasks(PostgresConnection):
     async def counts(self) -> dict[Status, int]:
         async with self._transaction() as run:
             rows = await run("SELECT status, sum(tasks)::bigint FROM counts GROUP BY status")
-        found: dict[str, int] = dict(rows)
-        return {status: found.get(status, 0) for status in STATUSES}
+        return by_status(rows)
 
     async def waiting(self) -> Waiting:
         async with self._transaction() as run:
@@ -148,14 +147,7 @@ class PostgresTasks(PostgresConnection):
                 """SELECT status, sum(tasks)::bigint, sum(audio_seconds), sum(processing_seconds) FROM totals
                 GROUP BY status"""
             )
-        tasks = {row[0]: row[1] for row in rows}
-        return Totals(
-            completed=tasks.get("completed", 0),
-            failed=tasks.get("failed", 0),
-            cancelled=tasks.get("cancelled", 0),
-            audio_seconds=sum(row[2] for row in rows),
-            processing_seconds=sum(row[3] for row in rows),
-        )
+        return totals(rows)
 
     async def due_callbacks(self, now: float, limit: int, *, except_origins: Collection[str] = ()) -> list[Callback]:
         async with self._transaction() as run:

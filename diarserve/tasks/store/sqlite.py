@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import orjson
 
-from diarserve.core.types import PRIORITIES, STATUSES, Priority, Status
+from diarserve.core.types import PRIORITIES, Priority, Status
 from diarserve.tasks.store import sqlite_schema as schema
 from diarserve.tasks.store.protocol import Callback, NewTask, QueueFull, TaskRow, Totals, Waiting, origin
-from diarserve.tasks.store.rows import ROW, first, place, task_row
+from diarserve.tasks.store.rows import ROW, by_status, crashed, first, place, task_row, totals
 from diarserve.tasks.store.sqlite_revisions import SqliteRevisions
 
 _UNDER_WAY = "id = ? AND attempts = ? AND status = 'processing'"  # the fence
@@ -146,11 +146,7 @@ class SqliteStore(SqliteRevisions):
             return await self._select("batch_id = ? AND owner = ifnull(?, owner) ORDER BY position", batch_id, owner)
 
     async def recover(self, max_attempts: int) -> tuple[list[TaskRow], list[TaskRow]]:
-        error = {
-            "status": 500,
-            "code": "crashed",
-            "message": f"The server stopped while working on this recording, {max_attempts} times; it was given up.",
-        }
+        error = crashed(max_attempts)
         async with self._transaction():
             failed = await self._end("failed", "status = 'processing' AND attempts >= ?", max_attempts, error=error)
             queued = await self._execute(
@@ -179,20 +175,12 @@ class SqliteStore(SqliteRevisions):
 
     async def counts(self) -> dict[Status, int]:
         async with self._lock:
-            found = dict(await self._execute("SELECT status, tasks FROM counts"))
-        return {status: found.get(status, 0) for status in STATUSES}
+            return by_status(await self._execute("SELECT status, tasks FROM counts"))
 
     async def totals(self) -> Totals:
         async with self._lock:
             rows = await self._execute("SELECT status, tasks, audio_seconds, processing_seconds FROM totals")
-        tasks = {row[0]: row[1] for row in rows}
-        return Totals(
-            completed=tasks.get("completed", 0),
-            failed=tasks.get("failed", 0),
-            cancelled=tasks.get("cancelled", 0),
-            audio_seconds=sum(row[2] for row in rows),
-            processing_seconds=sum(row[3] for row in rows),
-        )
+        return totals(rows)
 
     async def waiting(self) -> Waiting:
         oldest: dict[Priority, float] = {}
