@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from diarserve.http.routes import transcribe
 from diarserve.tasks import views
 from diarserve.tasks.task import Task
 from diarserve.transcript.document import Document
-from tests.support.app import TRANSCRIBE, Recording, Start, form, metric, service, spool
+from tests.support.app import API, TRANSCRIBE, Recording, Start, error, folders, form, metric, service, spool, wav
 from tests.support.loop_blocks import long_document
 from tests.support.waiting import until
 
@@ -426,6 +427,21 @@ async def test_stats_and_metrics_show_the_work(start: Start, recording: Recordin
     assert await metric(client, "diarserve_stage_seconds_count", stage="transcribe") == 2
     assert await metric(client, "diarserve_workers_up", lane="whisper") == 1
     assert await metric(client, "diarserve_http_requests_total", route=TRANSCRIBE, status="200") == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"), [(errno.EMFILE, (503, "not_ready")), (errno.ENOSPC, (507, "storage_full"))]
+)
+async def test_what_a_batch_s_recordings_meet_is_answered_as_for_one(
+    start: Start, monkeypatch: pytest.MonkeyPatch, number: int, answer: tuple[int, str]
+) -> None:
+    async def fail(task: Task) -> Document:
+        raise OSError(number, os.strerror(number))
+
+    client = await start()
+    monkeypatch.setattr(service(client), "process", fail)
+    assert await error(await client.post(f"{API}/batch", data=form(wav(1), wav(1)))) == answer
+    assert folders(client) == set()
 
 
 @pytest.mark.parametrize("route", ["batch", "batch/async"])

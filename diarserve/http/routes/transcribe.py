@@ -96,8 +96,11 @@ async def batch(request: web.Request) -> web.Response:
                     return error
 
         with audio_reserved(request, recordings):
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(one(upload)) for upload in recordings]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    running = [group.create_task(one(upload)) for upload in recordings]
+            except* Exception as failures:  # the server's own: a full disk, or no descriptors
+                raise failures.exceptions[0] from None
             results = [task.result() for task in running]
     answer = views.batch_results(
         new_id(),
