@@ -155,7 +155,7 @@ async def test_a_wrong_parameter_is_named_instead_of_the_handshake(begin: Any) -
         said = await answer.json()
         assert (answer.status, said["err_code"]) == (400, "Bad Request")
         assert said["param"] == query.split("&")[-1].partition("=")[0]
-    answer = await client.get("/v1/realtime", headers=HANDSHAKE)
+    answer = await client.get("/v1/realtime?model=gpt-realtime", headers=HANDSHAKE)
     assert (answer.status, (await answer.json())["error"]["param"]) == (400, "intent")
     assert sessions(client) == []
 
@@ -403,6 +403,41 @@ async def test_what_is_listened_for_does_not_change_once_audio_has_come(begin: A
         await live.send_json(transcription(transcription={"language": "fr"}))
         told = await heard(live, "error")
         assert told[-1]["error"]["param"] == "session.audio.input"
+
+
+# vLLM's dialect
+
+
+async def test_vllms_clients_are_told_deltas_and_what_was_said_between_commits(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect("/v1/realtime") as live:
+        assert [told["type"] for told in await heard(live, "session.created")] == ["session.created"]
+        await send(live, "session.update", model="openai/whisper-large-v3")
+        for text in ("Word0, Word1,", "Word2, Word3,"):
+            await send(live, "input_audio_buffer.commit")
+            await live.send_json(appended(second()))
+            await live.send_json(appended(second()))
+            await send(live, "input_audio_buffer.commit", final=True)
+            told = await heard(live, "transcription.done")
+            assert told[-1] == {"type": "transcription.done", "text": text, "usage": None}
+            assert {event["type"] for event in told[:-1]} == {"transcription.delta"}
+            assert "".join(event["delta"] for event in told[:-1]) == text
+    assert [session.listening.options.whisper_model for session in sessions(client)] == [None, "large-v3"]
+    await given_back(sessions(client)[-1])
+
+
+async def test_vllms_errors_have_its_shape_and_the_session_goes_on(begin: Any) -> None:
+    client = await begin()
+    async with client.ws_connect("/v1/realtime") as live:
+        for message in ({"type": "session.update", "model": "absent"}, {"type": "session.update", "model": 3},
+                        {"type": "input_audio_buffer.append", "audio": "?"}, {"type": "response.create"}):  # fmt: skip
+            await live.send_json(message)
+            told = (await heard(live, "error"))[-1]
+            assert isinstance(told["error"], str)
+            assert isinstance(told["code"], str)
+        await live.send_json(appended(second()))
+        await send(live, "input_audio_buffer.commit", final=True)
+        assert (await heard(live, "transcription.done"))[-1]["text"] == "Word0,"
 
 
 # All of them

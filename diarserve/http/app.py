@@ -17,7 +17,7 @@ from diarserve.http.context import CONNECTIONS, GATE, LIVE, REQUESTS, ROUTES, SE
 from diarserve.http.deepgram import routes as deepgram
 from diarserve.http.gate import Gate
 from diarserve.http.live import deepgram as live_deepgram
-from diarserve.http.live import native, realtime
+from diarserve.http.live import native, realtime_route
 from diarserve.http.openai import diarization
 from diarserve.http.openai import routes as openai
 from diarserve.http.openapi import document as openapi
@@ -39,7 +39,7 @@ from diarserve.live.sessions import LiveSessions
 from diarserve.service.service import Service
 
 # Every endpoint of the server. How to add one: diarserve/http/routes/__init__.py.
-_LIVE = (native, live_deepgram, realtime)
+_LIVE = (native, live_deepgram, realtime_route)
 _OPERATION = (events, features, keys, lanes, operations, maintenance)
 _COMPATIBLE = (openai, diarization, deepgram, asr)
 _MODULES = (transcribe, tasks, revisions, voices, *_OPERATION, *_COMPATIBLE, *_LIVE, openapi, docs, pages)

@@ -9,17 +9,12 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
 from msgspec import Struct
 
 from diarserve.core.errors import InvalidRequest, ServiceError
-from diarserve.core.settings import MIB
-from diarserve.http.context import SERVICE
 from diarserve.http.live import conversation
 from diarserve.http.live.realtime_items import Items, Message, message, problem
 from diarserve.http.live.realtime_options import TranscriptionSession, from_old, to_old, updated
-from diarserve.http.openai.errors import OpenAIErrorAnswer
-from diarserve.http.openapi.describe import Answer, Parameter, describe
 from diarserve.live.events import Ended, Event, UtteranceEnd
 from diarserve.live.options import LiveOptions
 from diarserve.live.session import LiveSession
@@ -27,9 +22,6 @@ from diarserve.live.session import LiveSession
 if TYPE_CHECKING:
     from workers.media.sample_stream import SampleStream
 
-routes = web.RouteTableDef()
-
-_LARGEST = 21 * MIB  # bytes of a message: 15 MiB in base64, and a little
 _LEAST = 3200  # bytes of 16 kHz samples that can be committed: 100 ms, as OpenAI has it
 
 Reopen = Callable[[LiveOptions], LiveSession]
@@ -92,27 +84,32 @@ class Realtime:
 
     async def _update(self, update: Any, *, old: bool) -> Message:
         config = updated(self._config, update)
-        listening = config.listening(self._accepted)
-        if listening != self._listening:
-            if self._begun.is_set():
-                raise InvalidRequest(
-                    "The model, the language, the prompt and the silence that ends an utterance cannot change once "
-                    "audio has come: open another session.",
-                    param="session.audio.input",
-                )
-            await self.session.close()
-            try:
-                self.session = self._reopen(listening)
-            except InvalidRequest:
-                self.session = self._reopen(self._listening)
-                raise
+        await self._listen(config.listening(self._accepted))
         same_format = config.audio.input.format == self._config.audio.input.format
-        self._config, self._listening, self._old = config, listening, old
+        self._config, self._old = config, old
         self._items.manual = config.audio.input.turn_detection is None
         if not same_format:
             await self._take(self._samples.flush())
             self._samples = self._sample_stream()
         return self._described("updated")
+
+    async def _listen(self, listening: LiveOptions) -> None:
+        """Open the session anew where something else is to be listened for. Where that cannot be done it stays."""
+        if listening == self._listening:
+            return
+        if self._begun.is_set():
+            raise InvalidRequest(
+                "The model, the language, the prompt and the silence that ends an utterance cannot change once "
+                "audio has come: open another session.",
+                param="session.audio.input",
+            )
+        await self.session.close()
+        try:
+            self.session = self._reopen(listening)
+        except InvalidRequest:
+            self.session = self._reopen(self._listening)
+            raise
+        self._listening = listening
 
     async def _append(self, audio: object) -> None:
         if not isinstance(audio, str):
@@ -170,26 +167,3 @@ class Realtime:
             return message(f"transcription_session.{what}", session=shown)
         shown = {"id": self._id, "object": "realtime.transcription_session", **self._config.model_dump()}
         return message(f"session.{what}", session=shown)
-
-
-@routes.get("/v1/realtime")
-@describe(
-    "Live audio, asked as OpenAI's Realtime is (WebSocket)",
-    {101: Answer("A WebSocket: OpenAI's events of a transcription session.")},
-    tag="OpenAI",
-    errors=[400, 426, 429, 503],
-    error=OpenAIErrorAnswer,
-    parameters=[Parameter("intent", text="`transcription`"), Parameter("model", text="Is not looked at.")],
-    needs="submit",
-)
-async def realtime(request: web.Request) -> web.StreamResponse:
-    if request.query.get("intent") != "transcription":
-        raise InvalidRequest("Only transcription is done here: connect with ?intent=transcription.", param="intent")
-    accepted = tuple(request.app[SERVICE].lanes.whisper.info.get("accepts", ()))
-
-    def opened(options: LiveOptions) -> LiveSession:
-        return conversation.open_session(request, options)
-
-    old = "realtime=v1" in request.headers.get("OpenAI-Beta", "")
-    session = opened(TranscriptionSession().listening(accepted))
-    return await conversation.converse(request, Realtime(session, opened, accepted, old=old), _LARGEST)
