@@ -12,6 +12,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from diarserve.client import Client, Correction, Final
 from tests.support.models.htdemucs import htdemucs
 from tests.support.models.sortformer import sortformer
 from tests.support.models.titanet import titanet
@@ -37,6 +38,7 @@ parallel = 2
 [sortformer]
 engine = "sortformer"
 model = "{sortformer}"
+live = true
 max_seconds = 40
 
 [clustering]
@@ -58,7 +60,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("models")
     models = {
         "whisper": whisper(folder / "random-multilingual", multilingual=True),
-        "sortformer": sortformer(folder),
+        "sortformer": sortformer(folder, streaming=True),
         "titanet": titanet(folder),
         "wav2vec2": wav2vec2(folder / "wav2vec2"),
         "htdemucs": htdemucs(folder / "htdemucs"),
@@ -92,9 +94,22 @@ def events(server: Server, event: str) -> float:
 def test_a_short_recording_goes_to_sortformer(production: Server, sample: Path) -> None:
     document = answer(production, sample)
     assert document["models"]["whisper"] == "tiny.en"
-    assert document["models"]["diarization"] == "diar_sortformer"
+    assert document["models"]["diarization"] == "diar_streaming_sortformer"
     assert "Diane in New Jersey" in document["text"]
     assert document["turns"]
+
+
+def test_sortformer_follows_live_audio(production: Server, sample: Path) -> None:
+    pcm = sample.read_bytes()[44 + 6 * 32_000 :][: 12 * 32_000]
+    speakers: list[str] = []
+    with Client(production.url) as client:
+        for event in client.stream([pcm], sample_rate=16_000, interim=False, keep=False):
+            if isinstance(event, Final):
+                speakers += [word.speaker for word in event.words]
+            elif isinstance(event, Correction):
+                speakers[event.first : event.past] = [event.speaker] * (event.past - event.first)
+    assert len(speakers) > 5
+    assert {"SPEAKER_00", "SPEAKER_01", "SPEAKER_02", "SPEAKER_03"}.issuperset(speakers)
 
 
 def test_many_speakers_or_a_wish_lead_to_clustering(production: Server, sample: Path) -> None:
