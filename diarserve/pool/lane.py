@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import logging
 import time
@@ -16,7 +15,8 @@ from diarserve.core import errors
 from diarserve.core.types import Priority
 from diarserve.observe.metrics import Metrics, exemplar
 from diarserve.pool import job_spans
-from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress, waiting
+from diarserve.pool.job import LIVE_OFFSET, Job, OnProgress
+from diarserve.pool.job_queue import JobQueue
 from diarserve.pool.live_job import LiveAudio, LiveJob, OnOutput
 from diarserve.pool.scaler import Scaler
 from diarserve.pool.scaling import Bounds, Policy, Seen
@@ -74,7 +74,7 @@ class Lane:
         self._free = free
         self._width = width
         self._attempts = attempts
-        self._queue: list[Job] = []  # a heap
+        self._queue = JobQueue()
         self._ids = itertools.count()
         self._changed = asyncio.Event()  # a slot is ready or halted
         self._closing = False
@@ -129,9 +129,7 @@ class Lane:
             "ready": self.ready,
             "asleep": self.asleep,
             "halted": self.halted,
-            "queued": len(self._queue),
-            "oldest_queued": max((time.monotonic() - job.queued for job in self._queue), default=0.0),
-            "waiting": waiting(list(self._queue)),
+            **self._queue.state(),
             "model": dict(self.info),
             "workers": self._slots.state(),
             "scaling": {**self.scaler.state(), "wanted": len(self._slots.staying)},
@@ -211,7 +209,7 @@ class Lane:
         self, request: Request, task: str, deadline: float, answer: asyncio.Future[Done[Any]], **more: Any
     ) -> Job:
         job = Job(f"{self.name}-{next(self._ids)}", task, request, deadline, answer, time.monotonic(), **more)
-        heapq.heappush(self._queue, job_spans.followed(job, self.name))
+        self._queue.push(job_spans.followed(job, self.name))
         self._dispatch()
         return job
 
@@ -255,11 +253,11 @@ class Lane:
     def _dispatch(self) -> None:
         """Give the most urgent jobs to the workers that have room."""
         while self._queue:
-            job = self._queue[0]
+            job = self._queue.first
             slots = [slot for slot in self._slots if slot.has_room(job, self._width)]
             if not slots:
                 break
-            heapq.heappop(self._queue)
+            self._queue.pop()
             job.count_attempt()
             if job.attempts > 1:
                 self._metrics.job_retries.labels(self.name).inc()
@@ -278,21 +276,18 @@ class Lane:
             job.end(self._not_ready())
         else:
             job.wait_again()
-            heapq.heappush(self._queue, job)
+            self._queue.push(job)
 
     def _withdraw(self, job: Job) -> None:
-        if job in self._queue:
-            self._queue.remove(job)
-            heapq.heapify(self._queue)
+        self._queue.remove(job)
         for slot in self._slots:
             slot.cancel(job)
             self._end_if_left(slot)
         self._dispatch()
 
     def _end_queued(self) -> None:
-        for job in self._queue:
+        for job in self._queue.clear():
             job.end(self._not_ready())
-        self._queue.clear()
 
     def _not_ready(self) -> errors.NotReady:
         if self._closing:

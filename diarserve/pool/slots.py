@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from diarserve.core import errors
@@ -110,7 +110,7 @@ class Slots:
         loaded = {name for info in infos for name in info.get("loaded", ())}
         return {**infos[0], "loaded": sorted(loaded)} if loaded else infos[0]
 
-    def seen(self, queue: Sequence[Job], width: int) -> Seen:
+    def seen(self, queue: Iterable[Job], width: int) -> Seen:
         """What decides how many there are to be, but for the memory that is left."""
         staying, now = self.staying, time.monotonic()
         waiting = [*queue, *(job for slot in self._slots for job in _waiting(slot))]
