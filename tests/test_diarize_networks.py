@@ -64,7 +64,10 @@ def test_segmentation_equals_pyannotes(call: Samples) -> None:
 
 @pytest.mark.parametrize(
     ("name", "checkpoint", "window"),
-    [(on_cpu.SEGMENTATION, SEGMENTATION, WINDOW), (on_cpu.SECOND, SEGMENTATION_3, LONG_WINDOW)],
+    [
+        (on_cpu.SEGMENTATION, SEGMENTATION, WINDOW),
+        pytest.param(on_cpu.SECOND, SEGMENTATION_3, LONG_WINDOW, marks=pytest.mark.slow),
+    ],
 )
 def test_a_cpu_gives_what_a_gpu_gives(name: str, checkpoint: Checkpoint, window: int, call: Samples) -> None:
     """ONNX Runtime and numpy, with the weights that ship, give what torch gives with those of the checkpoint."""
@@ -84,6 +87,7 @@ def test_the_weights_that_ship_are_made_of_the_checkpoints(tmp_path: Path) -> No
         assert made.read_bytes() == (on_cpu.WEIGHTS / made.name).read_bytes(), made.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("items", [3, 30, 200])
 def test_clusters_equal_nemos(items: int) -> None:
     random = np.random.default_rng(items)
