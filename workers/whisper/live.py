@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,30 +17,28 @@ from workers.messages import SAMPLE_RATE, Listen, Word
 from workers.messages.live import Append, LiveEnd, LiveWords
 from workers.whisper.agreement import Agreement, following, without_echo
 from workers.whisper.decoding import Decoding, Written
-from workers.whisper.endpoints import PAD_SAMPLES, Endpoints
+from workers.whisper.endpoints import PAD_SAMPLES, Endpoints, size_of
 from workers.whisper.items import placed
 from workers.whisper.recognizer import WINDOW_SECONDS, window
-from workers.whisper.vad import LEAD, WINDOW, Chunk, Piece
+from workers.whisper.vad import LEAD, WINDOW, Chunk, Piece, Span
 
 T = TypeVar("T")
 Part = Generator[list[WorkItem] | Await | Emit, Any, T]
 
 LOOK = 0.2  # seconds of new audio in which the beginning and the end of speech are looked for
-INTERVAL = 0.6  # seconds of new audio for which an utterance is decoded again, or where that takes long ...
+INTERVAL = 0.7  # seconds of new audio for which an utterance is decoded again, or where that takes long ...
 PATIENCE = 1.5  # ... times as long as the last decoding took: a machine that is behind decodes less often
 LONGEST_INTERVAL = 5.0
-# Seconds of decoded audio, after which it begins anew at the last final word: with 8, words at the seams are lost, and
-# where it keeps some final ones then, their errors go on: 0.23 instead of 0.20.
-TRIM_SECONDS = 14.0
-MOST_SECONDS = 20.0  # of decoded audio; past that, words are final though no two hypotheses agreed
-UNSURE_SECONDS = 2.0  # at its end, whose words are not
-READ_SECONDS = 30.0  # of audio at a time
-SURE = 0.3  # seconds before the newest sample, up to where words in which two hypotheses agree are final
-# Seconds of what is final that are decoded with what follows, as its beginning: with 0 the words of the open recordings
-# have an error rate of 0.25, with 8 of 0.20, with 12 of 0.22; offline it is 0.13.
+BEAM = 3  # of decodings before the utterance ends; the decoder's time goes by tokens, so that it costs a tenth more
+SURE = 0.7  # seconds before the newest sample, up to where words in which two hypotheses agree are final
+LATE = 2.4  # seconds before the newest sample, up to where all words are: what follows a word changes it no more
+# Seconds of what is final that are decoded with what follows, as its beginning: without, words that one utterance
+# shares with the next are lost or written as others.
 BEFORE = 8.0
-GAP = 2.0  # seconds of silence, past which there is none
-QUICK = 0.5  # seconds that a decoding takes: where it takes longer, as with many sessions, there is none either
+QUICK = 0.5  # seconds that a decoding takes: where it takes longer, as with many sessions, nothing is decoded again
+TRIM_SECONDS = 14.0  # of decoded speech, after which the final sentences before the last `BEFORE` seconds are left out
+MOST_SECONDS = 18.0  # of it, after which it begins anew, as with noise that has no words
+READ_SECONDS = 10.0  # of audio at a time: beside MOST_SECONDS it fits into the 30 s that Whisper hears
 CONTEXT = 200  # characters of final text that the model is given as what was said before: without, words are lost
 SHORTEST = SAMPLE_RATE // 10
 END = 0.1  # seconds after a final word, from where the rest is decoded
@@ -54,6 +52,7 @@ class State(Struct, array_like=True):
     floor: int = 0  # samples: from here on nothing is final
     speaks: bool = False  # an utterance goes on
     text: str = ""  # that is final, before `start`
+    spans: tuple[Span, ...] = ()  # of speech between `start` and `floor`
 
 
 class Listener:
@@ -67,9 +66,10 @@ class Listener:
         self._speaks = state.speaks  # whether the beginning of the utterance was told
         self._start = state.start  # of what is decoded
         first = state.floor - state.floor % WINDOW
-        self._ends = Endpoints(request.endpointing, checked=first, floor=state.floor)
+        self._ends = Endpoints(request.endpointing, checked=first, floor=state.floor, spans=list(state.spans))
         if state.speaks:
-            self._ends.start, self._ends.last, self._ends.speech = state.floor, first, SAMPLE_RATE
+            self._ends.start = self._ends.begin = state.floor
+            self._ends.last, self._ends.speech = first, SAMPLE_RATE
         self._took = 0.0  # seconds of the last decoding
         self._decoded = state.floor  # up to where
 
@@ -110,9 +110,9 @@ class Listener:
 
     def _note_start(self, start: int) -> Part[None]:
         if not self._speaks:
-            final = self._agreement.final
-            if not final or start / SAMPLE_RATE - final[-1].end > GAP or self._took > QUICK:
-                self._forget(start)
+            if self._took > QUICK:
+                self._forget(self._agreement.forget(start / SAMPLE_RATE))
+            if not self._agreement.final:
                 self._start = start
             self._speaks = True
             yield self._emit(start, speech_started=start / SAMPLE_RATE)
@@ -123,29 +123,23 @@ class Listener:
             interim = tuple(self._agreement.hypothesis) if self._speaks and self._request.interim else ()
             yield self._emit(until if self._speaks else self._quiet_until(), interim=interim)
             return
-        words = yield from self._write(until, replace(self._decoding, beam=1))
-        final = self._agreement.add(words, until / SAMPLE_RATE - SURE)
-        if until - self._start > MOST_SECONDS * SAMPLE_RATE:
-            final += self._force(until)
-        if until - self._start > TRIM_SECONDS * SAMPLE_RATE:
-            self._forget(until)
+        words = yield from self._write(until, replace(self._decoding, beam=BEAM))
+        now = until / SAMPLE_RATE
+        final = self._agreement.add(words, now - SURE, now - LATE)
+        if size_of(self._ends.between(self._start, until)) > TRIM_SECONDS * SAMPLE_RATE:
+            self._trim(until)
+        if size_of(self._ends.between(self._start, until)) > MOST_SECONDS * SAMPLE_RATE:
+            self._forget(self._agreement.forget(now))
+            self._start = max(self._start, int((now - LATE) * SAMPLE_RATE))
         interim = tuple(self._agreement.hypothesis) if self._request.interim else ()
         yield self._emit(until, tuple(final), interim)
 
-    def _force(self, until: int) -> list[Word]:
-        """No two hypotheses agree, as with noise: take the last one."""
-        sure = until / SAMPLE_RATE - UNSURE_SECONDS
-        words = self._agreement.hypothesis
-        made = [word for word in words if word.end <= sure]
-        self._agreement.final += made
-        self._agreement.hypothesis = words[len(made) :]
-        if not self._agreement.final:
-            self._start = int(sure * SAMPLE_RATE)
-        return made
+    def _trim(self, until: int) -> None:
+        before = BEFORE if self._took <= QUICK else 0.0
+        self._forget(self._agreement.forget_sentences(until / SAMPLE_RATE - before))
 
-    def _forget(self, before: int) -> None:
-        """Final words that begin before that sample are only text from now on."""
-        gone = self._agreement.forget(before / SAMPLE_RATE)
+    def _forget(self, gone: Sequence[Word]) -> None:
+        """Those final words are only text from now on."""
         if gone:
             self._text = (self._text + "".join(word.word for word in gone))[-CONTEXT:]
             last, rest = gone[-1].end, [*self._agreement.final, *self._agreement.hypothesis]
@@ -156,7 +150,7 @@ class Listener:
         """The utterance ended there: all of its words are final."""
         words = self._agreement.finish((yield from self._write(end, self._decoding)))
         self._speaks = False
-        self._forget(end - int(BEFORE * SAMPLE_RATE))
+        self._trim(end)
         if not self._agreement.final:
             self._start = end
         at = words[-1].end if words else min(end, self._ends.checked) / SAMPLE_RATE
@@ -164,7 +158,7 @@ class Listener:
 
     def _flush(self, until: int, *, flushed: bool) -> Part[None]:
         speaks = self._ends.start is not None and self._speaks
-        self._ends.end()
+        self._ends.end(until)
         self._ends.floor = until
         if speaks:
             yield from self._finish(until, flushed=flushed)
@@ -174,19 +168,21 @@ class Listener:
     def _write(self, until: int, decoding: Decoding) -> Part[list[Word]]:
         """What is said after the final words up to there."""
         began = time.monotonic()
-        if until - self._start < SHORTEST:
+        self._ends.forget(self._start)
+        spans = self._ends.between(self._start, until)
+        if size_of(spans) < SHORTEST:
             return []
-        audio = self._read(self._start, until)
+        begin = spans[0][0]
+        chunk = Chunk(self._read(begin, spans[-1][1]), tuple((first - begin, past - begin) for first, past in spans))
         context = f"{decoding.prompt or ''} {self._text}".strip()
         known = "".join(word.word for word in self._agreement.final)
         decoding = replace(decoding, prompt=context or None, beginning=known or None)
-        chunk = Chunk(audio, ((0, audio.size),))
         written = yield from self._step(chunk, decoding)
         if written.language is None and written.odds:  # it is not sure: the likeliest then
             likeliest = max(written.odds, key=written.odds.__getitem__)
             written = yield from self._step(chunk, replace(decoding, language=likeliest))
         self._took = time.monotonic() - began
-        shift = self._start / SAMPLE_RATE
+        shift = begin / SAMPLE_RATE
         return [
             with_times(word, start=round(word.start + shift, 3), end=round(word.end + shift, 3))
             for word in placed(chunk, following(without_echo(written.words), known))
@@ -205,7 +201,8 @@ class Listener:
             self._start = max(self._start, floor)
         if self._speaks and known:
             floor = max(floor, int(known[-1].end * SAMPLE_RATE))
-        state = State(self._start, tuple(known), floor, self._speaks, self._text)
+        spans = self._ends.between(self._start, floor)
+        state = State(self._start, tuple(known), floor, self._speaks, self._text, spans)
         return Emit(LiveWords(final, interim, until / SAMPLE_RATE, state=msgpack.encode(state), **what))
 
     def _quiet_until(self) -> int:
