@@ -31,7 +31,7 @@ PATIENCE = 1.5  # ... times as long as the last decoding took: a machine that is
 LONGEST_INTERVAL = 5.0
 BEAM = 3  # of decodings before the utterance ends; the decoder's time goes by tokens, so that it costs a tenth more
 SURE = 0.7  # seconds before the newest sample, up to where words in which two hypotheses agree are final
-LATE = 2.4  # seconds before the newest sample, up to where all words are: what follows a word changes it no more
+LATE = 2.0  # seconds before the newest sample, up to where all words are: with 2.4 words were later and no better
 # Seconds of what is final that are decoded with what follows, as its beginning: without, words that one utterance
 # shares with the next are lost or written as others.
 BEFORE = 8.0
