@@ -140,11 +140,11 @@ def listen(
             numbers = np.rint(chunk.samples() / PCM_SCALE).astype(int)
             heard.append(set(numbers.tolist()))
             found, firsts, counts = np.unique(numbers, return_index=True, return_counts=True)
-            words = [
-                Word(f" {number}", *chunk.locate(first / SAMPLE_RATE, first / SAMPLE_RATE + 0.8), 0.9)
-                for number, first, count in zip(found.tolist(), firsts.tolist(), counts.tolist(), strict=True)
-                if count > SAMPLE_RATE / 2 and not mute
-            ]
+            words = []
+            for number, first, count in zip(found.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+                if count > SAMPLE_RATE / 2 and not mute:
+                    start, end = chunk.locate(first / SAMPLE_RATE, first / SAMPLE_RATE + 0.8)
+                    words.append(Word(f" {number}", start, end, 0.9))
             asked = job.send([Written(words, "en")])
 
 
