@@ -29,6 +29,7 @@ from diarserve.pool.gateway import Gateway
 from diarserve.pool.lane import Lane
 from diarserve.pool.remote_worker import Launched, RemoteWorker
 from tests.support.lanes import do, restarts
+from tests.support.network import Machine, joined, missing
 from tests.support.waiting import until
 from workers.media.samples import load
 from workers.messages import AudioRef, Failed, Transcribe, WorkerSpec, remote
@@ -44,8 +45,9 @@ RUN = "import sys; from workers.remote.supervisor import Supervisor; Supervisor(
 class Process:
     """A supervisor, as a Launched."""
 
-    def __init__(self, call: Call) -> None:
-        self.process = subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE)
+    def __init__(self, call: Call, machine: Machine | None = None) -> None:
+        command = [sys.executable, "-c", RUN]
+        self.process = subprocess.Popen(machine.command(*command) if machine else command, stdin=subprocess.PIPE)
         assert self.process.stdin
         self.process.stdin.write(msgpack.encode(call))
         self.process.stdin.close()
@@ -65,9 +67,9 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, **settings: Any) -> AsyncIterator[Gateway]:
+async def gateway(folder: Path, host: str = "127.0.0.1", **settings: Any) -> AsyncIterator[Gateway]:
     made = Gateway(Cluster(share_files=False, cache_dir=folder / "cache", **settings), folder)
-    await made.start("127.0.0.1")
+    await made.start(host)
     try:
         yield made
     finally:
@@ -75,12 +77,14 @@ async def gateway(folder: Path, **settings: Any) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def lane(folder: Path, **settings: Any) -> AsyncIterator[tuple[Lane, list[Process]]]:
-    """A lane of one stand-in Whisper, and its supervisors, in the order of their starts."""
+async def lane(
+    folder: Path, first_on: Machine | None = None, **settings: Any
+) -> AsyncIterator[tuple[Lane, list[Process]]]:
+    """A lane of one stand-in Whisper, and its supervisors in the order of their starts. first_on: where that one is."""
     started: list[Process] = []
 
     async def launch(call: Call) -> Launched:
-        started.append(Process(call))
+        started.append(Process(call, None if started else first_on))
         return started[-1]
 
     async with gateway(folder, **settings) as called:
@@ -182,6 +186,20 @@ async def test_the_audio_of_a_job_goes_before_the_server_hears_of_its_end(cache:
     server: Any = Server()
     await supervisor._Relay(call, HERE, (asyncio.StreamReader(), server), cache)._up(from_worker)
     assert there == [True, False]
+
+
+@pytest.mark.slow
+async def test_a_worker_on_a_machine_that_is_cut_off_is_replaced(tmp_path: Path) -> None:
+    if why := missing():
+        pytest.skip(why)
+    with joined(1) as network:
+        machine = network.machines[0]
+        async with lane(tmp_path, machine, host=network.here) as (elsewhere, started):
+            assert len((await do(elsewhere, recording(tmp_path / "before"))).result.words) == 2
+            machine.cut()
+            await until(lambda: restarts(elsewhere) == 1, 60)
+            assert len((await do(elsewhere, recording(tmp_path / "after"))).result.words) == 2
+            await until(lambda: started[0].process.poll() is not None, 60)  # it has noticed, too
 
 
 needs_openssl = pytest.mark.skipif(not which("openssl"), reason="certificates are made by openssl")

@@ -72,7 +72,7 @@ async def receive(reader: asyncio.StreamReader, kind: type[M]) -> M:
         if length > _LONGEST:
             raise ProtocolError(f"a message of {length} bytes from a stranger")
         return msgpack.decode(await reader.readexactly(length), type=kind)
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
+    except (asyncio.IncompleteReadError, OSError) as error:
         raise EOFError from error
     except ProtocolError:
         raise

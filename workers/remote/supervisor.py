@@ -124,7 +124,7 @@ class _Relay:
 
     async def _up(self, reader: asyncio.StreamReader) -> None:
         """From the worker to the server."""
-        with contextlib.suppress(EOFError, ConnectionError):
+        with contextlib.suppress(EOFError, OSError):
             while True:
                 body = await channel.read_body(reader)
                 self._release(body)  # before the server hears of it, which may give out the job's name again
@@ -133,7 +133,7 @@ class _Relay:
 
     async def _down(self) -> None:
         """From the server to the worker."""
-        with contextlib.suppress(EOFError, ConnectionError):
+        with contextlib.suppress(EOFError, OSError):
             while True:
                 body = await channel.read_body(self._reader)
                 message = channel.unpack(body)

@@ -57,7 +57,7 @@ async def read_body(reader: asyncio.StreamReader) -> bytes:
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         return await reader.readexactly(_checked(length))
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
+    except (asyncio.IncompleteReadError, OSError) as error:  # a machine that is gone is a TimeoutError
         raise EOFError from error
 
 
