@@ -52,7 +52,7 @@ allow_private = true
 engine = "tests.support.standins:Copier"
 [whisper]
 engine = "tests.support.standins:Whisper"
-step_seconds = 0.05
+step_seconds = {step}
 [embedded]
 engine = "tests.support.standins:Diarizer"
 step_seconds = 0.02
@@ -134,15 +134,19 @@ def play(
     database: Postgresql,
     bucket: S3,
     network: Network | None = None,
+    *,
+    kills: int = 0,
+    step: float = 0.05,
 ) -> Outcome:
     """Submit so many tasks to both servers in turn, while `harm` is done to them, until it says that it is enough and
-    all tasks are accepted; then let them finish."""
+    all tasks are accepted; then let them finish. kills: of servers, over which the tasks are spread. step: seconds of
+    work for each second of a recording."""
     outcome = Outcome()
     here = network.here if network else "127.0.0.1"
     with tempfile.TemporaryDirectory(prefix="diarserve-storm-") as name, receiving(here) as callbacks:
         folder = Path(name)
         config = folder / "config.toml"
-        config.write_text(_CONFIG.format(objects=f"{bucket.url}/{folder.name}", lease=LEASE))
+        config.write_text(_CONFIG.format(objects=f"{bucket.url}/{folder.name}", lease=LEASE, step=step))
         machines = network.machines if network else (None, None)
         members = [Member(folder / f"server {at}", config, database, each) for at, each in enumerate(machines)]
         try:
@@ -151,7 +155,7 @@ def play(
                 thread.start()
             for thread in starting:
                 thread.join()
-            submitting = threading.Thread(target=_submit, args=(members, tasks, outcome, callbacks.url))
+            submitting = threading.Thread(target=_submit, args=(members, tasks, outcome, callbacks.url, kills))
             submitting.start()
             while harm(members, outcome) or submitting.is_alive():
                 pass
@@ -163,10 +167,12 @@ def play(
     return outcome
 
 
-def _submit(members: list[Member], tasks: int, outcome: Outcome, callback_url: str) -> None:
+def _submit(members: list[Member], tasks: int, outcome: Outcome, callback_url: str, kills: int) -> None:
     """A key makes up for answers that were lost."""
     turn = cycle(members)
     for number in range(tasks):
+        while number * kills > tasks * (outcome.done["killed"] + 1):
+            time.sleep(0.05)
         seconds = 1 + number % 7
         while True:
             try:
@@ -281,7 +287,8 @@ def main() -> int:
             network = stack.enter_context(joined(2))
         database = stack.enter_context(postgresql.running(*(network.here, network.addresses) if network else ()))
         bucket = stack.enter_context(s3.running(network.here) if network else s3.running())
-        outcome = play(asked.tasks, at_random(random.Random(asked.seed), asked.kills), database, bucket, network)
+        harm = at_random(random.Random(asked.seed), asked.kills)
+        outcome = play(asked.tasks, harm, database, bucket, network, kills=asked.kills, step=0.3)
     print(f"seed {asked.seed}, {time.monotonic() - began:.0f} s; {dict(outcome.done)}")
     shown = ("right", "lost", "doubled", "repeated", "attempts", "orphans")
     print("  ".join([f"accepted {len(outcome.accepted)}", *(f"{name} {getattr(outcome, name)}" for name in shown)]))
