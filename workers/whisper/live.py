@@ -31,7 +31,9 @@ PATIENCE = 1.5  # ... times as long as the last decoding took: a machine that is
 LONGEST_INTERVAL = 5.0
 BEAM = 3  # of decodings before the utterance ends; the decoder's time goes by tokens, so that it costs a tenth more
 SURE = 0.7  # seconds before the newest sample, up to where words in which two hypotheses agree are final
-LATE = 2.0  # seconds before the newest sample, up to where all words are: with 2.4 words were later and no better
+# Seconds before the newest sample, up to where all words are final. With 2.4, 3 errors of 186 words less on one grid,
+# but the latest words (p95) are final 2.9 s of audio after their end instead of 2.6.
+LATE = 2.0
 # Seconds of what is final that are decoded with what follows, as its beginning: without, words that one utterance
 # shares with the next are lost or written as others.
 BEFORE = 8.0
