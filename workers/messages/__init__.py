@@ -11,11 +11,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from msgspec import Struct, field
 
-from workers.messages.live import Append, Awaiting, Heard, LiveEnd
+from workers.messages.live import Append, Awaiting, Heard
+from workers.messages.requests import RESULTS as RESULTS
+from workers.messages.requests import Align as Align
+from workers.messages.requests import Asks as Asks
+from workers.messages.requests import Decode as Decode
+from workers.messages.requests import DetectLanguage as DetectLanguage
+from workers.messages.requests import Diarize as Diarize
+from workers.messages.requests import Embed as Embed
+from workers.messages.requests import Follow as Follow
+from workers.messages.requests import Listen as Listen
+from workers.messages.requests import LiveRequest as LiveRequest
+from workers.messages.requests import Request as Request
+from workers.messages.requests import Separate as Separate
+from workers.messages.requests import Transcribe as Transcribe
+from workers.messages.requests import Unpack as Unpack
+from workers.messages.results import Alignment as Alignment
+from workers.messages.results import Diarization as Diarization
+from workers.messages.results import Embeddings as Embeddings
+from workers.messages.results import R as R
+from workers.messages.results import Result as Result
+from workers.messages.results import Separation as Separation
+from workers.messages.results import Transcript as Transcript
+from workers.messages.results import Voice as Voice
 from workers.messages.values import MAX_CHANNELS as MAX_CHANNELS
 from workers.messages.values import SAMPLE_RATE as SAMPLE_RATE
 from workers.messages.values import AudioRef as AudioRef
@@ -51,165 +73,6 @@ class WorkerSpec(Message, frozen=True):
     log_level: str = "info"
     log_modules: Mapping[str, str] = field(default_factory=dict)
     open_files: int = 256  # descriptors that the process of an engine with `jailed` may have (RLIMIT_NOFILE)
-
-
-# Results: what a finished job hands back. Decode's is an AudioRef.
-
-
-class Transcript(Message, frozen=True):
-    words: tuple[Word, ...]
-    language: str  # that most of the speech is in
-    model: str
-    warnings: tuple[str, ...] = ()
-
-
-class Diarization(Message, frozen=True):
-    turns: tuple[Turn, ...]  # sorted by start; turns of different speakers may overlap
-    model: str
-    warnings: tuple[str, ...] = ()
-    activity: SpeakerActivity | None = None  # None: this diarizer knows no more than its turns
-
-
-class Alignment(Message, frozen=True):
-    words: tuple[Word, ...]  # those of the request, in its order
-    model: str
-    warnings: tuple[str, ...] = ()
-
-
-class Separation(Message, frozen=True):
-    audio: AudioRef  # as long as the original
-    model: str | None  # None: there was nothing to separate, and it is the original
-    warnings: tuple[str, ...] = ()
-
-
-class Voice(Struct, frozen=True, gc=False):
-    """How one speaker sounds, as a vector: the more alike two voices, the larger the cosine."""
-
-    speaker: str
-    embedding: bytes  # of unit length: float32, little-endian
-    seconds: float  # of the speaker's undisturbed speech that it is the mean of
-
-
-class Embeddings(Message, frozen=True):
-    voices: tuple[Voice, ...]  # by speaker; without those who never speak alone
-    model: str  # vectors of different models must not be compared
-    clipping: float = 0.0  # share of the samples that are as loud as a sample can be
-
-
-Result = AudioRef | Transcript | Diarization | Alignment | Separation | Embeddings | Spoken | LiveEnd
-R = TypeVar("R", bound=Result)
-
-
-# Requests: what a job asks of a worker.
-
-
-class Asks(Message, Generic[R], frozen=True):
-    """A request that is answered with an R."""
-
-
-class Decode(Asks[AudioRef], frozen=True):
-    source: str  # the uploaded file
-    target: str  # the file to write samples to; the result may name the source instead
-    max_seconds: float
-    # Of the source, to be read, and of the target, to be written, which are the engine's to close. In an engine with
-    # `jailed` only, which could open neither path: the server opens them (diarserve.pool.job_files).
-    descriptors: tuple[int, int] | None = None
-    separate: bool = False  # keep the channels apart, where there are several
-
-
-class Transcribe(Asks[Transcript], frozen=True):
-    audio: AudioRef
-    language: str | None = None  # None: detect, where the model can
-    model: str | None = None  # None: the worker's default
-    translate: bool = False  # into English
-    prompt: str | None = None  # text that stands before the recording, for its style and spelling
-    hotwords: str | None = None  # words to expect
-    beam: int | None = None  # None, here and below: the worker's setting
-    temperature: float | None = None
-    interim: bool = False  # somebody watches: tell the first sentences of a chunk before the rest of it is written
-    # In place of `audio`, where it has several: each is transcribed on its own, without what it has of the others.
-    channels: tuple[AudioRef, ...] = ()
-
-
-class DetectLanguage(Asks[Spoken], frozen=True):
-    audio: AudioRef
-
-
-class Diarize(Asks[Diarization], frozen=True):
-    audio: AudioRef
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
-
-
-class Align(Asks[Alignment], frozen=True):
-    """Find the times of words that are known."""
-
-    audio: AudioRef
-    words: tuple[Word, ...]  # with rough times, in order
-    language: str
-
-
-class Separate(Asks[Separation], frozen=True):
-    """Free the voices of music and noise."""
-
-    audio: AudioRef
-    target: str  # the file to write
-
-
-class Embed(Asks[Embeddings], frozen=True):
-    """How the speakers of a recording sound."""
-
-    audio: AudioRef
-    turns: tuple[Turn, ...] | None = None  # of any diarizer, sorted by start; None: find them
-
-
-class Listen(Asks[LiveEnd], frozen=True):
-    """Recognize audio that keeps arriving: answered with LiveWords (workers.messages.live)."""
-
-    audio: AudioRef  # a file that grows: the samples are those that are in it by now
-    language: str | None = None  # None, here and below: as in Transcribe
-    model: str | None = None
-    prompt: str | None = None
-    hotwords: str | None = None
-    interim: bool = True  # whether words are told before they are final
-    endpointing: float = 0.5  # seconds of silence that end an utterance
-    resume: bytes = b""  # the state of the last output that was received, where an earlier worker died
-
-
-class Follow(Asks[LiveEnd], frozen=True):
-    """Diarize audio that keeps arriving: answered with LiveTurns. Fields as in Listen and Diarize."""
-
-    audio: AudioRef
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
-    resume: bytes = b""
-
-
-class Unpack(Asks[LiveEnd], frozen=True):
-    """Decode a recording that keeps arriving, in any container: answered with LiveSamples."""
-
-    audio: AudioRef  # a file that grows; `samples` are its bytes by now
-    descriptor: int | None = None  # of the file, as Decode.descriptors
-    resume: bytes = b""
-
-
-LiveRequest = Listen | Follow | Unpack
-Request = Decode | Transcribe | DetectLanguage | Diarize | Align | Separate | Embed | Listen | Follow | Unpack
-
-RESULTS: Mapping[type[Request], type[Result]] = {
-    Decode: AudioRef,
-    Transcribe: Transcript,
-    DetectLanguage: Spoken,
-    Diarize: Diarization,
-    Align: Alignment,
-    Separate: Separation,
-    Embed: Embeddings,
-    Listen: LiveEnd,
-    Follow: LiveEnd,
-    Unpack: LiveEnd,
-}
 
 
 # Server to worker.
