@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from tests.support.diarization_error import der, rttm_turns
 from tests.support.following import feed, pieces, whole, write
 from tests.support.recordings import decoded
 from tests.support.recordings import sample as sample_path
+from workers.diarize.embedded.clustering import LEAST_SPEECH, assign
 from workers.diarize.embedded.engine import EmbeddedDiarizer
-from workers.diarize.embedded.live import turns_since
+from workers.diarize.embedded.live import MOST_SPEAKERS, OLD_LEAST, Follower, name_told, turns_since
 from workers.diarize.embedded.memory import Memory
-from workers.diarize.embedded.names import match
-from workers.diarize.embedded.tracks import fixed
-from workers.diarize.embeddings import unit_length
+from workers.diarize.embedded.names import Votes, elected, match, voted
+from workers.diarize.embedded.tracks import Piece, Track, fixed
+from workers.diarize.embeddings import Bounds, unit_length
 from workers.messages import SAMPLE_RATE, Follow, Turn
 
 
@@ -36,7 +38,7 @@ def test_turns_follow_the_audio_and_a_new_worker_goes_on_with_the_same_names(
     in_pieces = feed(engine, Follow(audio), pieces(8 * SAMPLE_RATE, 0.13))[:-1]
     assert [output.turns for output in in_pieces] == [output.turns for output in at_once][: len(in_pieces)]
     assert der(rttm_turns(sample_path(".rttm"), "sample"), whole(at_once), 30.0).der <= 0.16
-    for earlier, later in pairwise(at_once):
+    for earlier, later in pairwise(at_once[:-1]):
         assert later.until - earlier.until <= 1.0
         assert later.since >= earlier.since
     assert at_once[-1].until == pytest.approx(len(call) / SAMPLE_RATE)
@@ -55,12 +57,58 @@ def test_turns_follow_the_audio_and_a_new_worker_goes_on_with_the_same_names(
 
 def test_clusters_keep_the_names_of_most_of_their_speech_and_no_two_share_one() -> None:
     clusters = np.array([0, 0, 1, 2, 2])
-    assert match(clusters, [1, 1, 1, 1, 1], [1, None, 1, 0, 0], (), None) == [1, 2, 0]
-    assert match(clusters, [1] * 5, [None] * 5, (), None) == [0, 1, 2]
+    zero, one, none = {0: 1.0}, {1: 1.0}, dict[int, float]()
+    assert match(clusters, [1, 1, 1, 1, 1], [one, none, one, zero, zero], (), None) == [1, 2, 0]
+    assert match(clusters, [1] * 5, [none] * 5, (), None) == [0, 1, 2]
     # A name that nobody has any more is free, one that older speech has is not.
-    assert match(np.array([0, 1]), [1, 1], [1, None], (), None) == [1, 0]
-    assert match(np.array([0, 1]), [1, 1], [1, None], {0, 1}, None) == [1, 2]
-    assert match(np.array([0, 1]), [1, 1], [1, None], {0, 1}, 2) == [1, 0]
+    assert match(np.array([0, 1]), [1, 1], [one, none], (), None) == [1, 0]
+    assert match(np.array([0, 1]), [1, 1], [one, none], {0, 1}, None) == [1, 2]
+    assert match(np.array([0, 1]), [1, 1], [one, none], {0, 1}, 2) == [1, 0]
+
+
+def test_a_name_holds_while_clusterings_disagree_and_changes_once_another_leads_clearly() -> None:
+    def told(judged: Sequence[int]) -> list[int]:
+        votes: Votes = {}
+        name: int | None = None
+        names = []
+        for one in judged:
+            votes = voted(votes, one)
+            name = elected(votes, name)
+            names.append(name)
+        return names
+
+    assert set(told([0] * 20 + [1, 1, 1, 0] * 4)) == {0}
+    changed = told([0] * 20 + [1] * 30)
+    assert changed[-1] == 1
+    assert sum(a != b for a, b in pairwise(changed)) == 1
+
+
+def test_little_speech_is_a_speaker_while_it_may_go_on_and_not_when_it_is_old() -> None:
+    voices = np.eye(2, 192, dtype=np.float32)[[0, 0, 0, 0, 1]]
+    tracks = [
+        Track(range(index, index + 1), 600 * index, np.ones(293, dtype=np.bool_), np.ones(293, dtype=np.float32))
+        for index in range(5)
+    ]
+    own = [Piece(index, (600 * index, 600 * index + 100), np.arange(160) + 1000 * index, 1.2) for index in range(5)]
+    for least, speakers in ((LEAST_SPEECH, 2), (OLD_LEAST, 1)):
+        labels, _ = assign(voices, own, tracks, Bounds(), np.full(5, least, dtype=np.float32))
+        assert len(set(labels.tolist())) == speakers
+
+
+def test_a_session_has_no_more_speakers_than_its_state_may_hold() -> None:
+    assert Follower(None).most == Follower(100).most == MOST_SPEAKERS
+    assert Follower(2).most == 2
+    memory = Memory()
+    for number in range(100 * MOST_SPEAKERS):
+        memory.add(np.ones(192, dtype=np.float32), 1.0, number % MOST_SPEAKERS)
+    assert len(memory) == 12 * MOST_SPEAKERS
+
+
+def test_after_a_change_of_worker_pieces_have_the_name_of_the_turns_that_were_told() -> None:
+    turns = [Turn(0.0, 2.0, "SPEAKER_01"), Turn(1.9, 4.0, "SPEAKER_00"), Turn(4.0, 5.0, "SPEAKER_01")]
+    assert name_told(turns, (0, 159, 160)) == 1
+    assert name_told(turns, (200, 480, 160)) == 0
+    assert name_told(turns, (600, 700, 100)) is None
 
 
 def test_memory_holds_the_weightiest_pieces_of_each_speaker_and_does_not_grow() -> None:

@@ -37,6 +37,10 @@ def speaker_name(number: int) -> str:
     return f"SPEAKER_{number:02d}"
 
 
+def speaker_number(name: str) -> int:
+    return int(name.removeprefix("SPEAKER_"))
+
+
 def named(spans: Iterable[tuple[float, float, int]]) -> tuple[list[Turn], list[int]]:
     """Turns of (start, end, speaker): sorted, in milliseconds, the speakers named by first appearance; and the speakers
     in the order of their names."""

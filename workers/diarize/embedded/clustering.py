@@ -85,7 +85,9 @@ class Speakers:
             labels = compact(decoded)
         return labels
 
-    def cluster(self, bounds: Bounds) -> Labels:
+    def cluster(self, bounds: Bounds, least: Vectors) -> Labels:
+        """least: of each piece the weight that makes a speaker of its cluster; of a cluster the least of its pieces
+        counts. Where that is more than LEAST_SPEECH, it counts although the cluster is told apart, too."""
         labels = self.settle(self.divide(bounds.least), bounds.least)
         different, same = self.told_apart()
         while (count := int(labels.max()) + 1) > bounds.least:
@@ -98,9 +100,11 @@ class Speakers:
             means = pooled(self.embeddings, self.weights, labels)
             alike = means @ means.T * np.outer(straying, straying) - APART * apart
             np.fill_diagonal(alike, -np.inf)
-            faint = np.where(apart.max(axis=1) > SET_APART, np.inf, speech)
-            if faint.min() < LEAST_SPEECH:
-                merging = int(faint.argmin())
+            needed = np.where(members > 0, least[:, None], np.inf).min(axis=0)
+            exempt = (apart.max(axis=1) > SET_APART) & (needed <= LEAST_SPEECH)
+            missing = np.where(exempt, 0, needed - speech)
+            if missing.max() > 0:
+                merging = int(missing.argmax())
             elif alike.max() >= SAME_SPEAKER or count > (bounds.most or count):
                 merging = int(alike.max(axis=1).argmax())
             else:
@@ -129,13 +133,20 @@ class Speakers:
 
 
 def assign(
-    embeddings: Vectors, pieces: Sequence[Piece], tracks: Sequence[Track], bounds: Bounds
+    embeddings: Vectors,
+    pieces: Sequence[Piece],
+    tracks: Sequence[Track],
+    bounds: Bounds,
+    least: Vectors | None = None,
 ) -> tuple[Labels, Vectors]:
-    """The speaker of each piece, from 0, and the pieces' embeddings, centred."""
+    """The speaker of each piece, from 0, and the pieces' embeddings, centred. least: as Speakers.cluster has it;
+    LEAST_SPEECH without it."""
+    if least is None:
+        least = np.full(len(pieces), LEAST_SPEECH, dtype=np.float32)
     everything = Speakers(embeddings, pieces, tracks)
     chosen = np.unique(np.linspace(0, len(pieces) - 1, min(MOST, len(pieces))).round().astype(np.int64))
     if len(chosen) == len(pieces):
-        return everything.cluster(bounds), everything.centred
+        return everything.cluster(bounds, least), everything.centred
     some = Speakers(embeddings[chosen], [pieces[i] for i in chosen], tracks)
-    labels = some.cluster(bounds)
+    labels = some.cluster(bounds, least[chosen])
     return everything.decode(pooled(some.centred, some.weights, labels)), everything.centred

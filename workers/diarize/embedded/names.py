@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -10,29 +10,33 @@ from scipy.optimize import linear_sum_assignment
 from workers.diarize.embeddings import Labels
 
 Name = int  # of a speaker, from 0 in order of appearance
+Votes = Mapping[Name, float]  # the share of a piece's clusterings, newer ones counting more, that gave it each name
+
+FADE = 0.95  # of a vote from one clustering, every 0.54 s, to the next
+MARGIN = 0.2  # by which a name must lead to take the place of the one that was told
 
 
 def match(
-    labels: Labels, weights: Sequence[float], before: Sequence[Name | None], taken: Collection[Name], most: int | None
+    labels: Labels, weights: Sequence[float], votes: Sequence[Votes], taken: Collection[Name], most: int | None
 ) -> list[Name]:
     """The name of each cluster: each takes that which most of its speech had before, and no two the same one. A cluster
     that is left without gets the first name that is free.
 
-    labels, weights, before: of each piece its cluster, how much speech it is, and its name so far, if it has one.
+    labels, weights, votes: of each piece its cluster, how much speech it is, and its names so far, if it has any.
     taken: names that must not come to mean somebody else, though no piece may have them now. most: speakers there may
     be; then names are given again before there are more.
 
-    >>> match(np.array([0, 0, 1, 2]), [1, 1, 1, 1], [1, 1, 1, 0], (), None)
+    >>> match(np.array([0, 0, 1, 2]), [1, 1, 1, 1], [{1: 1.0}, {1: 1.0}, {1: 1.0}, {0: 1.0}], (), None)
     [1, 2, 0]
     """
     count = int(labels.max()) + 1
-    known = 1 + max((name for name in (*before, *taken) if name is not None), default=-1)
-    votes = np.zeros((count, known))
-    for cluster, weight, name in zip(labels.tolist(), weights, before, strict=True):
-        if name is not None:
-            votes[cluster, name] += weight
-    pairs = dict(zip(*(side.tolist() for side in linear_sum_assignment(votes, maximize=True)), strict=True))
-    named = {cluster: name for cluster, name in pairs.items() if votes[cluster, name] > 0}
+    known = 1 + max((name for names in (*votes, taken) for name in names), default=-1)
+    speech = np.zeros((count, known))
+    for cluster, weight, names in zip(labels.tolist(), weights, votes, strict=True):
+        for name, share in names.items():
+            speech[cluster, name] += weight * share
+    pairs = dict(zip(*(side.tolist() for side in linear_sum_assignment(speech, maximize=True)), strict=True))
+    named = {cluster: name for cluster, name in pairs.items() if speech[cluster, name] > 0}
     used = {*named.values(), *taken}
     free = [name for name in range(known + count) if name not in used]
     if most is not None:
@@ -43,3 +47,24 @@ def match(
         if cluster not in named:
             named[cluster] = next(remaining)
     return [named[cluster] for cluster in range(count)]
+
+
+def voted(votes: Votes, name: Name) -> Votes:
+    """With one more vote.
+
+    >>> voted({0: 1.0}, 1)
+    {0: 0.95, 1: 0.05}
+    """
+    new = {other: round(share * FADE, 4) for other, share in votes.items()}
+    new[name] = round(new.get(name, 0.0) + (1 - FADE if votes else 1.0), 4)
+    return {other: share for other, share in new.items() if share > 0.01}
+
+
+def elected(votes: Votes, told: Name | None) -> Name:
+    """The name that a piece is told by: the one it was told by before, until another leads clearly.
+
+    >>> elected({0: 0.45, 1: 0.55}, 0), elected({0: 0.39, 1: 0.61}, 0), elected({3: 1.0}, None)
+    (0, 1, 3)
+    """
+    leader = max(votes, key=votes.__getitem__)
+    return leader if told is None or votes[leader] > votes.get(told, 0.0) + MARGIN else told
