@@ -59,6 +59,11 @@ def running(address: str = "", clients: str = "") -> Iterator[Postgresql]:
     if os.geteuid() == 0:
         os.chown(folder, _NOBODY, _NOBODY)
         user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        if not _reached_by_others(binaries):  # as in a checkout below /root
+            package = binaries.parents[1]
+            for part in package.parent.glob(f"{package.name}*/"):  # with the libraries that lie beside it
+                shutil.copytree(part, folder / part.name)
+            binaries = folder / binaries.relative_to(package.parent)
     data = folder / "data"
     with socket.create_server((address or "127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -102,6 +107,10 @@ def running(address: str = "", clients: str = "") -> Iterator[Postgresql]:
                 process.send_signal(signal.SIGINT)  # it waits for nobody, as it would for who was cut off
     finally:
         shutil.rmtree(folder)
+
+
+def _reached_by_others(folder: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
 
 
 def _answers(server: Postgresql) -> bool:
