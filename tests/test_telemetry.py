@@ -81,7 +81,7 @@ def check(tmp_path: Path, home: Path) -> None:
     seen = calls(tmp_path / "trace")
     assert len(seen) > 1000, "the trace is empty: the calls' names are others on this machine"
     opened = {call.arguments.split('"')[1] for call in seen if call.name == "openat"}
-    assert {"silero_vad_v6.onnx", "model.bin", "pytorch_model.bin"} <= {Path(path).name for path in opened}
+    assert {"silero_vad_v6.onnx", "model.bin", "segmentation.onnx"} <= {Path(path).name for path in opened}
     # Sockets: Unix ones, and the one that listens on loopback. No resolver, no other machine.
     kinds = {call.arguments.split(",")[0] for call in seen if call.name == "socket" and not call.result.startswith("-")}
     assert kinds <= {"AF_UNIX", "AF_INET"}
