@@ -29,8 +29,10 @@ LOOK = 0.2  # seconds of new audio in which the beginning and the end of speech 
 INTERVAL = 0.7  # seconds of new audio for which an utterance is decoded again, or where that takes long ...
 PATIENCE = 1.5  # ... times as long as the last decoding took: a machine that is behind decodes less often
 LONGEST_INTERVAL = 5.0
-BEAM = 3  # of decodings before the utterance ends; the decoder's time goes by tokens, so that it costs a tenth more
-SURE = 0.7  # seconds before the newest sample, up to where words in which two hypotheses agree are final
+BEAM = 3  # of decodings before the utterance ends: with 1 a WER of 0.21 in place of 0.19, in the same CPU time
+# Seconds before the newest sample, up to where words in which two hypotheses agree are final. With 0.7 they are final
+# 0.1 s later and no better: WER 0.200 and 0.189 on two grids.
+SURE = 0.3
 # Seconds before the newest sample, up to where all words are final. With 2.4, 3 errors of 186 words less on one grid,
 # but the latest words (p95) are final 2.9 s of audio after their end instead of 2.6.
 LATE = 2.0
