@@ -37,6 +37,11 @@ def _is_tracker(process: psutil.Process) -> bool:
 
 
 def legible(folder: Path, *texts: str) -> list[Path]:
-    """The files in the folder, at any depth, that hold one of the texts."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in files for text in texts if text.encode() in path.read_bytes()]
+    """The files in the folder, at any depth, that hold one of the texts; without those that are removed meanwhile."""
+    found = []
+    for parent, _, names in os.walk(folder):  # it passes over folders that vanish
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                held = path.read_bytes()
+                found += [path for text in texts if text.encode() in held]
+    return found
